@@ -1,0 +1,62 @@
+# One environment in .venv, installed once per set of extras: a stamp file makes
+# the second call skip it. Options for a program go into ARGS:
+#   make train ARGS="--config.seeds=3"
+
+PYTHON ?= $(shell python3.11 -c '' 2>/dev/null && echo python3.11 || echo python3)
+CONFIG ?= configs/pricing.py
+ARGS ?=
+
+VENV := .venv
+BIN := $(VENV)/bin
+INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check
+LAST = $$(ls runs 2>/dev/null | grep -E '^[0-9]+$$' | sort -n | tail -n 1)
+
+.DEFAULT_GOAL := help
+.PHONY: help setup train resume test lint calibrate clean
+
+help: ## this list
+	@sed -n 's/^\([a-z]*\):.*## \(.*\)/make \1\t\2/p' Makefile | expand -t 18
+
+setup: $(VENV)/stamp-report ## install the package and what runs need
+
+train: $(VENV)/stamp-report ## train in a new folder runs/NNN (CONFIG, ARGS)
+	@last=$(LAST); \
+	new=runs/$$(printf '%03d' $$(expr "$${last:-0}" + 1)); \
+	mkdir -p "$$new"; echo "workdir: $$new"; \
+	exec $(BIN)/python -m launch.train --config=$(CONFIG) --workdir="$$new" $(ARGS)
+
+resume: $(VENV)/stamp-report ## go on with the last folder in runs/ (ARGS)
+	@last=$(LAST); \
+	test -n "$$last" || { echo "nothing to resume: runs/ is empty" >&2; exit 2; }; \
+	echo "workdir: runs/$$last"; \
+	exec $(BIN)/python -m launch.train --workdir="runs/$$last" $(ARGS)
+
+test: $(VENV)/stamp-test ## style and tests, as in continuous integration (ARGS)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/python -m pytest -n 2 --dist loadfile $(ARGS)
+
+lint: $(VENV)/stamp-test ## style and types
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/pyright
+
+calibrate: $(VENV)/stamp-calibrate ## derive the market table from scanner data (ARGS)
+	$(BIN)/python -m launch.calibrate $(ARGS)
+
+clean: ## remove the environment and all caches; runs/ stays
+	rm -rf $(VENV) build dist *.egg-info .pytest_cache .ruff_cache .hypothesis .jax_cache
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+# The part after "stamp-" names the extras to install.
+$(VENV)/stamp-%: setup.cfg pyproject.toml constraints.txt | $(BIN)/pip
+	$(INSTALL) --constraint constraints.txt --editable '.[$*]'
+	@touch $@
+
+# Debian without python3-venv has no ensurepip: borrow the system's pip instead.
+$(BIN)/pip:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+	  { echo "Python 3.11 or newer is needed: make PYTHON=/path/to/python" >&2; exit 2; }
+	$(PYTHON) -m venv $(VENV) >/dev/null 2>&1 || { \
+	  $(PYTHON) -m venv --clear --without-pip $(VENV) && \
+	  $(PYTHON) -m pip --python $(BIN)/python install --quiet pip; }

@@ -1,0 +1,14 @@
+"""Control sanity with a known optimum: a linear system with quadratic cost."""
+
+from __future__ import annotations
+
+from ml_collections import ConfigDict
+
+from configs import pendulum
+
+
+def get_config() -> ConfigDict:
+    """The settings of the pendulum; Riccati's equation knows the best policy."""
+    config = pendulum.get_config()
+    config.environment.name = "lqr"
+    return config

@@ -1,0 +1,16 @@
+"""Cold start: four of sixteen stores open after two years."""
+
+from __future__ import annotations
+
+from ml_collections import ConfigDict
+
+from configs import pricing
+
+
+def get_config() -> ConfigDict:
+    """Newcomers rehearse on the network's memory before their first own week."""
+    config = pricing.get_config()
+    config.steps = 156
+    config.population.newcomers = 4
+    config.population.join_step = 104
+    return config

@@ -1,0 +1,33 @@
+"""Control sanity: four learners swing up the same pendulum."""
+
+from __future__ import annotations
+
+from ml_collections import ConfigDict
+
+from p2p_sac_jax.config import TrainConfig
+from p2p_sac_jax.config_io import to_dict
+
+
+def get_config() -> ConfigDict:
+    """Plain SAC beside networked SAC, one update per step."""
+    config = ConfigDict(to_dict(TrainConfig()))
+    config.steps = 8_000
+    config.evaluate_every = 1_000
+    config.checkpoint_every = 4_000
+    config.evaluation_weeks = 200  # one episode
+    config.arms = "plain,network"
+    config.environment.name = "pendulum"
+    config.environment.seconds_per_step = 0.05
+    config.population.peers = 4
+    config.sac.batch_size = 128
+    config.sac.discount = 0.98
+    config.sac.updates_per_step = 1
+    config.sac.replay_capacity = 8_000
+    config.sac.learning_starts = 500
+    config.sac.warmup = 32  # as in the plain arm: arms differ by the network alone
+    # There is no demand to remember or to imagine.
+    config.memory.kind = "none"
+    config.imagination.fraction = 0.0
+    config.exploration.source = "policy"
+    config.exchange.interval = 200
+    return config

@@ -1,0 +1,15 @@
+"""Buyers remember past prices: a discount today costs profit tomorrow."""
+
+from __future__ import annotations
+
+from ml_collections import ConfigDict
+
+from configs import pricing
+
+
+def get_config() -> ConfigDict:
+    """A market where the myopic price earns about .986 of the optimum."""
+    config = pricing.get_config()
+    config.environment.reference_effect = 0.2
+    config.sac.discount = 0.98
+    return config

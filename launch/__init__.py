@@ -1,0 +1,1 @@
+"""Command-line programs: short absl mains over the importable package."""

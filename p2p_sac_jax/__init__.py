@@ -1,0 +1,1 @@
+"""Population-vmapped Soft Actor-Critic whose peers learn together."""

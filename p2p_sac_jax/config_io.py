@@ -1,0 +1,113 @@
+"""Configurations as plain data: nested dicts in, nested dicts out, and a hash.
+
+Nothing here judges values; ``validation.validate`` does.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import hashlib
+import json
+import os
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import Any, get_type_hints
+
+from p2p_sac_jax.config import ConfigError, TrainConfig
+
+
+def flatten(mapping: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """Dotted name and value of every leaf, in order."""
+    for name, value in mapping.items():
+        if isinstance(value, Mapping):
+            yield from flatten(value, f"{prefix}{name}.")
+        else:
+            yield f"{prefix}{name}", value
+
+
+def suggestion(name: str, known: Iterable[str], prefix: str = "") -> str:
+    """``"; did you mean …?"`` for the nearest known dotted name, or nothing.
+
+    A name given without its section, or in the wrong one, finds the field too.
+    """
+    known = list(known)
+    near = difflib.get_close_matches(name, known, n=1, cutoff=0.75)
+    if not near:
+        leaf = name.rpartition(".")[2]
+        leaves = {other.rpartition(".")[2]: other for other in reversed(known)}
+        near = difflib.get_close_matches(leaf, leaves, n=1, cutoff=0.75)
+        near = [leaves[match] for match in near]
+    return f"; did you mean {prefix}{near[0]}?" if near else ""
+
+
+def to_dict(config: TrainConfig) -> dict[str, Any]:
+    """The configuration as a nested dict of plain Python values."""
+    return dataclasses.asdict(config)
+
+
+def from_dict(mapping: Mapping[str, Any]) -> TrainConfig:
+    """Frozen configuration from a nested dict; missing fields keep their default.
+
+    Raises:
+      ConfigError: a field is unknown or its value is of another type. Whole
+        numbers pass for floats; nothing else is converted.
+    """
+    return _build(TrainConfig, mapping, "")
+
+
+def _build(kind: Any, mapping: Any, prefix: str) -> Any:
+    if not isinstance(mapping, Mapping):
+        name = prefix.rstrip(".") or "the configuration"
+        raise ConfigError(f"{name}={mapping!r} must be a section of fields")
+    types = get_type_hints(kind)
+    values = {}
+    for name, value in mapping.items():
+        path = f"{prefix}{name}"
+        if name not in types:
+            known = [field for field, _ in flatten(to_dict(TrainConfig()))]
+            raise ConfigError(f"unknown field {path}{suggestion(path, known)}")
+        section = dataclasses.is_dataclass(types[name])
+        parse = _build if section else _typed
+        values[name] = parse(types[name], value, f"{path}." if section else path)
+    return kind(**values)
+
+
+def _typed(kind: type, value: Any, path: str) -> Any:
+    if kind is float and type(value) is int:
+        value = float(value)
+    if type(value) is not kind:
+        raise ConfigError(f"{path}={value!r} must be of type {kind.__name__}")
+    return value
+
+
+def load_json(path: str | os.PathLike[str]) -> dict[str, Any]:
+    """Nested dict stored in a JSON file.
+
+    Raises:
+      ConfigError: the file cannot be read or does not hold a JSON object.
+    """
+    try:
+        loaded = json.loads(Path(path).read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise ConfigError(f"{path} is not a readable configuration: {error}") from error
+    if not isinstance(loaded, dict):
+        raise ConfigError(f"{path} does not hold a configuration")
+    return loaded
+
+
+def config_hash(config: TrainConfig) -> str:
+    """First 12 hex digits of the SHA-256 of the canonical JSON."""
+    text = json.dumps(to_dict(config), sort_keys=True, separators=(",", ":"))
+    return hashlib.sha256(text.encode()).hexdigest()[:12]
+
+
+def differing_fields(a: Mapping[str, Any], b: Mapping[str, Any]) -> list[str]:
+    """Dotted names of the fields that differ or that only one side has, sorted."""
+    left, right = dict(flatten(a)), dict(flatten(b))
+    missing = object()
+    return sorted(
+        name
+        for name in left.keys() | right.keys()
+        if left.get(name, missing) != right.get(name, missing)
+    )

@@ -1,0 +1,328 @@
+"""Weekly retail pricing: one seller sets one price per week.
+
+The order of a week: the seller observes season, cost and rival; its action names
+a price; noisy demand answers; then cost, rival, reference price and, rarely, the
+regime move on. The episode never ends: evaluation calls ``reset`` itself.
+"""
+
+from __future__ import annotations
+
+import functools
+import math
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from p2p_sac_jax.config import EnvironmentConfig
+from p2p_sac_jax.environments import pricing_model as model
+from p2p_sac_jax.environments.base import Environment, Step
+from p2p_sac_jax.environments.pricing_model import (
+    LOG_PRICE_RANGE,
+    USUAL_SHARE,
+    WEEKS_PER_YEAR,
+    Market,
+    Noise,
+    PricingParams,
+    draw_noise,
+    make_pricing_params,
+)
+from p2p_sac_jax.types import Array, Candidates, Score, Transition
+
+__all__ = [
+    "Info",
+    "PricingParams",
+    "PricingState",
+    "advance",
+    "make_pricing",
+    "make_pricing_params",
+]
+
+NUM_CANDIDATES = 41
+# Public codebook: the quintiles of cost of a seller with mean cost .7 and a
+# standard deviation of log cost of .13, and the four quarters of the year.
+COST_EDGES = (0.63, 0.68, 0.72, 0.78)
+NUM_SEASONS = 4
+
+_OBSERVATION_DIM = 11
+_COST_CENTRE = 0.7
+_MAX_LOG_SALES = 3.0  # observed log demand is clipped to +- this
+_MEAN_KEEP = 0.8  # weight of the old average of log demand
+_MIN_LOG_DEMAND = -8.0
+_MAX_LOG_DEMAND = -math.log(USUAL_SHARE)  # every customer buys
+
+
+class PricingState(NamedTuple):
+    """State of one seller."""
+
+    market: Market
+    reference_price: Array  # []
+    oracle_reference: Array  # [] reference price had the oracle set all prices
+    last_price: Array  # []
+    log_sales: Array  # [] last week's ln(units / usual units)
+    log_sales_mean: Array  # [] moving average of the observed, clipped log sales
+    last_reward: Array  # []
+
+
+class Info(NamedTuple):
+    """One week's outcome; profits in units of a usual week's profit."""
+
+    price: Array  # []
+    cost: Array  # [] unit cost, relative to the usual price
+    units: Array  # [] sold, per potential customer
+    log_sales: Array  # [] ln(units / usual units)
+    expected_profit: Array  # [] noise-free, at the price charged
+    oracle_price: Array  # []
+    oracle_profit: Array  # [] noise-free, at the oracle's price on its own path
+    historical_profit: Array  # [] noise-free, at the usual price for ever
+
+
+def make_pricing(config: EnvironmentConfig) -> Environment:
+    """The pricing environment.
+
+    Args:
+      config: with ``reference_effect`` > 0 the demand memory regresses on six
+        features instead of five and the oracle looks ahead.
+    """
+    farsighted = config.reference_effect > 0
+    return Environment(
+        reset=_reset,
+        step=functools.partial(_step, farsighted),
+        cell=_cell,
+        score=_score,
+        observation_dim=_OBSERVATION_DIM,
+        action_dim=1,
+        num_cells=(len(COST_EDGES) + 1) * NUM_SEASONS,
+        num_features=6 if farsighted else 5,
+        has_oracle=True,
+        features=functools.partial(_features, farsighted),
+        outcome=lambda info: info.log_sales,
+        candidates=functools.partial(_candidates, farsighted),
+        counterfactual=_counterfactual,
+        exogenous=_exogenous,
+    )
+
+
+def advance(
+    farsighted: bool,
+    state: PricingState,
+    action: Array,
+    noise: Noise,
+    params: PricingParams,
+) -> Step:
+    """One week with its noise given.
+
+    Args:
+      farsighted: static; whether the oracle is the reference-price policy.
+      state: before the week.
+      action: [1] in [-1, 1]; 0 is the usual price.
+      noise: from ``draw_noise``.
+      params: one seller's.
+    """
+    market = state.market
+    price = _price(action)
+    expected = model.expected_share(market, state.reference_price, price, params)
+    log_noise = params.demand_noise * noise.demand - params.demand_noise**2 / 2.0
+    units = expected * jnp.exp(log_noise)
+    log_sales = jnp.log(expected / USUAL_SHARE) + log_noise
+    cost = model.cost(market, params)
+    reward = _gain(price, cost, params) * units / USUAL_SHARE
+
+    best = model.reference_price_policy if farsighted else model.myopic_price
+    oracle_price = best(market, state.oracle_reference, params)
+    one = jnp.ones_like(price)
+    info = Info(
+        price=price,
+        cost=cost,
+        units=units,
+        log_sales=log_sales,
+        expected_profit=model.expected_profit(
+            market, state.reference_price, price, params
+        ),
+        oracle_price=oracle_price,
+        oracle_profit=model.expected_profit(
+            market, state.oracle_reference, oracle_price, params
+        ),
+        historical_profit=model.expected_profit(market, one, one, params),
+    )
+    following = PricingState(
+        market=model.next_market(market, noise, params),
+        reference_price=model.next_reference(state.reference_price, price, params),
+        oracle_reference=model.next_reference(
+            state.oracle_reference, oracle_price, params
+        ),
+        last_price=price,
+        log_sales=log_sales,
+        log_sales_mean=_next_mean(state.log_sales_mean, log_sales),
+        last_reward=reward,
+    )
+    obs = _observe(following, params)
+    never = jnp.zeros((), dtype=bool)
+    return Step(following, obs, reward, never, never, obs, info)
+
+
+def _reset(key: Array, params: PricingParams) -> tuple[PricingState, Array]:
+    """Week 0 after a usual week; cost and rival from their stationary laws.
+
+    The last reward starts at 1, that of an average week at the usual price.
+    """
+    state = _status_quo(jnp.zeros((), jnp.int32), jax.random.normal(key, (2,)), params)
+    return state, _observe(state, params)
+
+
+def _step(
+    farsighted: bool,
+    key: Array,
+    state: PricingState,
+    action: Array,
+    params: PricingParams,
+) -> Step:
+    return advance(farsighted, state, action, draw_noise(key), params)
+
+
+def _score(info: Info) -> Score:
+    return Score(info.expected_profit, info.oracle_profit, info.historical_profit)
+
+
+def _cell(obs: Array) -> Array:
+    """Cost bin times four plus the quarter, both read from the observation."""
+    cost_bin = jnp.sum(_observed_cost(obs) > np.asarray(COST_EDGES, np.float32))
+    turn = jnp.arctan2(obs[1], obs[0]) / (2.0 * np.pi)
+    # Half a week on, so that rounding cannot move the first week of a quarter.
+    quarter = jnp.floor((turn + 0.5 / WEEKS_PER_YEAR) * NUM_SEASONS) % NUM_SEASONS
+    return (cost_bin * NUM_SEASONS + quarter).astype(jnp.int32)
+
+
+def _features(farsighted: bool, obs: Array, action: Array) -> Array:
+    """[F] regressors of log demand: 1, -(p-1), [-(p-r)], y, cos, sin."""
+    price = _price(action)
+    columns = [jnp.ones_like(price), 1.0 - price]
+    if farsighted:
+        columns.append(1.0 + obs[4] / 4.0 - price)
+    return jnp.stack([*columns, obs[3] / 4.0, obs[0], obs[1]])
+
+
+def _candidates(farsighted: bool, obs: Array, params: PricingParams) -> Candidates:
+    """An even grid of actions over [-1, 1] in the observed week."""
+    actions = jnp.linspace(-1.0, 1.0, NUM_CANDIDATES)[:, None]
+    features = jax.vmap(functools.partial(_features, farsighted, obs))(actions)
+    gain = _gain(jax.vmap(_price)(actions), _observed_cost(obs), params)
+    return Candidates(actions, features, gain, _cell(obs))
+
+
+def _counterfactual(
+    transition: Transition,
+    action: Array,
+    log_demand: Array,
+    shock: Array,
+    params: PricingParams,
+) -> Transition:
+    """The stored week with another price.
+
+    The reward is the expected one under the given demand; the next observation
+    keeps the real week's shock, in its log demand and in its last reward alike.
+
+    Args:
+      transition: a real week, or one of ``exogenous``.
+      action: [1] the price to imagine.
+      log_demand: [] predicted ln(units / usual units) at that price; clipped to
+        [-8, ln(1/s0)].
+      shock: [] the real week's log sales minus their prediction.
+      params: one seller's.
+    """
+    obs, price = transition.obs, _price(action)
+    log_demand = jnp.clip(log_demand, _MIN_LOG_DEMAND, _MAX_LOG_DEMAND)
+    gain = _gain(price, _observed_cost(obs), params)
+    log_sales = log_demand + shock
+    reference = model.next_reference(1.0 + obs[4] / 4.0, price, params)
+    changed = jnp.stack(
+        [
+            4.0 * (reference - 1.0),
+            4.0 * jnp.log(price),
+            0.5 * _clip_log_sales(log_sales),
+            0.5 * _next_mean(2.0 * obs[7], log_sales),
+            gain * jnp.exp(log_sales),
+        ]
+    )
+    return transition._replace(
+        action=action,
+        reward=gain * jnp.exp(log_demand),
+        next_obs=transition.next_obs.at[4:9].set(changed),
+    )
+
+
+def _exogenous(key: Array, params: PricingParams) -> Transition:
+    """A week at the status quo: what an onlooker can tell without selling."""
+    key_week, key_start, key_next = jax.random.split(key, 3)
+    week = jax.random.randint(key_week, (), 0, WEEKS_PER_YEAR)
+    state = _status_quo(week, jax.random.normal(key_start, (2,)), params)
+    noise = draw_noise(key_next)._replace(regime=jnp.ones(()))
+    price = jnp.ones(())
+    reward = _gain(price, model.cost(state.market, params), params)
+    following = state._replace(
+        market=model.next_market(state.market, noise, params), last_reward=reward
+    )
+    return Transition(
+        obs=_observe(state, params),
+        action=jnp.zeros(1),
+        reward=reward,
+        next_obs=_observe(following, params),
+        discount=jnp.ones(()),
+    )
+
+
+def _status_quo(week: Array, normals: Array, params: PricingParams) -> PricingState:
+    """State after a usual week; ``normals`` [2] place cost and rival."""
+    one, zero = jnp.ones(()), jnp.zeros(())
+    market = Market(
+        week=week,
+        log_cost=params.cost_vol * normals[0],
+        log_rival=params.rival_vol * normals[1],
+        alpha=params.alpha * one,
+        demand_shift=zero,
+    )
+    return PricingState(market, one, one, one, zero, zero, one)
+
+
+def _next_mean(mean: Array, log_sales: Array) -> Array:
+    return _MEAN_KEEP * mean + (1.0 - _MEAN_KEEP) * _clip_log_sales(log_sales)
+
+
+def _clip_log_sales(log_sales: Array) -> Array:
+    return jnp.clip(log_sales, -_MAX_LOG_SALES, _MAX_LOG_SALES)
+
+
+def _observe(state: PricingState, params: PricingParams) -> Array:
+    """[11] observation, each entry of order one; no clock, no stock."""
+    market = state.market
+    angle = model.season_angle(market.week)
+    return jnp.stack(
+        [
+            jnp.cos(angle),
+            jnp.sin(angle),
+            4.0 * (model.cost(market, params) - _COST_CENTRE),
+            4.0 * market.log_rival,
+            4.0 * (state.reference_price - 1.0),
+            4.0 * jnp.log(state.last_price),
+            0.5 * _clip_log_sales(state.log_sales),
+            0.5 * state.log_sales_mean,
+            state.last_reward,
+            jnp.zeros(()),
+            jnp.ones(()),
+        ]
+    )
+
+
+def _observed_cost(obs: Array) -> Array:
+    return obs[2] / 4.0 + _COST_CENTRE
+
+
+def _price(action: Array) -> Array:
+    """[] relative price named by an action [1]; 0 is the usual price."""
+    return jnp.exp(LOG_PRICE_RANGE * action[0])
+
+
+def _gain(price: Array, cost: Array, params: PricingParams) -> Array:
+    """Reward per usual unit sold, of ``price``'s shape."""
+    return (price - cost) / (1.0 - params.unit_cost)

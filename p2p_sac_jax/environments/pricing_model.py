@@ -1,0 +1,313 @@
+"""The pricing market's economics: parameters of a seller, demand, profit, oracle.
+
+Prices are relative to the seller's usual price, units to the whole market, profit
+to that of an average week at the usual price. Demand is a logit over the seller,
+one rival and not buying; its slope turns with the season around p = 1.
+"""
+
+from __future__ import annotations
+
+import functools
+import math
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from p2p_sac_jax.config import ConfigError, EnvironmentConfig
+from p2p_sac_jax.environments import oracle, reference_oracle
+from p2p_sac_jax.types import Array
+
+USUAL_SHARE = 0.2  # s0, the seller's market share at the usual price
+LOG_PRICE_RANGE = math.log(1.5)  # prices reach from 1/1.5 to 1.5
+WEEKS_PER_YEAR = 52
+ORACLE_DISCOUNT = 0.98  # of the reference-price oracle
+
+_SENSITIVITY_SWING = 0.15  # assumed, not calibrated
+_REFERENCE_DECAY = 0.7  # assumed, not calibrated
+_RIVAL_SHARE_RANGE = (0.05, 0.6)
+_SENSITIVITY_JUMP = 0.15  # sd of the change of ln alpha in a regime shift
+_SHIFT_JUMP = 0.2  # sd of the change of utility in a regime shift
+_CHAIN_STATES = 5  # lie one standard deviation apart
+_NUM_REFERENCES = 41
+_NUM_PRICES = 121
+
+# Calibrated fields and the open or closed interval each must lie in.
+_ALLOWED = {
+    "elasticity": (-math.inf, 0.0, "negative"),
+    "unit_cost": (0.0, 1.0, "strictly between 0 and 1"),
+    "cost_vol": (0.0, math.inf, "positive"),
+    "rival_vol": (0.0, math.inf, "positive"),
+    "cost_persistence": (-1.0, 1.0, "strictly between -1 and 1"),
+    "rival_persistence": (-1.0, 1.0, "strictly between -1 and 1"),
+}
+
+
+class PricingParams(NamedTuple):
+    """One seller; in a population every leaf has a leading [P]."""
+
+    alpha: Array  # [] price sensitivity, utility per unit of price at the start
+    rival_share: Array  # [] the rival's share at its usual price
+    unit_cost: Array  # [] mean cost relative to the usual price
+    cost_vol: Array  # [] stationary sd of log cost
+    cost_persistence: Array  # [] AR(1) coefficient per week
+    rival_vol: Array  # [] stationary sd of the log rival price
+    rival_persistence: Array  # [] AR(1) coefficient per week
+    season_amplitude: Array  # [] annual swing of utility
+    season_phase: Array  # [] radians
+    sensitivity_swing: Array  # [] relative annual swing of alpha
+    reference_effect: Array  # [] eta, utility per unit of (p - r)
+    reference_decay: Array  # [] weight of the old reference price per week
+    demand_noise: Array  # [] sd of log demand
+    regime_hazard: Array  # [] chance of a regime shift per week
+    reference_policy: Array | tuple[()]  # [W, S, S, M] oracle prices; () if eta = 0
+
+
+class Market(NamedTuple):
+    """What demand depends on this week, price and reference price aside."""
+
+    week: Array  # [] int32
+    log_cost: Array  # [] x, deviation from the mean cost
+    log_rival: Array  # [] y, log of the rival's price
+    alpha: Array  # [] price sensitivity of the current regime
+    demand_shift: Array  # [] utility added by regime shifts so far
+
+
+class Noise(NamedTuple):
+    """All randomness of one week, drawn whether or not it is used."""
+
+    cost: Array  # [] standard normal
+    rival: Array  # [] standard normal
+    demand: Array  # [] standard normal
+    sensitivity_jump: Array  # [] standard normal
+    shift_jump: Array  # [] standard normal
+    regime: Array  # [] uniform
+
+
+def make_pricing_params(config: EnvironmentConfig, calibration: Any) -> PricingParams:
+    """Parameters of P sellers from their calibration.
+
+    With a reference price every seller's optimal policy is solved here, once, by
+    value iteration.
+
+    Args:
+      config: ``reference_effect`` (eta / alpha) and ``regime_hazard``.
+      calibration: named [P] arrays: elasticity, cross_elasticity, unit_cost,
+        cost_vol, cost_persistence, rival_vol, rival_persistence,
+        season_amplitude, season_phase, demand_noise.
+
+    Returns:
+      float32 NumPy leaves [P], ``reference_policy`` [P, 52, 5, 5, 41] or ().
+
+    Raises:
+      ConfigError: a calibrated value is out of range, or reference prices are
+        asked for together with regime shifts.
+    """
+    if config.reference_effect > 0 and config.regime_hazard > 0:
+        raise ConfigError(
+            f"environment.regime_hazard={config.regime_hazard} must be 0 with"
+            f" environment.reference_effect={config.reference_effect}: the oracle of"
+            " reference prices knows one regime only"
+        )
+    for name, (low, high, allowed) in _ALLOWED.items():
+        values = np.asarray(getattr(calibration, name))
+        if not np.all((values > low) & (values < high)):
+            raise ConfigError(f"calibration.{name}={values} must be {allowed}")
+
+    alpha = np.abs(calibration.elasticity) / (1.0 - USUAL_SHARE)
+    constant = functools.partial(np.full_like, alpha)
+    params = PricingParams(
+        alpha=alpha,
+        rival_share=np.clip(calibration.cross_elasticity / alpha, *_RIVAL_SHARE_RANGE),
+        unit_cost=calibration.unit_cost,
+        cost_vol=calibration.cost_vol,
+        cost_persistence=calibration.cost_persistence,
+        rival_vol=calibration.rival_vol,
+        rival_persistence=calibration.rival_persistence,
+        season_amplitude=calibration.season_amplitude,
+        season_phase=calibration.season_phase,
+        sensitivity_swing=constant(_SENSITIVITY_SWING),
+        reference_effect=config.reference_effect * alpha,
+        reference_decay=constant(_REFERENCE_DECAY),
+        demand_noise=calibration.demand_noise,
+        regime_hazard=constant(config.regime_hazard),
+        reference_policy=(),
+    )
+    params = jax.tree.map(lambda leaf: np.asarray(leaf, np.float32), params)
+    if config.reference_effect > 0:
+        solved = jax.jit(lambda p: jax.lax.map(_solve_policy, p))(params)
+        params = params._replace(reference_policy=np.asarray(solved))
+    return params
+
+
+def price_range() -> tuple[float, float]:
+    """Lowest and highest price an action can name."""
+    return math.exp(-LOG_PRICE_RANGE), math.exp(LOG_PRICE_RANGE)
+
+
+def season_angle(week: Array) -> Array:
+    """Phase of the year in radians; ``week`` [] int32."""
+    return (week % WEEKS_PER_YEAR) * np.float32(2.0 * np.pi / WEEKS_PER_YEAR)
+
+
+def cost(market: Market, params: PricingParams) -> Array:
+    """[] unit cost of this week."""
+    return params.unit_cost * jnp.exp(market.log_cost)
+
+
+def expected_share(
+    market: Market, reference: Array, price: Array, params: PricingParams
+) -> Array:
+    """[] expected units sold per potential customer at ``price``.
+
+    e^u / (1 + e^u + e^{u_c}), u = appeal - (alpha_t + eta) p.
+    """
+    utility = _appeal(market, reference, params) - _sensitivity(market, params) * price
+    return jax.nn.sigmoid(utility - jnp.logaddexp(0.0, _rival_utility(market, params)))
+
+
+def expected_profit(
+    market: Market, reference: Array, price: Array, params: PricingParams
+) -> Array:
+    """[] expected profit, 1 in an average week at the usual price."""
+    margin = (price - cost(market, params)) / (1.0 - params.unit_cost)
+    return margin * expected_share(market, reference, price, params) / USUAL_SHARE
+
+
+def myopic_price(market: Market, reference: Array, params: PricingParams) -> Array:
+    """[] price that maximises this week's expected profit, in the price range.
+
+    Profit has one peak, so clipping its unconstrained optimum is exact. Without a
+    reference effect it is optimal for any horizon.
+    """
+    best = oracle.logit_price(
+        _sensitivity(market, params),
+        cost(market, params),
+        _appeal(market, reference, params),
+        jnp.exp(_rival_utility(market, params)),
+    )
+    return jnp.clip(best, *price_range())
+
+
+def reference_price_policy(
+    market: Market, reference: Array, params: PricingParams
+) -> Array:
+    """[] farsighted price: the value-iteration table read between its points.
+
+    Exact on the chain market; cost and rival beyond two standard deviations
+    continue the table's outermost slope.
+    """
+    middle = (_CHAIN_STATES - 1) / 2
+    positions = (
+        market.log_cost / params.cost_vol + middle,
+        market.log_rival / params.rival_vol + middle,
+        reference_oracle.reference_position(_references(), reference),
+    )
+    table = params.reference_policy[market.week % WEEKS_PER_YEAR]
+    return jnp.clip(reference_oracle.interpolate(table, positions), *price_range())
+
+
+def draw_noise(key: Array) -> Noise:
+    """Randomness of one week; the same for the same key, whatever the price."""
+    key_normal, key_uniform = jax.random.split(key)
+    normals = jax.random.normal(key_normal, (5,))
+    return Noise(*normals, regime=jax.random.uniform(key_uniform))
+
+
+def next_market(market: Market, noise: Noise, params: PricingParams) -> Market:
+    """Cost and rival one AR(1) step on, and a new regime where one begins."""
+    shifts = noise.regime < params.regime_hazard
+    jump = jnp.where(shifts, _SENSITIVITY_JUMP * noise.sensitivity_jump, 0.0)
+    shift = jnp.where(shifts, _SHIFT_JUMP * noise.shift_jump, 0.0)
+    return Market(
+        week=market.week + 1,
+        log_cost=_autoregress(
+            market.log_cost, params.cost_persistence, params.cost_vol, noise.cost
+        ),
+        log_rival=_autoregress(
+            market.log_rival, params.rival_persistence, params.rival_vol, noise.rival
+        ),
+        alpha=market.alpha * jnp.exp(jump),
+        demand_shift=market.demand_shift + shift,
+    )
+
+
+def next_reference(reference: Array, price: Array, params: PricingParams) -> Array:
+    """[] reference price after a week at ``price``."""
+    decay = params.reference_decay
+    return decay * reference + (1.0 - decay) * price
+
+
+def reference_market(params: PricingParams) -> reference_oracle.ReferenceMarket:
+    """The chain market whose value iteration is this seller's oracle."""
+    chain = reference_oracle.rouwenhorst
+    return reference_oracle.ReferenceMarket(
+        cost=chain(params.cost_vol, params.cost_persistence, _CHAIN_STATES),
+        rival=chain(params.rival_vol, params.rival_persistence, _CHAIN_STATES),
+        references=_references(),
+        prices=jnp.exp(jnp.linspace(-LOG_PRICE_RANGE, LOG_PRICE_RANGE, _NUM_PRICES)),
+        decay=params.reference_decay,
+    )
+
+
+def reference_profit(params: PricingParams) -> reference_oracle.Profit:
+    """This seller's weekly profit in the form value iteration wants."""
+
+    def profit(
+        week: Array, log_cost: Array, log_rival: Array, reference: Array, price: Array
+    ) -> Array:
+        market = Market(week, log_cost, log_rival, params.alpha, jnp.zeros(()))
+        return expected_profit(market, reference, price, params)
+
+    return profit
+
+
+def _solve_policy(params: PricingParams) -> Array:
+    """[W, S, S, M] optimal prices of one seller with a reference price."""
+    return reference_oracle.solve(
+        reference_profit(params), reference_market(params), ORACLE_DISCOUNT
+    ).prices
+
+
+def _autoregress(value: Array, persistence: Array, vol: Array, normal: Array) -> Array:
+    """One AR(1) step that keeps the stationary standard deviation ``vol``."""
+    return persistence * value + vol * jnp.sqrt(1.0 - persistence**2) * normal
+
+
+def _references() -> Array:
+    """[M] grid of reference prices over the price range."""
+    return jnp.linspace(*price_range(), _NUM_REFERENCES)
+
+
+def _sensitivity(market: Market, params: PricingParams) -> Array:
+    """[] alpha_t + eta: utility lost per unit of own price this week."""
+    return market.alpha + _alpha_swing(market, params) + params.reference_effect
+
+
+def _alpha_swing(market: Market, params: PricingParams) -> Array:
+    """[] alpha_t - alpha."""
+    angle = season_angle(market.week) - params.season_phase - 1.0
+    return market.alpha * params.sensitivity_swing * jnp.cos(angle)
+
+
+def _appeal(market: Market, reference: Array, params: PricingParams) -> Array:
+    """[] all terms of the seller's utility without its price."""
+    usual = jnp.log(USUAL_SHARE / (1.0 - USUAL_SHARE - params.rival_share))
+    season = params.season_amplitude * jnp.cos(
+        season_angle(market.week) - params.season_phase
+    )
+    return (
+        usual
+        + market.alpha
+        + market.demand_shift
+        + season
+        + _alpha_swing(market, params)
+        + params.reference_effect * reference
+    )
+
+
+def _rival_utility(market: Market, params: PricingParams) -> Array:
+    """[] u_c, the rival's utility at its current price."""
+    usual = jnp.log(params.rival_share / (1.0 - USUAL_SHARE - params.rival_share))
+    return usual + market.alpha * (1.0 - jnp.exp(market.log_rival))

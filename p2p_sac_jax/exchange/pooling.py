@@ -1,0 +1,178 @@
+"""What neighbours' demand data say: pooled as own data, or learned as a prior.
+
+Weights ``[I, J]`` are receivers by senders. A sender's statistics are its own data
+alone, so one hop moves every observation exactly once.
+"""
+
+from __future__ import annotations
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from p2p_sac_jax.config import ConfigError
+from p2p_sac_jax.linalg import spd_inverse
+from p2p_sac_jax.types import Array, DemandSummary, Prior
+
+EM_STEPS = 8
+SPREAD_COUNT = 4.0  # neighbours that the prior guess of the spread is worth
+# Variance of each coefficient between peers: level, slope, (reference price), rival,
+# cos, sin. Guess before any neighbour is heard, and the least it may become.
+_SPREAD = (0.05, 0.3, 0.1, 0.1, 0.02, 0.02)
+_SPREAD_FLOOR = (0.04, 0.15, 0.05, 0.05, 0.01, 0.01)
+_REFERENCE = 2
+_SPREAD_CAP = 0.5  # of the base prior's variance
+
+
+def pooled_statistics(
+    weights: Array, summaries: DemandSummary
+) -> tuple[Array, Array, Array]:
+    """Weighted sums of the senders' statistics: the data of all as if one's own.
+
+    Rows are *not* normalised: with ``weights[i, i] = 1`` and the others 1, receiver
+    ``i`` has the posterior of all data, each weighed by its sender's noise.
+
+    Args:
+      weights: ``[I, J]`` in [0, 1].
+      summaries: leaves ``[J, ...]``.
+
+    Returns:
+      Precision ``[I, F, F]``, shift ``[I, F]`` and count ``[I]``.
+    """
+    return (
+        jnp.einsum("ij,jfg->ifg", weights, summaries.precision),
+        jnp.einsum("ij,jf->if", weights, summaries.shift),
+        weights @ summaries.count,
+    )
+
+
+def pooled_prior(
+    weights: Array, summaries: DemandSummary, base: Prior
+) -> tuple[Prior, Array]:
+    """Posterior of the base prior and all neighbours' data: right if all are alike.
+
+    Args:
+      weights: ``[I, J]`` in [0, 1], zero from a peer to itself.
+      summaries: leaves ``[J, ...]``.
+      base: prior of a peer that knows nothing, ``[F]`` and ``[F, F]``.
+
+    Returns:
+      ``Prior`` with leaves ``[I, ...]`` and ``has_prior`` ``[I]``; the base prior to
+      the bit, and 0, where no neighbour has data.
+    """
+    precision, shift, _ = pooled_statistics(weights, summaries)
+    base_precision = spd_inverse(jnp.asarray(base.covariance))
+    covariance = spd_inverse(base_precision[None] + precision)
+    base_shift = base_precision @ base.mean
+    mean = jnp.einsum("ifg,ig->if", covariance, base_shift[None] + shift)
+    return _or_base(Prior(mean, covariance), _heard(weights, summaries), base)
+
+
+def neighbour_prior(
+    weights: Array, summaries: DemandSummary, base: Prior
+) -> tuple[Prior, Array]:
+    """Learns from neighbours what peers are like: an empirical-Bayes prior.
+
+    Coefficients of the peers are draws of ``N(μ, T)``, ``T`` diagonal. Neighbour
+    ``j`` with own information ``S_j, b_j`` tells ``μ`` with precision
+    ``M_j = (I + S_j T)⁻¹ S_j``, on top of ``H = (P0⁻¹ - T)⁻¹`` of the base prior; a
+    newcomer's prior is the estimate of ``μ`` widened by ``T``. ``T`` itself comes from
+    ``EM_STEPS`` of EM. With ``A_j = (S_j + T⁻¹)⁻¹`` one inverse a pair does it all:
+    ``M_j = T⁻¹ A_j S_j``, and ``A_j`` is the covariance of ``θ_j``. (Random-effects
+    model, Laird & Ware 1982.)
+
+    Args:
+      weights: ``[I, J]`` in [0, 1], zero from a peer to itself.
+      summaries: leaves ``[J, ...]``.
+      base: prior of a peer that knows nothing, ``[F]`` and a *diagonal* ``[F, F]``.
+
+    Returns:
+      ``Prior`` with leaves ``[I, ...]`` and ``has_prior`` ``[I]``; the base prior to
+      the bit, and 0, where no neighbour has data. A memory without demand coefficients
+      (``F = 1``) always gets its base prior.
+
+    Raises:
+      ConfigError: coefficients of an unknown kind, ``F`` not in (1, 5, 6).
+    """
+    heard = _heard(weights, summaries)
+    num_features = base.mean.shape[-1]
+    if num_features == 1:
+        return _or_base(_repeat(base, weights.shape[0]), 0.0 * heard, base)
+    guess, floor = _spread_constants(num_features)
+    base_variance = jnp.diagonal(jnp.asarray(base.covariance))  # [F]
+    cap = _SPREAD_CAP * base_variance
+    mass = jnp.expand_dims(jnp.sum(heard, axis=-1), -1)  # [I, 1]
+
+    def step(_: int, carry: tuple[Array, ...]) -> tuple[Array, ...]:
+        spread = carry[0]  # [I, F] diagonal of T
+        inverse = 1.0 / spread
+        A = spd_inverse(summaries.precision[None] + _diagonal(inverse)[:, None])
+        H = 1.0 / (base_variance[None] - spread)  # [I, F]
+        M = jnp.einsum("ij,ijfg,jgh->ifh", heard, A, summaries.precision)
+        M = jnp.expand_dims(inverse, -1) * M
+        told = inverse * jnp.einsum("ij,ijfg,jg->if", heard, A, summaries.shift)
+        uncertainty = spd_inverse(_diagonal(H) + 0.5 * (M + jnp.swapaxes(M, -1, -2)))
+        mean = jnp.einsum("ifg,ig->if", uncertainty, H * base.mean[None] + told)
+        # Each neighbour's own posterior under (μ, T) tells how peers differ.
+        shift = summaries.shift[None] + (inverse * mean)[:, None]  # [I, J, F]
+        gap = jnp.einsum("ijfg,ijg->ijf", A, shift) - mean[:, None]
+        variance = jnp.diagonal(A, axis1=-2, axis2=-1)
+        total = jnp.einsum("ij,ijf->if", heard, gap**2 + variance)
+        updated = (SPREAD_COUNT * guess[None] + total) / (SPREAD_COUNT + mass)
+        updated = jnp.clip(updated, floor[None], cap[None])
+        return updated, spread, mean, uncertainty
+
+    start = jnp.broadcast_to(
+        jnp.clip(guess, floor, cap), (weights.shape[0], num_features)
+    )
+    carry = (start, start, start, _diagonal(start))
+    # One pass more than EM needs: mean and uncertainty belong to its last spread.
+    _, spread, mean, uncertainty = jax.lax.fori_loop(0, EM_STEPS + 1, step, carry)
+    return _or_base(Prior(mean, _diagonal(spread) + uncertainty), heard, base)
+
+
+def _spread_constants(num_features: int) -> tuple[np.ndarray, np.ndarray]:
+    """Guess and floor of the variance between peers, ``[F]`` each."""
+    if num_features not in (5, 6):
+        raise ConfigError(
+            f"num_features={num_features} of a demand prior must be 5, or 6 with a"
+            " reference price"
+        )
+    keep = [i for i in range(6) if num_features == 6 or i != _REFERENCE]
+    return (
+        np.asarray(_SPREAD, np.float32)[keep],
+        np.asarray(_SPREAD_FLOOR, np.float32)[keep],
+    )
+
+
+def _heard(weights: Array, summaries: DemandSummary) -> Array:
+    """Weights ``[I, J]`` without the senders that have no data."""
+    return weights * jnp.expand_dims(summaries.count > 0, 0)
+
+
+def _diagonal(vectors: Array) -> Array:
+    """``[..., F]`` to diagonal matrices ``[..., F, F]``."""
+    identity = np.eye(vectors.shape[-1], dtype=np.float32)
+    shape = (*vectors.shape, vectors.shape[-1])
+    return jnp.broadcast_to(jnp.expand_dims(vectors, -1), shape) * jnp.broadcast_to(
+        identity, shape
+    )
+
+
+def _repeat(base: Prior, receivers: int) -> Prior:
+    """The base prior for each receiver, leaves ``[I, ...]``."""
+    return Prior(
+        jnp.broadcast_to(base.mean, (receivers, *base.mean.shape)),
+        jnp.broadcast_to(base.covariance, (receivers, *base.covariance.shape)),
+    )
+
+
+def _or_base(learned: Prior, heard: Array, base: Prior) -> tuple[Prior, Array]:
+    """``learned`` where a receiver hears anyone, else ``base`` unchanged."""
+    has_prior = (jnp.sum(heard, axis=-1) > 0).astype(jnp.float32)  # [I]
+    own = _repeat(base, heard.shape[0])
+    prior = Prior(
+        jnp.where(has_prior[:, None] > 0, learned.mean, own.mean),
+        jnp.where(has_prior[:, None, None] > 0, learned.covariance, own.covariance),
+    )
+    return prior, has_prior

@@ -1,0 +1,1 @@
+"""Experiments: where the pure program meets files, clocks, devices and signals."""

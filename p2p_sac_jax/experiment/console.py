@@ -1,0 +1,75 @@
+"""What a person at a terminal sees: progress, compile time, the closing table.
+
+Everything goes to standard error but the table, so output can be piped.
+"""
+
+from __future__ import annotations
+
+import sys
+from types import TracebackType
+from typing import Any
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TimeRemainingColumn
+from rich.table import Table
+
+
+class Reporter:
+    """A progress bar on a terminal, and a line now and then elsewhere."""
+
+    def __init__(self, quiet: bool = False) -> None:
+        """``quiet`` says nothing at all."""
+        self._quiet = quiet
+        self._console = Console(stderr=True, quiet=quiet, soft_wrap=True)
+        self._progress = Progress(
+            "{task.description}",
+            BarColumn(),
+            MofNCompleteColumn(),
+            TimeRemainingColumn(),
+            console=self._console,
+            disable=quiet or not self._console.is_terminal,
+        )
+        self._task = None
+        self._tenth = 0
+
+    def __enter__(self) -> Reporter:
+        """Starts the bar."""
+        self._progress.start()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        """Stops the bar."""
+        self._progress.stop()
+
+    def say(self, text: str) -> None:
+        """One line."""
+        self._console.print(text, highlight=False, markup=False)
+
+    def advance(self, step: int, total: int, note: str) -> None:
+        """Moves the bar to ``step`` of ``total``; on no terminal, a line a tenth."""
+        if self._progress.disable:
+            tenth = 10 * step // total
+            if tenth > self._tenth:
+                self.say(f"step {step}/{total}  {note}")
+            self._tenth = tenth
+            return
+        if self._task is None:
+            self._task = self._progress.add_task("", total=total)
+        self._progress.update(self._task, completed=step, description=note)
+
+    def table(self, table: dict[str, Any], title: str, caption: str) -> None:
+        """The closing table, on standard output."""
+        if self._quiet:
+            return
+        drawn = Table(title=title, caption=caption, caption_justify="left")
+        for index, column in enumerate(table["columns"]):
+            drawn.add_column(column, justify="left" if index == 0 else "right")
+        for row in table["rows"]:
+            drawn.add_row(*row)
+        wide = None if sys.stdout.isatty() else 100
+        Console(width=wide, soft_wrap=False).print(drawn)

@@ -1,0 +1,150 @@
+"""Rows of ``metrics.jsonl``: made after every chunk, truncated on resume.
+
+A row is keyed by run (the arm), seed, step, and either ``peer`` or
+``"population": true``. Everything a report or a summary needs is in the rows, so
+both can be remade from the file alone.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+
+from p2p_sac_jax.experiment.setup import Setup
+from p2p_sac_jax.peer import PeerMetrics
+from p2p_sac_jax.types import Score
+
+Row = dict[str, Any]
+
+_MEANS = (
+    "behaviour_std",
+    "imagined_fraction",
+    "value_weight",
+    "std_weight",
+)
+_WEEKLY = ("price", "oracle_price", "cost")  # of environments that have them
+
+
+def fraction(achieved: Any, oracle: Any) -> Any:
+    """Share of the attainable: 1 is the oracle, also where rewards are costs."""
+    return 1.0 - (oracle - achieved) / np.abs(oracle)
+
+
+def chunk_rows(
+    setup: Setup, step: int, metrics: PeerMetrics, evaluation: Score
+) -> list[Row]:
+    """Rows of one chunk that ended at ``step``.
+
+    Args:
+      setup: names the runs and the peers.
+      step: environment steps taken by the clock.
+      metrics: leaves [rounds, P, R, S, ...] of the chunk.
+      evaluation: leaves [P, R], mean score per step of the greedy policies.
+
+    Returns:
+      For every run one row of the population and one of each peer that has joined.
+    """
+    metrics, evaluation = jax.device_get((metrics, evaluation))
+    joins = np.asarray(setup.members.joins)
+    peers = [p for p in range(setup.config.population.peers) if joins[p] < step]
+    rows: list[Row] = []
+    for run, (arm, seed) in enumerate(setup.labels):
+        key = {"run": arm, "seed": seed, "step": step}
+        peer_rows = [
+            {
+                **key,
+                "peer": peer,
+                **_evaluated(setup, evaluation, peer, run),
+                **_trained(setup, metrics, peer, run),
+            }
+            for peer in peers
+        ]
+        rows.append({**key, "population": True, **_population(peer_rows)})
+        rows.extend(peer_rows)
+    return rows
+
+
+def _evaluated(setup: Setup, evaluation: Score, peer: int, run: int) -> Row:
+    achieved, oracle, baseline = (float(leaf[peer, run]) for leaf in evaluation)
+    row = {"score": achieved}
+    if setup.world.environment.has_oracle:
+        row["oracle_fraction"] = float(fraction(achieved, oracle))
+        row["baseline_fraction"] = float(fraction(baseline, oracle))
+    return row
+
+
+def _trained(setup: Setup, metrics: PeerMetrics, peer: int, run: int) -> Row:
+    """One peer's training in this chunk: sums of score, means of diagnostics."""
+
+    def weekly(leaf: Any) -> np.ndarray:
+        return np.concatenate(leaf[:, peer, run])
+
+    row: Row = {"achieved": float(weekly(metrics.score.achieved).sum())}
+    if setup.world.environment.has_oracle:
+        row["oracle"] = float(weekly(metrics.score.oracle).sum())
+        row["baseline"] = float(weekly(metrics.score.baseline).sum())
+    for name in _WEEKLY:
+        if hasattr(metrics.info, name):
+            row[name] = np.round(weekly(getattr(metrics.info, name)), 5).tolist()
+    for name in _MEANS:
+        row[name] = float(weekly(getattr(metrics, name)).mean())
+    for name, leaf in metrics.learner._asdict().items():
+        row[name] = float(weekly(leaf).mean())
+    belief = metrics.belief
+    if belief.mean.shape[-1]:
+        mean, covariance = weekly(belief.mean)[-1], weekly(belief.covariance)[-1]
+        row["demand_slope"] = float(mean[1])
+        row["demand_slope_std"] = float(np.sqrt(covariance[1, 1]))
+    return row
+
+
+def _population(rows: list[Row]) -> Row:
+    result = {"score": float(np.mean([row["score"] for row in rows]))}
+    if "oracle_fraction" in rows[0]:
+        fractions = np.array([row["oracle_fraction"] for row in rows])
+        baseline = np.mean([row["baseline_fraction"] for row in rows])
+        result["oracle_fraction"] = float(fractions.mean())
+        result["oracle_fraction_worst"] = float(fractions.min())
+        result["baseline_fraction"] = float(baseline)
+        result["gap_closed"] = float((fractions.mean() - baseline) / (1.0 - baseline))
+    return result
+
+
+class MetricsFile:
+    """The rows of one run, in memory and on disk."""
+
+    def __init__(self, path: Path, step: int) -> None:
+        """Opens the file and forgets every row after ``step``."""
+        self._path = path
+        self.rows = [row for row in read_rows(path) if row["step"] <= step]
+        temporary = path.with_name(path.name + ".tmp")
+        temporary.write_text("".join(map(_line, self.rows)), encoding="utf-8")
+        temporary.replace(path)
+
+    def append(self, rows: Iterable[Row]) -> None:
+        """Adds rows and hands them to the operating system."""
+        rows = list(rows)
+        self.rows.extend(rows)
+        with self._path.open("a", encoding="utf-8") as file:
+            file.write("".join(map(_line, rows)))
+
+
+def read_rows(path: Path) -> list[Row]:
+    """Rows of a metrics file; a last line cut short by a crash is left out."""
+    if not path.exists():
+        return []
+    rows = []
+    for line in path.read_text(encoding="utf-8").splitlines(keepends=True):
+        if not line.endswith("\n"):
+            break
+        rows.append(json.loads(line))
+    return rows
+
+
+def _line(row: Row) -> str:
+    return json.dumps(row) + "\n"

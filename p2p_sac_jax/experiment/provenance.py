@@ -1,0 +1,101 @@
+"""What a run was: resolved configuration, code, versions, devices, peers."""
+
+from __future__ import annotations
+
+import datetime
+import importlib.metadata
+import json
+import platform
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import jax
+
+from p2p_sac_jax.config import TrainConfig
+from p2p_sac_jax.config_io import config_hash, to_dict
+from p2p_sac_jax.experiment.devices import Placement
+from p2p_sac_jax.experiment.setup import Setup
+
+_PACKAGES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy")
+# What may change between start and resume without making it another experiment.
+PLACEMENT_FIELDS = frozenset({"layout", "device"})
+
+
+def describe(setup: Setup, placement: Placement) -> dict[str, Any]:
+    """Content of ``run.json``."""
+    config = setup.config
+    return {
+        "config": to_dict(config),
+        "config_hash": config_hash(config),
+        **_git(),
+        "versions": {
+            "python": platform.python_version(),
+            **{name: importlib.metadata.version(name) for name in _PACKAGES},
+        },
+        "platform": platform.platform(),
+        "devices": [str(device) for device in jax.devices()],
+        "layout": placement.layout,
+        "layout_devices": placement.devices,
+        "started": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+        "arms": list(dict.fromkeys(arm for arm, _ in setup.labels)),
+        "seeds": sorted({seed for _, seed in setup.labels}),
+        "peers": [
+            {"peer": peer, "name": name} for peer, name in enumerate(setup.world.names)
+        ],
+        "adjacency": setup.adjacency.tolist(),
+        "channels": channels(config),
+    }
+
+
+def channels(config: TrainConfig) -> dict[str, str]:
+    """Which channels of the exchange can act in this configuration, and why not."""
+    exchange, active = config.exchange, "active"
+    silent = ""
+    if exchange.network_weight == 0:
+        silent = "off: exchange.network_weight is 0"
+    elif exchange.topology == "empty" or config.population.peers == 1:
+        silent = "off: nobody to hear"
+    prior = value = silent or active
+    if not silent:
+        if config.memory.kind != "demand" or config.memory.pooling == "none":
+            prior = "off: no demand is shared"
+        if exchange.estimation == "none":
+            value = "off: exchange.estimation is none"
+        elif config.sac.discount == 0:
+            value = "idle: sac.discount is 0, so no target looks ahead"
+    return {
+        "demand prior": prior,
+        "exploration std": silent or active,
+        "value target": value,
+    }
+
+
+def write_json(path: Path, content: Any) -> None:
+    """Writes through a temporary file, so that a reader never sees half of it."""
+    temporary = path.with_name(path.name + ".tmp")
+    temporary.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
+    temporary.replace(path)
+
+
+def _git() -> dict[str, Any]:
+    root = Path(__file__).resolve().parents[2]
+
+    def ask(*words: str) -> str | None:
+        try:
+            done = subprocess.run(
+                ["git", "-C", str(root), *words],
+                capture_output=True,
+                text=True,
+                timeout=10,
+                check=True,
+            )
+        except (OSError, subprocess.SubprocessError):
+            return None
+        return done.stdout.strip()
+
+    dirty = ask("status", "--porcelain", "--untracked-files=no")
+    return {
+        "git_commit": ask("rev-parse", "HEAD"),
+        "git_dirty": None if dirty is None else bool(dirty),
+    }

@@ -1,0 +1,90 @@
+"""What every store believes of its demand at the end, beside the truth."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from p2p_sac_jax.environments import pricing_model as model
+from p2p_sac_jax.experiment.setup import Setup
+from p2p_sac_jax.memory import demand
+from p2p_sac_jax.peer import PeerState
+from p2p_sac_jax.types import Array, Prior
+
+NUM_PRICES = 41
+BAND_STD = 2.0  # half width of the band, in posterior standard deviations
+
+
+def store_beliefs(setup: Setup, state: PeerState) -> list[dict[str, Any]]:
+    """Demand curves believed and true, of every peer and run.
+
+    Both are taken in a week without season, at usual cost, rival and reference
+    price. The belief is the peer's own posterior under the base prior: what its own
+    weeks have taught it, whatever the network added.
+
+    Args:
+      setup: names the runs and the peers.
+      state: leaves [P, R, ...] at the end of training.
+
+    Returns:
+      One dict a store: price [N], and believed, low, high and true demand [N]
+      relative to usual units. Empty without a demand memory or a market.
+    """
+    config = setup.config
+    if config.environment.name != "pricing" or config.memory.kind != "demand":
+        return []
+    low, high = model.price_range()
+    price = np.linspace(low, high, NUM_PRICES, dtype=np.float32)
+    features = np.zeros((NUM_PRICES, setup.world.environment.num_features), np.float32)
+    features[:, 0] = 1.0
+    features[:, 1] = 1.0 - price
+    if features.shape[1] > 5:
+        features[:, 2] = 1.0 - price
+    prior = demand.base_prior(features.shape[1])
+
+    @jax.jit
+    def curves(state: PeerState, params: Any) -> tuple[Array, Array, Array]:
+        over_runs = jax.vmap(_curve, (0, 0, None, None, None, None))
+        return jax.vmap(over_runs, (0, 0, 0, None, None, None))(
+            state.memory, state.environment.market, params, prior, features, price
+        )
+
+    believed, std, true = jax.device_get(curves(state, setup.members.params))
+
+    def rounded(values: np.ndarray) -> list[float]:
+        return np.round(values, 5).tolist()
+
+    return [
+        {
+            "run": arm,
+            "seed": seed,
+            "peer": peer,
+            "name": name,
+            "price": rounded(price),
+            "believed": rounded(np.exp(believed[peer, run])),
+            "low": rounded(np.exp(believed[peer, run] - BAND_STD * std[peer, run])),
+            "high": rounded(np.exp(believed[peer, run] + BAND_STD * std[peer, run])),
+            "true": rounded(true[peer, run]),
+        }
+        for run, (arm, seed) in enumerate(setup.labels)
+        for peer, name in enumerate(setup.world.names)
+    ]
+
+
+def _curve(
+    memory: Any, market: model.Market, params: Any, prior: Prior, features: Array,
+    price: Array,
+) -> tuple[Array, Array, Array]:
+    belief = demand.posterior(memory, prior)
+    std = jnp.sqrt(jnp.sum((features @ belief.factor) ** 2, axis=-1))
+    usual = params._replace(
+        season_amplitude=jnp.zeros(()), sensitivity_swing=jnp.zeros(())
+    )
+    plain = market._replace(log_cost=jnp.zeros(()), log_rival=jnp.zeros(()))
+    share = jax.vmap(model.expected_share, (None, None, 0, None))(
+        plain, jnp.ones(()), price, usual
+    )
+    return features @ belief.mean, std, share / model.USUAL_SHARE

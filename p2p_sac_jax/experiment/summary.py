@@ -1,0 +1,102 @@
+"""The figures a run is judged by, from its rows alone, and the closing table."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+import numpy as np
+
+from p2p_sac_jax.config import TrainConfig
+from p2p_sac_jax.experiment.metrics import Row, fraction
+
+EARLY_STEPS = 50  # how long "early" is in ``earned_fraction_early``
+_PREFIX = {"network": "", "memory": "isolated_", "plain": "plain_"}
+_TITLE = {
+    "network": "networked",
+    "memory": "alone, own memory",
+    "plain": "alone, plain SAC",
+}
+
+
+def summarise(config: TrainConfig, rows: list[Row]) -> dict[str, Any]:
+    """Final score, earnings while learning and worst peer of every arm.
+
+    All are means over seeds. ``*_fraction`` are shares of the oracle;
+    ``earned_fraction`` counts every training step since the start,
+    ``earned_fraction_early`` those up to step ``EARLY_STEPS``.
+    """
+    summary: dict[str, Any] = {"steps": config.steps, "seeds": config.seeds}
+    arms = dict.fromkeys(row["run"] for row in rows)
+    for arm in arms:
+        mine = [row for row in rows if row["run"] == arm]
+        last = [r for r in mine if r["step"] == config.steps and "population" in r]
+        prefix = _PREFIX[arm]
+        summary[f"{prefix}score"] = _mean(row["score"] for row in last)
+        if "oracle_fraction" not in last[0]:
+            continue
+        for name in ("oracle_fraction", "oracle_fraction_worst", "gap_closed"):
+            summary[prefix + name] = _mean(row[name] for row in last)
+        summary["historical_fraction"] = _mean(r["baseline_fraction"] for r in last)
+        early = [row for row in mine if row["step"] <= EARLY_STEPS]
+        for suffix, part in (("", mine), ("_early", early)):
+            name = f"{prefix}earned_fraction{suffix}"
+            summary[name] = earned(part, "achieved")
+            summary[f"historical_earned_fraction{suffix}"] = earned(part, "baseline")
+    return summary
+
+
+def earned(rows: list[Row], name: str) -> float:
+    """Share of the oracle's profit earned over these rows: mean over peers, seeds."""
+    sums: dict[tuple[int, int], np.ndarray] = {}
+    for row in rows:
+        if "peer" in row:
+            pair = np.array([row[name], row["oracle"]])
+            key = row["seed"], row["peer"]
+            sums[key] = sums.get(key, 0.0) + pair
+    return _mean(fraction(*pair) for pair in sums.values())
+
+
+def closing_table(config: TrainConfig, summary: dict[str, Any]) -> dict[str, Any]:
+    """Columns and rows of the closing table; cells are text."""
+    arms = [arm for arm in _PREFIX if f"{_PREFIX[arm]}score" in summary]
+    if "historical_fraction" not in summary:
+        columns = ["", "return of an episode"]
+        length = config.evaluation_weeks
+        cells = [
+            [_TITLE[arm], f"{summary[f'{_PREFIX[arm]}score'] * length:.1f}"]
+            for arm in reversed(arms)
+        ]
+        return {"columns": columns, "rows": cells}
+    early = f"first {EARLY_STEPS}"
+    columns = ["", "final", "worst peer", "gap closed", "earned", early, "bytes/peer"]
+    historical = [
+        "historical price",
+        f"{summary['historical_fraction']:.3f}",
+        "",
+        "0%",
+        f"{summary['historical_earned_fraction']:.3f}",
+        f"{summary['historical_earned_fraction_early']:.3f}",
+        "0",
+    ]
+    cells = [historical]
+    for arm in reversed(arms):
+        prefix = _PREFIX[arm]
+        shared = summary["bytes_shared_per_peer"] if arm == "network" else 0
+        cells.append(
+            [
+                _TITLE[arm],
+                f"{summary[prefix + 'oracle_fraction']:.3f}",
+                f"{summary[prefix + 'oracle_fraction_worst']:.3f}",
+                f"{summary[prefix + 'gap_closed']:.0%}",
+                f"{summary[prefix + 'earned_fraction']:.3f}",
+                f"{summary[prefix + 'earned_fraction_early']:.3f}",
+                f"{shared:,.0f}",
+            ]
+        )
+    cells.append(["oracle", "1.000", "1.000", "100%", "1.000", "1.000", ""])
+    return {"columns": columns, "rows": cells}
+
+
+def _mean(values: Iterable[float]) -> float:
+    return float(np.mean(list(values)))

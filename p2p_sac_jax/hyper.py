@@ -1,0 +1,131 @@
+"""Hyper-parameters that are traced, and the arms that override them.
+
+One NamedTuple per room; each leaf is a float32 scalar in one run, ``[R]`` in a
+population. Arms differ in these leaves and in the adjacency alone, so all arms
+of a run share one compiled program and one stream of market noise.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from p2p_sac_jax.config import ConfigError, TrainConfig
+from p2p_sac_jax.types import Array
+
+EXPLORATION_SOURCES = ("memory", "policy", "fixed")
+
+
+class SacHyper(NamedTuple):
+    """Traced part of ``SacConfig``."""
+
+    learning_rate: Array
+    discount: Array
+    tau: Array
+    target_entropy: Array
+    learning_starts: Array
+    warmup: Array
+
+
+class MemoryHyper(NamedTuple):
+    """Traced part of ``MemoryConfig``."""
+
+    decay: Array
+
+
+class ImaginationHyper(NamedTuple):
+    """Traced part of ``ImaginationConfig``."""
+
+    fraction: Array
+    anneal_steps: Array
+
+
+class ExplorationHyper(NamedTuple):
+    """Traced part of ``ExplorationConfig``; ``source`` indexes the tuple above."""
+
+    source: Array
+    std_max: Array
+    std_min: Array
+    bonus: Array
+
+
+class ExchangeHyper(NamedTuple):
+    """Traced part of ``ExchangeConfig``."""
+
+    local_weight: Array
+    network_weight: Array
+    recency_tau_s: Array
+    age_max_s: Array
+    n0: Array
+    td_penalty: Array
+    anneal_steps: Array
+
+
+class Hyper(NamedTuple):
+    """All traced hyper-parameters of one run."""
+
+    sac: SacHyper
+    memory: MemoryHyper
+    imagination: ImaginationHyper
+    exploration: ExplorationHyper
+    exchange: ExchangeHyper
+
+
+# Overrides of each arm. ``isolated`` empties the adjacency.
+_ARMS: dict[str, dict[str, dict[str, Any]]] = {
+    "plain": {
+        "imagination": {"fraction": 0.0},
+        "exploration": {"source": "policy"},
+        "sac": {"warmup": 32},
+    },
+    "memory": {},
+    "network": {},
+}
+ISOLATED = frozenset({"plain", "memory"})
+
+
+def arm_names(config: TrainConfig) -> tuple[str, ...]:
+    """Names of the arms in ``config.arms``.
+
+    Raises:
+      ConfigError: an arm is unknown, named twice, or there is none.
+    """
+    names = tuple(name.strip() for name in config.arms.split(",") if name.strip())
+    unknown = [name for name in names if name not in _ARMS]
+    if unknown or not names or len(set(names)) != len(names):
+        raise ConfigError(
+            f"arms={config.arms!r} must name each of {', '.join(_ARMS)} at most once,"
+            " comma-separated, and at least one"
+        )
+    return names
+
+
+def arm_config(config: TrainConfig, arm: str) -> TrainConfig:
+    """``config`` with the overrides of ``arm`` applied."""
+    sections = {
+        section: dataclasses.replace(getattr(config, section), **values)
+        for section, values in _ARMS[arm].items()
+    }
+    return dataclasses.replace(config, **sections)
+
+
+def make_hyper(config: TrainConfig) -> Hyper:
+    """Traced hyper-parameters of one run, as NumPy float32 scalars."""
+
+    def section(kind: Any, fields: object, **replaced: float) -> Any:
+        values = {name: getattr(fields, name) for name in kind._fields} | replaced
+        return kind(**{name: np.float32(value) for name, value in values.items()})
+
+    return Hyper(
+        sac=section(SacHyper, config.sac),
+        memory=section(MemoryHyper, config.memory),
+        imagination=section(ImaginationHyper, config.imagination),
+        exploration=section(
+            ExplorationHyper,
+            config.exploration,
+            source=EXPLORATION_SOURCES.index(config.exploration.source),
+        ),
+        exchange=section(ExchangeHyper, config.exchange),
+    )

@@ -1,0 +1,1 @@
+"""The learner: Soft Actor-Critic for one peer, its networks and its replay."""

@@ -1,0 +1,91 @@
+"""Replay: a ring of transitions, each packed into one row of floats.
+
+One row is one gather and one scatter, whatever a transition is made of. A masked
+insert acts on the row written, never on the buffer: a ``where`` over the buffer
+would copy it every step.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from p2p_sac_jax.config import ConfigError
+from p2p_sac_jax.types import Array, Transition
+
+
+class Replay(NamedTuple):
+    """Contents of one peer's replay buffer."""
+
+    rows: Array  # [capacity, W] packed transitions, W = 2 D + A + 2
+    position: Array  # [] int32 row written next
+    size: Array  # [] int32 rows filled
+
+
+class ReplayBuffer(NamedTuple):
+    """Pure functions of a ring buffer and its capacity in transitions."""
+
+    init: Callable[[], Replay]
+    # (replay, transition, active [] bool or 0/1) -> replay
+    insert: Callable[[Replay, Transition, Array], Replay]
+    # (replay, key, n) -> Transition [n, ...], uniform with replacement
+    sample: Callable[[Replay, Array, int], Transition]
+    capacity: int
+
+
+def make_replay(capacity: int, obs_dim: int, action_dim: int) -> ReplayBuffer:
+    """A ring of ``capacity`` transitions; the oldest is overwritten first.
+
+    An empty buffer samples rows of zeros, so callers may sample first and mask
+    the result.
+
+    Raises:
+      ConfigError: a size is below one.
+    """
+    sizes = {"capacity": capacity, "obs_dim": obs_dim, "action_dim": action_dim}
+    for name, size in sizes.items():
+        if size < 1:
+            raise ConfigError(f"replay {name}={size} must be at least 1")
+    width = 2 * obs_dim + action_dim + 2
+    reward_at = obs_dim + action_dim
+
+    def init() -> Replay:
+        return Replay(
+            rows=jnp.zeros((capacity, width), jnp.float32),
+            position=jnp.zeros((), jnp.int32),
+            size=jnp.zeros((), jnp.int32),
+        )
+
+    def pack(transition: Transition) -> Array:
+        scalars = jnp.stack([transition.reward, transition.discount])
+        parts = [transition.obs, transition.action, scalars, transition.next_obs]
+        return jnp.concatenate(parts).astype(jnp.float32)
+
+    def unpack(rows: Array) -> Transition:
+        return Transition(
+            obs=rows[:, :obs_dim],
+            action=rows[:, obs_dim:reward_at],
+            reward=rows[:, reward_at],
+            discount=rows[:, reward_at + 1],
+            next_obs=rows[:, reward_at + 2 :],
+        )
+
+    def insert(replay: Replay, transition: Transition, active: Array) -> Replay:
+        active = jnp.asarray(active, bool)
+        old = replay.rows[replay.position]
+        row = jnp.where(active, pack(transition), old)
+        written = active.astype(jnp.int32)
+        return Replay(
+            rows=replay.rows.at[replay.position].set(row),
+            position=(replay.position + written) % capacity,
+            size=jnp.minimum(replay.size + written, capacity),
+        )
+
+    def sample(replay: Replay, key: Array, n: int) -> Transition:
+        index = jax.random.randint(key, (n,), 0, jnp.maximum(replay.size, 1))
+        return unpack(replay.rows[index])
+
+    return ReplayBuffer(init, insert, sample, capacity)

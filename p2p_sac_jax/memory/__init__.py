@@ -1,0 +1,1 @@
+"""Price memories: what one peer remembers of its own prices and sales."""

@@ -1,0 +1,106 @@
+"""The protocol of every price memory, and Thompson sampling over candidates."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from p2p_sac_jax.types import Array, Candidates, DemandSummary, Experience, Prior
+
+MemoryState = Any
+
+STD_DRAWS = 64  # Thompson draws behind one exploration std
+REGION_DRAWS = 256  # and behind the probabilities of the promising regions
+NUM_REGIONS = 3
+
+
+class Posterior(NamedTuple):
+    """What a memory believes; the binned memory has a context axis ``C`` in front."""
+
+    mean: Array  # [F] demand coefficients, or [C, K] rewards
+    covariance: Array  # [F, F] or [C, K, K]
+    noise_variance: Array  # [] of log sales, or of reward
+    factor: Array  # [F, F] or [C, K, r]: L with L Lᵀ = covariance
+
+
+class Regions(NamedTuple):
+    """The ``M`` candidate actions most likely to be best, most likely first."""
+
+    lo: Array  # [M, A] lower edge of the region around the candidate
+    hi: Array  # [M, A] upper edge
+    probability: Array  # [M] that the best action lies here
+    mean: Array  # [M] expected reward, environment units
+    std: Array  # [M] posterior sd of the expected reward
+    count: Array  # [M] real steps at this very action that would tell as much
+
+
+class PriceMemory(NamedTuple):
+    """A bundle of pure functions for ONE peer, and the prior it starts from.
+
+    ``update`` leaves the state as it is where ``active`` is 0. ``summary`` holds own
+    data alone, never a prior nor what neighbours sent, so that nothing is counted
+    twice when it is passed on.
+    """
+
+    init: Callable[[], MemoryState]
+    base_prior: Prior  # NumPy leaves
+    # (state, experience, decay, active) -> state
+    update: Callable[[MemoryState, Experience, Array, Array], MemoryState]
+    posterior: Callable[[MemoryState, Prior], Posterior]
+    summary: Callable[[MemoryState], DemandSummary]
+    # (posterior, candidates, action [A]) -> [] in [0, 1]
+    exploration_bonus: Callable[[Posterior, Candidates, Array], Array]
+    # (posterior, candidates, action [A], key) -> [] in action units, unclipped
+    optimal_exploration_std: Callable[[Posterior, Candidates, Array, Array], Array]
+    # (posterior, candidates, key) -> Regions
+    promising_regions: Callable[[Posterior, Candidates, Array], Regions]
+
+
+def keep_unless(active: Array, new: MemoryState, old: MemoryState) -> MemoryState:
+    """``new`` where ``active`` is 1, else ``old``, leaf by leaf."""
+    return jax.tree.map(lambda n, o: jnp.where(active > 0, n, o), new, old)
+
+
+def distance_to_best(values: Array, candidates: Candidates, action: Array) -> Array:
+    """Root mean square distance from ``action`` to the best action of each draw.
+
+    Args:
+      values: ``[S, N]`` drawn worth of each candidate.
+      candidates: the ``N`` candidates.
+      action: ``[A]`` proposed action.
+
+    Returns:
+      ``[]`` in action units: how far the action could be off, as far as is known.
+    """
+    best = candidates.actions[jnp.argmax(values, axis=-1)]  # [S, A]
+    return jnp.sqrt(jnp.mean((best - jnp.expand_dims(action, 0)) ** 2))
+
+
+def rank_regions(
+    values: Array, candidates: Candidates, mean: Array, std: Array, count: Array
+) -> Regions:
+    """The candidates that win most Thompson draws, with the cell around each.
+
+    Args:
+      values: ``[S, N]`` drawn worth of each candidate.
+      candidates: ``N >= NUM_REGIONS`` candidates in ascending order of action.
+      mean: ``[N]`` expected reward.
+      std: ``[N]`` its posterior sd.
+      count: ``[N]`` evidence, in real steps.
+
+    Returns:
+      ``NUM_REGIONS`` regions; neighbouring candidates share an edge half-way.
+    """
+    num_candidates = values.shape[-1]
+    wins = jax.nn.one_hot(jnp.argmax(values, axis=-1), num_candidates)
+    probability, index = jax.lax.top_k(jnp.mean(wins, axis=0), NUM_REGIONS)
+    actions = candidates.actions
+    middle = 0.5 * (actions[1:] + actions[:-1])
+    lo = jnp.concatenate([actions[:1], middle])
+    hi = jnp.concatenate([middle, actions[-1:]])
+    return Regions(
+        lo[index], hi[index], probability, mean[index], std[index], count[index]
+    )

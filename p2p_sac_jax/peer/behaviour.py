@@ -1,0 +1,113 @@
+"""How one peer acts: its policy's mean, spread by memory and by the network.
+
+Every spread handed on is a standard deviation *before* the tanh; what memory and
+configuration say is in action units and divided by the slope of the tanh.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from p2p_sac_jax.exchange import guidance as guide
+from p2p_sac_jax.hyper import EXPLORATION_SOURCES, ExplorationHyper, Hyper
+from p2p_sac_jax.learner.sac import SacState
+from p2p_sac_jax.peer.rooms import ACT, THOMPSON, Rooms, stream
+from p2p_sac_jax.types import Array, Candidates, Guidance
+
+# Near saturation the slope vanishes and the spread before the tanh would explode.
+_MIN_SLOPE = 0.1
+
+
+def tanh_slope(mean: Array) -> Array:
+    """Slope [A] of the tanh at the policy's mean [A], floored."""
+    return jnp.maximum(1.0 - jnp.square(jnp.tanh(mean)), _MIN_SLOPE)
+
+
+def local_std(
+    hyper: ExplorationHyper, mean: Array, log_std: Array, remembered: Array
+) -> Array:
+    """The peer's own exploration std, before the tanh.
+
+    Args:
+      hyper: which source counts, and the bounds in action units.
+      mean: [A] policy mean before the tanh.
+      log_std: [A] policy log std before the tanh.
+      remembered: [] spread the price memory would choose, action units.
+
+    Returns:
+      [A] standard deviation before the tanh.
+    """
+    slope = tanh_slope(mean)
+    by_source = {
+        "memory": jnp.clip(remembered, hyper.std_min, hyper.std_max) / slope,
+        "policy": jnp.exp(log_std),
+        "fixed": hyper.std_max / slope,
+    }
+    std = by_source["memory"]
+    for index, source in enumerate(EXPLORATION_SOURCES):
+        std = jnp.where(hyper.source == index, by_source[source], std)
+    return std
+
+
+def choose_action(
+    rooms: Rooms,
+    learner: SacState,
+    obs: Array,
+    guidance: Guidance,
+    belief: Any,
+    params: Any,
+    hyper: Hyper,
+    warming: Array,
+    key: Array,
+    clock: Array,
+) -> tuple[Array, Array]:
+    """The behaviour policy in one observed state.
+
+    Args:
+      rooms: the peer's functions.
+      learner: policy and critics.
+      obs: [D] observation.
+      guidance: the network's advice of this round.
+      belief: posterior of the price memory.
+      params: environment parameters.
+      hyper: traced hyper-parameters.
+      warming: [] bool: act uniformly at random.
+      key: the peer's key; the streams ``ACT`` and ``THOMPSON`` are folded from it.
+      clock: [] int32 step of the shared clock.
+
+    Returns:
+      Action [A] in [-1, 1] and the mean std [] behind it, in action units.
+    """
+    options = _candidates(rooms, obs, params)
+    mean, log_std = rooms.sac.policy(learner, obs)
+    greedy = jnp.tanh(mean)
+    remembered = rooms.memory.optimal_exploration_std(
+        belief, options, greedy, stream(key, THOMPSON, clock)
+    )
+    std = guide.exploration_std(
+        local_std(hyper.exploration, mean, log_std, remembered),
+        guidance,
+        rooms.cell(obs),
+        rooms.memory.exploration_bonus(belief, options, greedy),
+        hyper.exploration.bonus,
+        rooms.environment.action_dim,
+    )
+    act_key, warmup_key = jax.random.split(stream(key, ACT, clock))
+    action = rooms.sac.act(learner, obs, act_key, std)
+    uniform = jax.random.uniform(warmup_key, action.shape, minval=-1.0)
+    return jnp.where(warming, uniform, action), jnp.mean(std * tanh_slope(mean))
+
+
+def _candidates(rooms: Rooms, obs: Array, params: Any) -> Candidates:
+    environment = rooms.environment
+    if environment.candidates is not None:
+        return environment.candidates(obs, params)
+    return Candidates(
+        actions=jnp.zeros((1, environment.action_dim)),
+        features=jnp.zeros((1, environment.num_features)),
+        gain=jnp.zeros(1),
+        cell=environment.cell(obs),
+    )

@@ -1,0 +1,83 @@
+"""The rooms of one peer, furnished once from the configuration.
+
+``Rooms`` holds the pure functions and static sizes that the stages of a peer
+share: what acts, what stores, what remembers, what learns. It never changes and
+never enters a compiled program as data.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from p2p_sac_jax.config import TrainConfig
+from p2p_sac_jax.environments.base import Environment
+from p2p_sac_jax.learner.replay import ReplayBuffer, make_replay
+from p2p_sac_jax.learner.sac import Sac, make_sac
+from p2p_sac_jax.memory.base import PriceMemory
+from p2p_sac_jax.memory.bins import make_binned_memory
+from p2p_sac_jax.memory.demand import make_demand_memory
+from p2p_sac_jax.memory.none import make_no_memory
+from p2p_sac_jax.types import Array
+
+# Streams of randomness; the numbers are part of the determinism contract.
+INIT, RESET, MARKET, ACT, THOMPSON, UPDATE, IMAGINE, INSIGHT, EVALUATE, REHEARSE = (
+    range(10)
+)
+
+
+class Rooms(NamedTuple):
+    """Pure functions and static sizes of one peer."""
+
+    config: TrainConfig
+    environment: Environment
+    sac: Sac
+    replay: ReplayBuffer
+    memory: PriceMemory
+    num_cells: int  # K, cells of an insight
+
+    @property
+    def has_demand(self) -> bool:
+        """Whether the memory is a model of demand."""
+        return self.config.memory.kind == "demand"
+
+    @property
+    def imagines(self) -> bool:
+        """Whether the memory can say what other prices would have sold."""
+        return self.has_demand and self.environment.counterfactual is not None
+
+    def cell(self, obs: Array) -> Array:
+        """Context cell [] int32 of one observation [D] in the exchange."""
+        if self.num_cells == 1:
+            return jnp.zeros((), jnp.int32)
+        return self.environment.cell(obs)
+
+
+def make_rooms(config: TrainConfig, environment: Environment) -> Rooms:
+    """Furnishes the rooms of one peer from a validated configuration."""
+    # The seed's scalar insight is the case of a single cell.
+    scalar = config.exchange.estimation == "seed_scalar"
+    sizes = environment.observation_dim, environment.action_dim
+    return Rooms(
+        config=config,
+        environment=environment,
+        sac=make_sac(config.sac, *sizes),
+        replay=make_replay(config.sac.replay_capacity or config.steps, *sizes),
+        memory=_make_memory(config.memory.kind, environment),
+        num_cells=1 if scalar else environment.num_cells,
+    )
+
+
+def _make_memory(kind: str, environment: Environment) -> PriceMemory:
+    if kind == "demand":
+        return make_demand_memory(environment.num_features)
+    if kind == "bins":
+        return make_binned_memory(environment.num_cells)
+    return make_no_memory()
+
+
+def stream(key: Array, stage: int, clock: Array | int) -> Array:
+    """Key of one stage of one peer at one step of the clock."""
+    return jax.random.fold_in(jax.random.fold_in(key, stage), clock)

@@ -1,0 +1,92 @@
+"""The house: imports go down only, files stay short, importing starts nothing."""
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+PACKAGE = "p2p_sac_jax"
+MAX_LINES = 400
+
+BASE = {"types", "config", "config_io", "hyper", "linalg", "validation"}
+ROOMS = {"environments", "learner", "memory", "exchange"}
+# What each part of the package may import, beside itself.
+MAY_IMPORT = (
+    dict.fromkeys(BASE | ROOMS, BASE)
+    | {"peer": BASE | ROOMS}
+    | {"population": BASE | ROOMS | {"peer"}}
+    | {"experiment": BASE | ROOMS | {"peer", "population"}}
+    | {"agent": BASE | ROOMS | {"peer"}}
+)
+FLAX_ONLY_IN = f"{PACKAGE}/learner/networks.py"
+
+MODULES = sorted((ROOT / PACKAGE).rglob("*.py"))
+SOURCES = MODULES + [
+    path
+    for folder in ("launch", "configs", "tests")
+    for path in sorted((ROOT / folder).rglob("*.py"))
+]
+
+
+def relative(path):
+    return path.relative_to(ROOT).as_posix()
+
+
+def imports(path):
+    """Absolute dotted names a file imports, names of ``from`` imports included."""
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{relative(path)}: imports are absolute"
+            yield from (f"{node.module}.{alias.name}" for alias in node.names)
+
+
+def room(dotted):
+    """``p2p_sac_jax.memory.bins`` -> ``memory``; the package itself -> ``""``."""
+    return [*dotted.split("."), ""][1]
+
+
+@pytest.mark.parametrize("path", MODULES, ids=relative)
+def test_imports_go_down_only(path):
+    own = room(".".join(path.relative_to(ROOT).with_suffix("").parts))
+    names = list(imports(path))
+    roots = {name.split(".")[0] for name in names}
+    assert not roots & {"launch", "configs", "tests"}
+    if relative(path) != FLAX_ONLY_IN:
+        assert "flax" not in roots
+    if own == "__init__":  # the public face may show every room
+        return
+    assert own in MAY_IMPORT, f"give {own} its place in the picture above"
+    used = {room(name) for name in names if name.split(".")[0] == PACKAGE}
+    assert used <= MAY_IMPORT[own] | {own}
+
+
+@pytest.mark.parametrize("path", SOURCES, ids=relative)
+def test_files_are_short(path):
+    assert len(path.read_text(encoding="utf-8").splitlines()) <= MAX_LINES
+
+
+def test_importing_everything_starts_no_backend():
+    names = [
+        ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__")
+        for path in MODULES
+    ]
+    program = (
+        "import importlib\n"
+        f"for name in {names!r}:\n"
+        "    importlib.import_module(name)\n"
+        "from jax._src import xla_bridge\n"
+        "print(xla_bridge.backends_are_initialized())\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.stdout.strip() == "False", done.stderr

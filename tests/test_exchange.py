@@ -1,0 +1,354 @@
+"""One round of exchange against the full [I, J, K] form, and its limit cases."""
+
+from functools import cache
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from p2p_sac_jax.config import ConfigError, TrainConfig
+from p2p_sac_jax.exchange import privacy, synchronisation, topology
+from p2p_sac_jax.exchange.exchange import ESTIMATIONS, POOLINGS, make_exchange
+from p2p_sac_jax.exchange.guidance import bootstrap
+from p2p_sac_jax.hyper import make_hyper
+from p2p_sac_jax.types import DemandSummary, Insight, Message, Prior
+from tests.reference import exchange as reference
+
+P, K, A, F = 5, 4, 2, 5
+NOW = np.float32(50.0)
+HYPER = make_hyper(TrainConfig()).exchange._replace(
+    recency_tau_s=np.float32(20.0), age_max_s=np.float32(40.0)
+)
+BASE = Prior(np.arange(F, dtype=np.float32) / 7, np.eye(F, dtype=np.float32))
+MODES = ("seed_scalar", "keyed", "precision")
+STEPS = np.array([0.0, 10.0, 100.0, 200.0, 400.0], np.float32)
+
+
+@cache
+def compiled(mode, pooling="none"):
+    return jax.jit(make_exchange(mode, pooling, A, BASE))
+
+
+def cells_of(mode):
+    return 1 if mode == "seed_scalar" else K
+
+
+def random_messages(rng, peers, cells):
+    shape = (peers, cells)
+
+    def normal(*size):
+        return rng.normal(size=size).astype(np.float32)
+
+    factor = normal(peers, F, F)
+    return Message(
+        insight=Insight(
+            state_value=3.0 + 2.0 * normal(*shape),
+            action_value=normal(*shape),
+            entropy=normal(*shape),
+            confidence=rng.uniform(0, 1, shape).astype(np.float32),
+            timestamp=rng.uniform(0, 60, shape).astype(np.float32),
+            action_mean=normal(*shape, A),
+            action_std=np.abs(normal(*shape, A)),
+            count=rng.uniform(1, 40, shape).astype(np.float32),
+            valid=(rng.uniform(size=shape) < 0.8).astype(np.float32),
+        ),
+        demand=DemandSummary(
+            precision=factor @ factor.swapaxes(-1, -2),
+            shift=normal(peers, F),
+            count=rng.integers(0, 9, peers).astype(np.float32),
+        ),
+    )
+
+
+def full_messages(peers, cells, seed=0):
+    """Messages that every listener hears in full."""
+    messages = random_messages(np.random.default_rng(seed), peers, cells)
+    shape = (peers, cells)
+    insight = messages.insight._replace(
+        timestamp=np.full(shape, NOW),
+        confidence=np.full(shape, 0.5, np.float32),
+        valid=np.ones(shape, np.float32),
+    )
+    demand = messages.demand._replace(count=np.full(peers, 5, np.float32))
+    return Message(insight, demand)
+
+
+def take(tree, index):
+    return jax.tree.map(lambda x: x[index], tree)
+
+
+def with_insight(messages, **fields):
+    filled = {
+        name: np.full_like(getattr(messages.insight, name), value)
+        for name, value in fields.items()
+    }
+    return messages._replace(insight=messages.insight._replace(**filled))
+
+
+def assert_close(got, expected):
+    jax.tree.map(
+        lambda x, y: np.testing.assert_allclose(x, y, rtol=1e-5, atol=1e-5),
+        got,
+        expected,
+    )
+
+
+def assert_silent(guidance):
+    np.testing.assert_array_equal(guidance.value_weight, 0.0)
+    np.testing.assert_array_equal(guidance.std_weight, 0.0)
+
+
+def assert_base_prior(guidance):
+    np.testing.assert_array_equal(guidance.has_prior, 0.0)
+    for i in range(guidance.has_prior.shape[0]):
+        np.testing.assert_array_equal(guidance.prior.mean[i], BASE.mean)
+        np.testing.assert_array_equal(guidance.prior.covariance[i], BASE.covariance)
+
+
+@settings(deadline=None, max_examples=12)
+@given(seed=st.integers(0, 10_000))
+@pytest.mark.parametrize("mode", MODES)
+def test_matches_the_full_tensor(mode, seed):
+    rng = np.random.default_rng(seed)
+    messages = random_messages(rng, P, cells_of(mode))
+    own = take(messages, slice(1, 3))
+    edge = rng.choice([0.0, 0.5, 1.0], size=(2, P)).astype(np.float32)
+    steps = STEPS[1:3]
+    guidance = compiled(mode)(messages, own, edge, HYPER, NOW, steps)
+    value, weight = reference.value_channel(
+        mode, edge, messages.insight, own.insight, HYPER, NOW, steps
+    )
+    np.testing.assert_allclose(guidance.value_weight, weight, rtol=1e-4, atol=1e-6)
+    np.testing.assert_allclose(guidance.value, value, rtol=1e-4, atol=1e-4)
+    w = reference.edge_weights(edge, messages.insight, NOW, 20.0, 40.0)
+    entropy, mass = reference.aggregate(w, messages.insight.entropy)
+    np.testing.assert_allclose(guidance.entropy, entropy, atol=1e-5)
+    np.testing.assert_allclose(guidance.std_weight, 0.3 * (mass > 0), rtol=1e-6)
+
+
+@pytest.mark.parametrize("mode", ESTIMATIONS)
+def test_nobody_to_hear_is_pure_local(mode):
+    """P = 1, empty adjacency and network_weight = 0: the same silence, bit for bit."""
+    messages = full_messages(P, cells_of(mode))
+    edge = topology.adjacency("complete", P)
+    muted = HYPER._replace(network_weight=np.float32(0.0))
+    pooling = "prior" if mode == "precision" else "none"
+    run = compiled(mode, pooling)
+    empty = run(messages, messages, 0.0 * edge, HYPER, NOW, STEPS)
+    isolated = run(messages, messages, edge, muted, NOW, STEPS)
+    one = take(messages, slice(0, 1))
+    lone = topology.adjacency("complete", 1)
+    alone = compiled(mode)(one, one, lone, HYPER, NOW, STEPS[:1])
+    for guidance in (empty, isolated, alone):
+        assert_silent(guidance)
+        assert_base_prior(guidance)
+    jax.tree.map(np.testing.assert_array_equal, empty, isolated)
+    jax.tree.map(np.testing.assert_array_equal, take(empty, slice(0, 1)), alone)
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [{"timestamp": 9.0}, {"timestamp": 51.0}, {"confidence": 0.0}, {"valid": 0.0}],
+    ids=["stale", "future", "not confident", "masked"],
+)
+@pytest.mark.parametrize("mode", MODES)
+def test_unusable_neighbours_are_pure_local(mode, fields):
+    messages = full_messages(P, cells_of(mode))
+    edge = topology.adjacency("complete", P)
+    unusable = with_insight(messages, **fields)
+    guidance = compiled(mode)(unusable, messages, edge, HYPER, NOW, STEPS)
+    np.testing.assert_array_equal(guidance.std_weight, 0.0)
+    if mode == "seed_scalar" and fields == {"timestamp": 9.0}:
+        np.testing.assert_allclose(guidance.value_weight, 0.3)  # it never forgets
+    else:
+        assert_silent(guidance)
+    heard = compiled(mode)(messages, messages, edge, HYPER, NOW, STEPS)
+    assert float(heard.value_weight.min()) > 0.0
+    assert float(heard.std_weight.min()) > 0.0
+
+
+@pytest.mark.parametrize("mode", ["keyed", "precision"])
+@pytest.mark.parametrize("cells_seen", [0, 1])
+def test_receiver_without_a_scale_keeps_its_own_values(mode, cells_seen):
+    messages = full_messages(P, K)
+    valid = np.zeros((P, K), np.float32)
+    valid[:, :cells_seen] = 1.0
+    own = messages._replace(insight=messages.insight._replace(valid=valid))
+    edge = topology.adjacency("complete", P)
+    guidance = compiled(mode)(messages, own, edge, HYPER, NOW, STEPS)
+    np.testing.assert_array_equal(guidance.value_weight, 0.0)
+    np.testing.assert_allclose(guidance.std_weight, 0.3, rtol=1e-6)
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_equal_insights_come_back(mode):
+    one = full_messages(1, cells_of(mode))
+    messages = jax.tree.map(lambda x: np.repeat(x, P, axis=0), one)
+    guidance = compiled(mode)(
+        messages, messages, topology.adjacency("ring", P), HYPER, NOW, STEPS
+    )
+    assert_close(guidance.value, messages.insight.state_value)
+    assert_close(guidance.entropy, messages.insight.entropy)
+
+
+def test_influence_fades_with_age_own_data_and_own_steps():
+    messages = full_messages(P, K)
+    edge = topology.adjacency("ring", P)
+
+    def weight(sent=messages, own=messages, steps=STEPS):
+        return np.asarray(
+            compiled("precision")(sent, own, edge, HYPER, NOW, steps).value_weight
+        )
+
+    assert (weight(with_insight(messages, timestamp=NOW - 30)) < weight()).all()
+    assert (weight(own=with_insight(messages, count=1e4)) < weight()).all()
+    assert (weight(steps=STEPS + 50) < weight()).all()
+    np.testing.assert_allclose(
+        weight(own=with_insight(messages, confidence=0.0), steps=0 * STEPS), 0.3
+    )
+    np.testing.assert_allclose(
+        weight(own=with_insight(messages, confidence=0.0), steps=0 * STEPS + 100), 0.15
+    )
+
+
+def test_permuting_peers_permutes_guidance():
+    rng = np.random.default_rng(5)
+    messages = random_messages(rng, P, K)
+    edge = np.asarray(rng.uniform(size=(P, P)) < 0.6, np.float32)
+    run = compiled("precision", "prior")
+    guidance = run(messages, messages, edge, HYPER, NOW, STEPS)
+    order = rng.permutation(P)
+    moved = take(messages, order)
+    permuted = run(moved, moved, edge[order][:, order], HYPER, NOW, STEPS[order])
+    assert_close(permuted, take(guidance, order))
+
+
+@pytest.mark.parametrize("mode", ["keyed", "precision"])
+def test_masked_peers_change_nothing(mode):
+    rng = np.random.default_rng(7)
+    messages, extra = random_messages(rng, P, K), random_messages(rng, 2, K)
+    edge = np.asarray(rng.uniform(size=(P, P)) < 0.6, np.float32)
+    run = compiled(mode)
+    guidance = run(messages, messages, edge, HYPER, NOW, STEPS)
+    padded = jax.tree.map(lambda x, y: np.concatenate([x, y]), messages, extra)
+    wide = np.pad(edge, ((0, 2), (0, 2)))
+    got = run(padded, padded, wide, HYPER, NOW, np.append(STEPS, [0, 0]))
+    assert_close(take(got, slice(0, P)), guidance)
+    assert_silent(take(got, slice(P, P + 2)))
+
+
+def test_agent_is_one_row_and_runs_are_a_batch_axis():
+    rng = np.random.default_rng(6)
+    messages = random_messages(rng, P, K)
+    edge = topology.adjacency("complete", P)
+    run, row = compiled("precision", "pooled"), slice(3, 4)
+    guidance = run(messages, messages, edge, HYPER, NOW, STEPS)
+    agent = run(messages, take(messages, row), edge[row], HYPER, NOW, STEPS[row])
+    assert_close(agent, take(guidance, row))
+
+    other = random_messages(rng, P, K)
+    both = jax.tree.map(lambda x, y: np.stack([x, y]), messages, other)
+    hypers = jax.tree.map(lambda x: np.stack([x, np.float32(0.5) * x]), HYPER)
+    edges = np.stack([edge, topology.adjacency("ring", P)])
+    batched = jax.jit(jax.vmap(run, in_axes=(0, 0, 0, 0, None, None)))(
+        both, both, edges, hypers, NOW, STEPS
+    )
+    second = run(other, other, edges[1], take(hypers, 1), NOW, STEPS)
+    assert_close(take(batched, 0), guidance)
+    assert_close(take(batched, 1), second)
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_no_gradient_crosses(mode):
+    messages = full_messages(P, cells_of(mode))
+    edge = topology.adjacency("complete", P)
+    cells = jnp.zeros((P, 3), jnp.int32)
+
+    @jax.jit
+    @jax.grad
+    def gradient(sent):
+        guidance = make_exchange(mode, "pooled", A, BASE)(
+            sent, sent, edge, HYPER, NOW, STEPS
+        )
+        mixed = jax.vmap(lambda g, c: bootstrap(g, c)(jnp.ones(3)))(guidance, cells)
+        total = sum(jnp.sum(x) for x in jax.tree.leaves(guidance))
+        return total + jnp.sum(mixed**2)
+
+    for leaf in jax.tree.leaves(gradient(messages)):
+        np.testing.assert_array_equal(leaf, 0.0)
+
+
+def test_a_poisoned_message_is_as_good_as_none():
+    messages = full_messages(P, K)
+    edge = topology.adjacency("complete", P)
+
+    def poison(x):
+        x = np.array(x)
+        x[2] = np.nan
+        return x
+
+    run = compiled("precision", "pooled")
+    got = run(jax.tree.map(poison, messages), messages, edge, HYPER, NOW, STEPS)
+    edge[:, 2] = 0.0
+    assert_close(got, run(messages, messages, edge, HYPER, NOW, STEPS))
+
+
+def test_refusals():
+    with pytest.raises(ConfigError, match=r"exchange\.estimation='max' must be one of"):
+        make_exchange("max", "none", A, BASE)
+    with pytest.raises(ConfigError, match=r"memory\.pooling='all' must be one of"):
+        make_exchange("keyed", "all", A, BASE)
+    messages = full_messages(P, K)
+    edge = topology.adjacency("ring", P)
+    with pytest.raises(ValueError, match="K = 1"):
+        compiled("seed_scalar")(messages, messages, edge, HYPER, NOW, STEPS)
+    with pytest.raises(ValueError, match="adjacency has shape"):
+        compiled("keyed")(messages, messages, edge[:2], HYPER, NOW, STEPS)
+    with pytest.raises(ValueError, match="action_mean has shape"):
+        make_exchange("keyed", "none", A + 1, BASE)(
+            messages, messages, edge, HYPER, NOW, STEPS
+        )
+
+
+def test_every_mode_can_be_made():
+    for mode in ESTIMATIONS:
+        for pooling in POOLINGS:
+            make_exchange(mode, pooling, A, BASE)
+
+
+def test_private_mode_sends_all_and_counts_it():
+    message = take(full_messages(P, K), 0)
+    for got, sent in zip(
+        jax.tree.leaves(privacy.outbound("private")(message)),
+        jax.tree.leaves(message),
+        strict=True,
+    ):
+        np.testing.assert_array_equal(got, sent)
+    expected = 4 * (7 * K + 2 * K * A + F * F + F + 1)
+    assert privacy.payload_bytes(message) == expected
+    assert privacy.payload_bytes(jax.eval_shape(lambda: message)) == expected
+
+
+@pytest.mark.parametrize("mode", ["consortium", "public", "secret"])
+def test_modes_that_would_not_protect_are_refused(mode):
+    for refuse in (privacy.check_mode, privacy.outbound):
+        with pytest.raises(ConfigError, match="must be one of: private") as error:
+            refuse(mode)
+        message = str(error.value)
+        assert message.startswith(f"exchange.mode={mode!r}")
+        assert "consortium and public are not available yet" in message
+        assert "\n" not in message
+
+
+def test_fixed_interval_and_bytes():
+    steps = np.arange(9)
+    np.testing.assert_array_equal(np.flatnonzero(synchronisation.due(steps, 4)), [4, 8])
+    assert synchronisation.due(3, 1)
+    edge = topology.adjacency("star", 4)
+    edge[3, 0] = 0.5  # a faint edge still carries a whole message
+    edge[0, 3] = 0.0  # peer 3 listens and does not speak
+    got = jax.jit(synchronisation.bytes_shared, static_argnums=0)(100, edge)
+    np.testing.assert_array_equal(got, [300, 100, 100, 0])
