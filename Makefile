@@ -22,7 +22,7 @@ setup: $(VENV)/stamp-report ## install the package and what runs need
 train: $(VENV)/stamp-report ## train in a new folder runs/NNN (CONFIG, ARGS)
 	@last=$(LAST); \
 	new=runs/$$(printf '%03d' $$(expr "$${last:-0}" + 1)); \
-	mkdir -p "$$new"; echo "workdir: $$new"; \
+	echo "workdir: $$new"; \
 	exec $(BIN)/python -m launch.train --config=$(CONFIG) --workdir="$$new" $(ARGS)
 
 resume: $(VENV)/stamp-report ## go on with the last folder in runs/ (ARGS)

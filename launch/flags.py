@@ -58,13 +58,13 @@ def define_config(flag_values: absl_flags.FlagValues = FLAGS) -> None:
 
 
 def get_train_config(
-    saved: str | os.PathLike[str] = "", flag_values: absl_flags.FlagValues = FLAGS
+    workdir: str | os.PathLike[str] = "", flag_values: absl_flags.FlagValues = FLAGS
 ) -> TrainConfig:
     """The configuration the user asked for, validated.
 
     Args:
-      saved: JSON file of an earlier run's configuration, used where there is no
-        ``--config``, so that a run goes on without repeating its flags.
+      workdir: folder of an earlier run, whose configuration is used where there
+        is no ``--config``: a run goes on without repeating its flags.
       flag_values: parsed flags.
 
     Raises:
@@ -73,8 +73,8 @@ def get_train_config(
     chosen = flag_values["config"].value
     if chosen is not None:
         config = from_dict(chosen.to_dict())
-    elif saved and Path(saved).is_file():
-        config = from_dict(load_json(saved))
+    elif workdir and (Path(workdir) / "run.json").is_file():
+        config = from_dict(load_json(Path(workdir) / "run.json").get("config"))
     else:
         raise ConfigError(f"--config is missing; for example {_EXAMPLE}")
     validate(config)

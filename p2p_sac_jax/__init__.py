@@ -1,1 +1,84 @@
-"""Population-vmapped Soft Actor-Critic whose peers learn together."""
+"""Population-vmapped Soft Actor-Critic whose peers learn together.
+
+The public API; everything else may change without notice:
+
+- ``TrainConfig`` and its sections, ``validate``, ``ConfigError``
+- ``train(config, workdir) -> summary``, ``Interrupted``
+- ``load_policy(workdir) -> Policy``, ``PriceAdvice``, ``observation``
+- ``write_report(workdir) -> path``
+
+Names load on first use, so importing the package starts nothing.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from p2p_sac_jax.config import (
+        ConfigError,
+        EnvironmentConfig,
+        ExchangeConfig,
+        ExplorationConfig,
+        ImaginationConfig,
+        MemoryConfig,
+        PopulationConfig,
+        SacConfig,
+        TrainConfig,
+    )
+    from p2p_sac_jax.environments.pricing import observation
+    from p2p_sac_jax.experiment.policy import Policy, PriceAdvice, load_policy
+    from p2p_sac_jax.experiment.report import write_report
+    from p2p_sac_jax.experiment.signals import Interrupted
+    from p2p_sac_jax.experiment.train import train
+    from p2p_sac_jax.validation import validate
+
+__version__ = "0.1.0"
+
+_HOMES = {
+    "config": (
+        "ConfigError",
+        "EnvironmentConfig",
+        "ExchangeConfig",
+        "ExplorationConfig",
+        "ImaginationConfig",
+        "MemoryConfig",
+        "PopulationConfig",
+        "SacConfig",
+        "TrainConfig",
+    ),
+    "environments.pricing": ("observation",),
+    "experiment.policy": ("Policy", "PriceAdvice", "load_policy"),
+    "experiment.report": ("write_report",),
+    "experiment.signals": ("Interrupted",),
+    "experiment.train": ("train",),
+    "validation": ("validate",),
+}
+_HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
+
+__all__ = [
+    "ConfigError",
+    "EnvironmentConfig",
+    "ExchangeConfig",
+    "ExplorationConfig",
+    "ImaginationConfig",
+    "Interrupted",
+    "MemoryConfig",
+    "Policy",
+    "PopulationConfig",
+    "PriceAdvice",
+    "SacConfig",
+    "TrainConfig",
+    "load_policy",
+    "observation",
+    "train",
+    "validate",
+    "write_report",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOME_OF:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(importlib.import_module(f"{__name__}.{_HOME_OF[name]}"), name)

@@ -133,7 +133,8 @@ def make_population(
     ) -> Guidance:
         """Every peer speaks and listens; who has not joined is not heard."""
         own = messages(state, members, runs, clock)
-        adjacency = members.adjacency * (clock >= runs.sender_joins)
+        present = (clock >= runs.sender_joins).astype(jnp.float32)
+        adjacency = members.adjacency * present[None, None, :]
         over_runs = jax.vmap(exchange, (1, 1, 1, 0, None, 1), 1)
         return over_runs(
             gather(own),

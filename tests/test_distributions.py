@@ -34,15 +34,13 @@ def test_log_prob_matches_change_of_variables(mean, log_std, seed):
     np.testing.assert_allclose(log_prob, expected, rtol=1e-4, atol=1e-4)
 
 
-def test_density_integrates_to_one():
+def test_mean_log_prob_of_the_draws_equals_quadrature():
     mean, std = 0.4, 0.7
 
     def density(action):
         u = np.arctanh(action)
         return stats.norm.pdf(u, mean, std) / (1.0 - action**2)
 
-    # The draws' mean of 1 / density is the length of the support only if the
-    # log-densities are those of the draws; compare E[log p] with the integral.
     exact = integrate.quad(
         lambda a: density(a) * np.log(density(a)), -0.9999999, 0.9999999
     )[0]

@@ -240,7 +240,7 @@ def test_masked_peers_change_nothing(mode):
     assert_silent(take(got, slice(P, P + 2)))
 
 
-def test_agent_is_one_row_and_runs_are_a_batch_axis():
+def test_agent_is_one_row():
     rng = np.random.default_rng(6)
     messages = random_messages(rng, P, K)
     edge = topology.adjacency("complete", P)
@@ -249,7 +249,13 @@ def test_agent_is_one_row_and_runs_are_a_batch_axis():
     agent = run(messages, take(messages, row), edge[row], HYPER, NOW, STEPS[row])
     assert_close(agent, take(guidance, row))
 
-    other = random_messages(rng, P, K)
+
+def test_runs_are_a_batch_axis():
+    rng = np.random.default_rng(8)
+    messages, other = random_messages(rng, P, K), random_messages(rng, P, K)
+    edge = topology.adjacency("complete", P)
+    run = compiled("precision")
+    guidance = run(messages, messages, edge, HYPER, NOW, STEPS)
     both = jax.tree.map(lambda x, y: np.stack([x, y]), messages, other)
     hypers = jax.tree.map(lambda x: np.stack([x, np.float32(0.5) * x]), HYPER)
     edges = np.stack([edge, topology.adjacency("ring", P)])

@@ -36,14 +36,14 @@ flags.run(main)
 def parse(monkeypatch):
     """Parses arguments into flags of their own and returns the configuration."""
 
-    def parse(*arguments, saved=""):
+    def parse(*arguments, workdir=""):
         argv = ["program", *arguments]
         monkeypatch.setattr(sys, "argv", argv)  # config_flags finds overrides there
         values = absl_flags.FlagValues()
         flags.define_config(values)
         absl_flags.DEFINE_string("workdir", "", "folder", flag_values=values)
         flags.parse(argv, values)
-        return flags.get_train_config(saved, values)
+        return flags.get_train_config(workdir, values)
 
     return parse
 
@@ -154,10 +154,10 @@ def test_an_unknown_field_in_a_file_is_named(parse, tmp_path):
 
 def test_a_run_goes_on_with_its_saved_configuration(parse, tmp_path):
     first = parse(PRICING, "--config.seed=7")
-    saved = tmp_path / "config.json"
-    saved.write_text(json.dumps(config_io.to_dict(first)))
-    assert parse(saved=saved) == first
-    assert parse(PRICING, saved=saved).seed == 0
+    run = {"config": config_io.to_dict(first)}
+    (tmp_path / "run.json").write_text(json.dumps(run))
+    assert parse(workdir=tmp_path) == first
+    assert parse(PRICING, workdir=tmp_path).seed == 0
 
 
 def test_main_decides_the_exit_status_and_jax_waits():

@@ -21,6 +21,7 @@ from p2p_sac_jax.environments.pricing import (
     make_pricing,
     make_pricing_params,
 )
+from p2p_sac_jax.types import Transition
 from tests.reference import market as reference
 
 SHIFTING = EnvironmentConfig(regime_hazard=0.3)
@@ -49,37 +50,58 @@ def calibration(peers):
     return _Calibration(*(np.float32(value * (1 + spread)) for value in centre))
 
 
+class _Market(NamedTuple):
+    env: object
+    params: object
+    p: dict  # scalar parameters in float64, for the reference
+    advance: object  # jitted (state, action, noise) -> Step
+
+
 @functools.cache
 def _one(config):
-    """Environment, first seller's parameters, and jitted step."""
+    """Environment and the first seller, compiled once per configuration."""
     env = make_pricing(config)
     params = make_pricing_params(config, calibration(1))
-    return env, jax.tree.map(lambda leaf: leaf[0], params), jax.jit(env.step)
+    params = jax.tree.map(lambda leaf: leaf[0], params)
+    p = {k: np.float64(v) for k, v in params._asdict().items() if np.ndim(v) == 0}
+    farsighted = config.reference_effect > 0
+    step = jax.jit(lambda *given: advance(farsighted, *given, params))
+    return _Market(env, params, p, step)
 
 
-def _run(config, seed, weeks, actions):
-    """States, actions and steps of a path of ``weeks`` from a reset."""
-    env, params, step = _one(config)
-    key = jax.random.key(seed)
-    state, obs = env.reset(key, params)
-    path = []
-    for week in range(weeks):
-        action = jnp.float32(actions[week % len(actions)]).reshape(1)
-        following = step(jax.random.fold_in(key, week), state, action, params)
-        path.append((state, obs, action, following))
-        state, obs = following.state, following.obs
-    return path
+@functools.cache
+def _draws(config):
+    """Jitted (seed) -> reset state, its observation and 60 weeks of noise."""
+    market = _one(config)
+
+    @jax.jit
+    def draw(seed):
+        key_reset, key_noise = jax.random.split(jax.random.key(seed))
+        state, obs = market.env.reset(key_reset, market.params)
+        noise = jax.vmap(pricing_model.draw_noise)(jax.random.split(key_noise, 60))
+        return state, obs, noise
+
+    def host(seed):
+        state, obs, noise = draw(seed)
+        noise = jax.tree.map(np.asarray, noise)
+        weeks = [jax.tree.map(lambda leaf, t=t: leaf[t], noise) for t in range(60)]
+        return state, obs, weeks
+
+    return host
+
+
+def _action(value):
+    return np.full(1, value, np.float32)
 
 
 @pytest.mark.parametrize("config", [SHIFTING, REMEMBERING], ids=["shift", "memory"])
 def test_step_agrees_with_the_numpy_market(config):
-    env, params, _ = _one(config)
-    p = {k: np.float64(v) for k, v in params._asdict().items() if np.ndim(v) == 0}
-    start, obs = env.reset(jax.random.key(5), params)
+    env, _, p, advance_week = _one(config)
+    state, obs, weeks = _draws(config)(5)
     s = {
         "week": 0,
-        "x": float(start.market.log_cost),
-        "y": float(start.market.log_rival),
+        "x": float(state.market.log_cost),
+        "y": float(state.market.log_rival),
         "r": 1.0,
         "alpha": p["alpha"],
         "shift": 0.0,
@@ -89,85 +111,92 @@ def test_step_agrees_with_the_numpy_market(config):
         "reward": 1.0,
     }
     np.testing.assert_allclose(obs, reference.observation(p, s), atol=1e-5)
-    draw = jax.jit(pricing_model.draw_noise)
-    for week, (_, _, action, step) in enumerate(
-        _run(config, 5, 60, (0.3, -0.9, 0.0, 1.0))
-    ):
-        noise = draw(jax.random.fold_in(jax.random.key(5), week))
-        s, reward, log_sales = reference.week_step(p, s, float(action[0]), noise)
+    for week, noise in enumerate(weeks):
+        action = (0.3, -0.9, 0.0, 1.0)[week % 4]
+        step = advance_week(state, _action(action), noise)
+        s, reward, log_sales = reference.week_step(p, s, action, noise)
         np.testing.assert_allclose(step.reward, reward, rtol=2e-4, atol=1e-5)
         np.testing.assert_allclose(env.outcome(step.info), log_sales, atol=2e-4)
         np.testing.assert_allclose(step.obs, reference.observation(p, s), atol=5e-4)
         np.testing.assert_allclose(step.state.market.alpha, s["alpha"], rtol=1e-4)
         assert not step.terminated
         assert not step.truncated
+        state = step.state
+
+
+def test_step_draws_its_noise_from_the_key():
+    env, params, _, advance_week = _one(SHIFTING)
+    state, _, _ = _draws(SHIFTING)(2)
+
+    @jax.jit
+    def draw(seed):
+        return pricing_model.draw_noise(jax.random.key(seed))
+
+    @jax.jit
+    def step(seed, state):
+        return env.step(jax.random.key(seed), state, jnp.zeros(1), params)
+
+    chex.assert_trees_all_close(
+        step(11, state), advance_week(state, _action(0.0), draw(11)), rtol=1e-5
+    )
 
 
 @settings(deadline=None, max_examples=20)
 @given(seed=SEEDS, action=ACTIONS)
 def test_scores_without_a_reference_price(seed, action):
     """Action 0 earns the historical profit, and no price beats the oracle."""
-    env, params, step = _one(SHIFTING)
-    key_reset, key_noise = jax.random.split(jax.random.key(seed))
-    state, _ = env.reset(key_reset, params)
-    state = state._replace(market=state.market._replace(week=jnp.int32(seed % 200)))
-    noise = jax.random.fold_in(key_noise, 0)
-    usual = step(noise, state, jnp.zeros(1), params)
-    other = step(noise, state, jnp.full(1, action), params)
+    env, _, p, advance_week = _one(SHIFTING)
+    state, _, weeks = _draws(SHIFTING)(seed)
+    state = state._replace(market=state.market._replace(week=np.int32(seed % 200)))
+    usual = advance_week(state, _action(0.0), weeks[0])
+    other = advance_week(state, _action(action), weeks[0])
     score = env.score(usual.info)
     np.testing.assert_allclose(score.achieved, score.baseline, rtol=1e-6)
-    assert env.score(other.info).achieved <= score.oracle * (1 + 1e-6) + 1e-6
+    assert other.info.expected_profit <= score.oracle * (1 + 1e-6) + 1e-6
     # Exogenous paths are paired: they do not depend on the price.
     chex.assert_trees_all_equal(usual.state.market, other.state.market)
-    p = {k: np.float64(v) for k, v in params._asdict().items() if np.ndim(v) == 0}
-    market = state.market
+    x, y = float(state.market.log_cost), float(state.market.log_rival)
     best, earned, spacing = reference.best_price(
-        lambda grid: reference.profit(
-            p,
-            int(market.week),
-            float(market.log_cost),
-            float(market.log_rival),
-            1.0,
-            grid,
-        )
+        lambda grid: reference.profit(p, seed % 200, x, y, 1.0, grid)
     )
     assert abs(usual.info.oracle_price - best) <= spacing + 1e-5
     np.testing.assert_allclose(score.oracle, earned, rtol=1e-4)
 
 
 def test_expected_profit_is_the_mean_of_the_noisy_reward():
-    env, params, _ = _one(REMEMBERING)
-    state, _ = env.reset(jax.random.key(1), params)
-    keys = jax.random.split(jax.random.key(2), 40_000)
-    steps = jax.jit(
-        lambda keys: jax.vmap(env.step, (0, None, None, None))(
-            keys, state, jnp.full(1, 0.4), params
-        )
-    )(keys)
-    rewards = np.asarray(steps.reward, np.float64)
+    env, params, _, _ = _one(REMEMBERING)
+    fixed, _, _ = _draws(REMEMBERING)(1)
+
+    @jax.jit
+    def sample(seed):
+        def one(key):
+            key_reset, key_fixed, key_step = jax.random.split(key, 3)
+            start, _ = env.reset(key_reset, params)
+            step = env.step(key_fixed, fixed, jnp.full(1, 0.4), params)
+            following = env.step(key_step, start, jnp.zeros(1), params)
+            return step.reward, step.info, start.market, following.state.market
+
+        return jax.vmap(one)(jax.random.split(jax.random.key(seed), 40_000))
+
+    rewards, info, start, following = sample(2)
+    rewards = np.asarray(rewards, np.float64)
     error = 4 * rewards.std() / np.sqrt(rewards.size)
-    assert abs(rewards.mean() - float(steps.info.expected_profit[0])) < error
-    # And the cost and rival keep their stationary spread.
-    starts = jax.vmap(env.reset, (0, None))(keys, params)[0]
-    np.testing.assert_allclose(starts.market.log_cost.std(), 0.13, rtol=0.02)
-    following = jax.vmap(env.step, (0, 0, None, None))(
-        keys, starts, jnp.zeros(1), params
-    ).state
-    np.testing.assert_allclose(following.market.log_cost.std(), 0.13, rtol=0.02)
-    np.testing.assert_allclose(following.market.log_rival.std(), 0.10, rtol=0.02)
+    assert abs(rewards.mean() - float(info.expected_profit[0])) < error
+    for market in (start, following):  # the stationary spread is kept
+        np.testing.assert_allclose(market.log_cost.std(), 0.13, rtol=0.02)
+        np.testing.assert_allclose(market.log_rival.std(), 0.10, rtol=0.02)
 
 
 def test_reference_oracle_follows_its_own_path_and_beats_the_alternatives():
-    env, params, _ = _one(REMEMBERING)
+    env, params, _, _ = _one(REMEMBERING)
     weeks = 156
 
-    @jax.jit
-    def path(key, blend):
-        """Mean profit of the oracle, of a policy that blends towards it, of history."""
+    def path(blend, key):
+        """Mean scores of a policy between the myopic one and the oracle."""
         key_reset, key_path = jax.random.split(key)
         state, _ = env.reset(key_reset, params)
 
-        def week(state, key):
+        def week(state, index):
             myopic = pricing_model.myopic_price(
                 state.market, state.reference_price, params
             )
@@ -176,15 +205,19 @@ def test_reference_oracle_follows_its_own_path_and_beats_the_alternatives():
             )
             price = blend * oracle + (1 - blend) * myopic
             action = jnp.log(price)[None] / pricing_model.LOG_PRICE_RANGE
+            key = jax.random.fold_in(key_path, index)
             step = env.step(key, state, action, params)
             return step.state, env.score(step.info)
 
-        scores = jax.lax.scan(week, state, jax.random.split(key_path, weeks))[1]
+        scores = jax.lax.scan(week, state, jnp.arange(weeks))[1]
         return jax.tree.map(jnp.mean, scores)
 
-    keys = jax.random.split(jax.random.key(3), 64)
-    followed = jax.vmap(path, (0, None))(keys, 1.0)
-    myopic = jax.vmap(path, (0, None))(keys, 0.0)
+    @jax.jit
+    def paths(blend):
+        keys = jax.random.split(jax.random.key(3), 64)
+        return jax.vmap(functools.partial(path, blend))(keys)
+
+    followed, myopic = paths(1.0), paths(0.0)
     np.testing.assert_allclose(followed.achieved, followed.oracle, rtol=1e-4)
     np.testing.assert_allclose(myopic.oracle, followed.oracle, rtol=1e-6)
     assert 0.98 < myopic.achieved.mean() / followed.oracle.mean() < 0.992
@@ -194,71 +227,71 @@ def test_reference_oracle_follows_its_own_path_and_beats_the_alternatives():
 @settings(deadline=None, max_examples=20)
 @given(seed=SEEDS, action=ACTIONS)
 def test_counterfactual_with_the_true_model_returns_the_real_week(seed, action):
-    env, params, step = _one(REMEMBERING)
-    key = jax.random.key(seed)
-    state, _ = env.reset(jax.random.fold_in(key, 0), params)
-    first = step(jax.random.fold_in(key, 1), state, jnp.full(1, -0.4), params)
-    action = jnp.full(1, action)
-    real = step(jax.random.fold_in(key, 2), first.state, action, params)
-    share = pricing_model.expected_share(
-        first.state.market, first.state.reference_price, real.info.price, params
+    _, params, _, advance_week = _one(REMEMBERING)
+    state, _, weeks = _draws(REMEMBERING)(seed)
+    first = advance_week(state, _action(-0.4), weeks[0])
+    real = advance_week(first.state, _action(action), weeks[1])
+    market, price = first.state.market, real.info.price
+    share = _share(market, first.state.reference_price, price, params)
+    log_demand = np.log(share / np.float32(0.2))
+    stored = Transition(
+        obs=first.obs,
+        action=_action(0.0),
+        reward=np.float32(9.0),
+        next_obs=real.final_obs.at[4:9].set(7.0),  # all of it must be rebuilt
+        discount=np.float32(1.0),
     )
-    log_demand = jnp.log(share / pricing_model.USUAL_SHARE)
-    imagine = jax.jit(env.counterfactual)
-    placeholder = real.final_obs.at[4:9].set(7.0)
-    stored = _transition(first.obs, jnp.zeros(1), jnp.float32(9.0), placeholder)
-    imagined = imagine(
-        stored, action, log_demand, real.info.log_sales - log_demand, params
-    )
+    imagine = _imagine(REMEMBERING)
+    shock = real.info.log_sales - log_demand
+    imagined = imagine(stored, _action(action), log_demand, shock, params)
     np.testing.assert_allclose(imagined.next_obs, real.final_obs, rtol=1e-4, atol=1e-4)
     np.testing.assert_allclose(
         imagined.reward, real.info.expected_profit, rtol=1e-4, atol=1e-5
     )
-    np.testing.assert_array_equal(imagined.action, action)
-    np.testing.assert_array_equal(imagined.discount, stored.discount)
+    np.testing.assert_array_equal(imagined.action, _action(action))
+    np.testing.assert_array_equal(imagined.discount, 1.0)
     # A prediction beyond every customer buying is worth no more than that.
-    wild = imagine(stored, action, jnp.float32(50.0), jnp.float32(0.0), params)
-    gain = (real.info.price - real.info.cost) / (1 - params.unit_cost)
+    wild = imagine(stored, _action(action), np.float32(50.0), np.float32(0.0), params)
+    gain = (price - real.info.cost) / (1 - params.unit_cost)
     np.testing.assert_allclose(wild.reward, gain / 0.2, rtol=1e-4, atol=1e-5)
 
 
-def _transition(obs, action, reward, next_obs):
-    from p2p_sac_jax.types import Transition
+_share = jax.jit(pricing_model.expected_share)
 
-    return Transition(obs, action, reward, next_obs, jnp.float32(1.0))
+
+@functools.cache
+def _imagine(config):
+    return jax.jit(make_pricing(config).counterfactual)
 
 
 @pytest.mark.parametrize("config", [SHIFTING, REMEMBERING], ids=["shift", "memory"])
 def test_candidates_and_features_describe_the_week(config):
-    env, params, _ = _one(config)
-    state, obs, action, step = _run(config, 8, 9, (0.5, -0.2, 0.1))[-1]
+    env, params, _, advance_week = _one(config)
+    state, _, weeks = _draws(config)(8)
+    for noise in weeks[:8]:
+        state, obs, *_ = advance_week(state, _action(0.5), noise)
+    action = _action(-0.2)
+    step = advance_week(state, action, weeks[8])
+    found = jax.jit(env.candidates)(obs, params)
     price, market = float(step.info.price), state.market
     angle = 2 * np.pi * int(market.week) / 52
     expected = [1.0, 1 - price, float(market.log_rival), np.cos(angle), np.sin(angle)]
     if env.num_features == 6:
         expected.insert(2, float(state.reference_price) - price)
     np.testing.assert_allclose(env.features(obs, action), expected, atol=1e-5)
-
-    found = env.candidates(obs, params)
     chex.assert_shape(found.features, (41, env.num_features))
     np.testing.assert_allclose(found.actions[:, 0], np.linspace(-1, 1, 41), atol=1e-6)
+    np.testing.assert_allclose(found.features[16], expected, atol=1e-5)
     np.testing.assert_array_equal(found.cell, env.cell(obs))
+    # Gain times sales is the reward.
     np.testing.assert_allclose(
-        found.features[25], env.features(obs, found.actions[25]), atol=1e-6
+        found.gain[16] * np.exp(step.info.log_sales), step.reward, rtol=1e-4
     )
-    # gain * sales is the reward.
-    log_sales = float(step.info.log_sales)
-    gain = np.interp(np.float64(action[0]), np.linspace(-1, 1, 4001), _gains(step.info))
-    np.testing.assert_allclose(gain * np.exp(log_sales), step.reward, rtol=1e-3)
-    np.testing.assert_allclose(found.gain, _gains(step.info)[::100], atol=1e-4)
-
-
-def _gains(info, unit_cost=0.7):
-    return (1.5 ** np.linspace(-1, 1, 4001) - float(info.cost)) / (1 - unit_cost)
 
 
 def test_cells_are_cost_bins_times_quarters():
-    env, _, _ = _one(SHIFTING)
+    env = make_pricing(SHIFTING)
+    cell = jax.jit(jax.vmap(env.cell))
     weeks = np.arange(52)
     angles = 2 * np.pi * weeks / 52
     for rank, cost in enumerate((0.5, 0.65, 0.7, 0.75, 0.9)):
@@ -268,16 +301,21 @@ def test_cells_are_cost_bins_times_quarters():
             np.sin(angles),
             4 * (cost - 0.7),
         )
-        cells = np.asarray(jax.vmap(env.cell)(obs))
+        cells = np.asarray(cell(obs))
         np.testing.assert_array_equal(cells, rank * 4 + weeks // 13)
     assert len(COST_EDGES) == 4
     assert env.num_cells == 20
 
 
 def test_exogenous_weeks_look_like_the_market_at_the_status_quo():
-    env, params, _ = _one(REMEMBERING)
-    keys = jax.random.split(jax.random.key(4), 20_000)
-    weeks = jax.jit(jax.vmap(env.exogenous, (0, None)))(keys, params)
+    env, params, _, _ = _one(REMEMBERING)
+
+    @jax.jit
+    def draw(seed):
+        keys = jax.random.split(jax.random.key(seed), 20_000)
+        return jax.vmap(env.exogenous, (0, None))(keys, params)
+
+    weeks = draw(4)
     chex.assert_shape(weeks.next_obs, (20_000, 11))
     obs, following = np.asarray(weeks.obs), np.asarray(weeks.next_obs)
     np.testing.assert_array_equal(weeks.action, 0.0)
@@ -304,22 +342,23 @@ def test_exogenous_weeks_look_like_the_market_at_the_status_quo():
 def test_vmapped_sellers_equal_a_loop():
     env = make_pricing(REMEMBERING)
     params = make_pricing_params(REMEMBERING, calibration(3))
-    keys = jax.random.split(jax.random.key(6), 3)
-    actions = jnp.float32([[0.2], [-0.6], [0.9]])
+    actions = np.float32([[0.2], [-0.6], [0.9]])
 
-    def one(key, action, params):
-        key_reset, key_step = jax.random.split(key)
+    def one(seed, action, params):
+        key_reset, key_step = jax.random.split(jax.random.key(seed))
         state, obs = env.reset(key_reset, params)
         step = env.step(key_step, state, action, params)
         return step, env.candidates(obs, params), env.cell(obs)
 
-    together = jax.jit(jax.vmap(one))(keys, actions, params)
+    together = jax.jit(jax.vmap(one))(np.arange(3), actions, params)
     single = jax.jit(one)
     for peer in range(3):
-        here = jax.tree.map(lambda leaf, peer=peer: leaf[peer], params)
-        alone = single(keys[peer], actions[peer], here)
+
+        def select(tree, peer=peer):
+            return jax.tree.map(lambda leaf: np.asarray(leaf)[peer], tree)
+
         chex.assert_trees_all_close(
-            jax.tree.map(lambda leaf, peer=peer: leaf[peer], together), alone, atol=1e-5
+            select(together), single(peer, actions[peer], select(params)), atol=1e-5
         )
 
 
@@ -345,22 +384,13 @@ def test_parameters_are_derived_and_checked():
         make_pricing_params(both, calibration(1))
 
 
-def test_noise_is_drawn_whether_or_not_it_is_used():
+def test_regimes_change_nothing_but_the_regime():
     """A market without regimes sees the same cost, rival and demand as one with."""
-    _, params, _ = _one(SHIFTING)
-    env, _, _ = _one(SHIFTING)
-    state, _ = env.reset(jax.random.key(7), params)
-    noise = pricing_model.draw_noise(jax.random.key(8))._replace(
-        regime=jnp.float32(0.1)
-    )
-    shifted = advance(False, state, jnp.zeros(1), noise, params)
-    calm = advance(
-        False,
-        state,
-        jnp.zeros(1),
-        noise,
-        params._replace(regime_hazard=jnp.float32(0.0)),
-    )
+    market = _one(SHIFTING)
+    state, _, weeks = _draws(SHIFTING)(7)
+    noise = weeks[0]._replace(regime=np.float32(0.1))
+    shifted = market.advance(state, _action(0.0), noise)
+    calm = market.advance(state, _action(0.0), noise._replace(regime=np.float32(0.9)))
     assert shifted.state.market.alpha != calm.state.market.alpha
     np.testing.assert_array_equal(shifted.reward, calm.reward)
     np.testing.assert_array_equal(shifted.obs, calm.obs)

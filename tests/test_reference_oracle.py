@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -15,7 +17,7 @@ from tests.test_pricing import calibration
 
 @pytest.mark.parametrize("persistence", [0.0, 0.75, 0.97])
 def test_rouwenhorst_has_the_moments_of_the_autoregression(persistence):
-    chain = reference_oracle.rouwenhorst(jnp.float32(0.13), jnp.float32(persistence))
+    chain = jax.jit(reference_oracle.rouwenhorst)(0.13, persistence)
     states, law = np.asarray(chain.states), np.asarray(chain.stationary)
     transition = np.asarray(chain.transition)
     np.testing.assert_allclose(transition.sum(axis=1), 1.0, rtol=1e-6)
@@ -42,6 +44,7 @@ def test_interpolation_is_exact_for_a_multilinear_function():
         )
 
 
+@functools.cache
 def _seller(effect):
     config = EnvironmentConfig(reference_effect=effect)
     params = pricing_model.make_pricing_params(config, calibration(1))
@@ -57,9 +60,10 @@ def test_value_iteration_agrees_with_plain_loops():
         prices=jnp.linspace(0.7, 1.4, 29),
         decay=params.reference_decay,
     )
-    solution = reference_oracle.solve(
-        pricing_model.reference_profit(params), market, 0.9, years=6, weeks=4
-    )
+    profit = pricing_model.reference_profit(params)
+    solution = jax.jit(
+        lambda market: reference_oracle.solve(profit, market, 0.9, years=6, weeks=4)
+    )(market)
     policy, value = reference.reference_price_values(
         {name: np.float64(leaf) for name, leaf in params._asdict().items()},
         (np.float64(market.cost.states), np.float64(market.cost.transition)),
@@ -76,7 +80,7 @@ def test_value_iteration_agrees_with_plain_loops():
 
 
 def test_without_a_future_the_policy_is_the_myopic_price():
-    params = _seller(0.2)
+    params = _seller(0.4)
     market = pricing_model.reference_market(params)
     table = reference_oracle.solve(
         pricing_model.reference_profit(params), market, 0.0, years=1
@@ -94,28 +98,31 @@ def test_without_a_future_the_policy_is_the_myopic_price():
     assert 1 / spacing < table[week, x, y, m] / exact < spacing
 
 
+@jax.jit
+def _weekly_profits(params, seed):
+    """[2, T] mean weekly profits of the myopic and of the farsighted policy."""
+    market = pricing_model.reference_market(params)
+    profit = pricing_model.reference_profit(params)
+    myopic = reference_oracle.solve(profit, market, 0.0, years=1).prices
+    policies = jnp.stack([myopic, params.reference_policy])
+
+    def run(key):
+        # The same key for both policies: the ratio is paired.
+        return jax.vmap(
+            lambda policy: reference_oracle.simulate(key, policy, profit, market, 520)
+        )(policies)
+
+    keys = jax.random.split(jax.random.key(seed), 64)
+    return jax.vmap(run)(keys).mean(axis=0)
+
+
 @pytest.mark.parametrize(
     ("effect", "average", "discounted"),
     [(0.1, 0.996, 0.997), (0.2, 0.987, 0.988), (0.4, 0.957, 0.963)],
 )
 def test_myopic_over_farsighted_profit(effect, average, discounted):
     """Known ratios on the chain market of an orange-juice brand, eta / alpha given."""
-    params = _seller(effect)
-
-    @jax.jit
-    def profits(params, key):
-        market = pricing_model.reference_market(params)
-        profit = pricing_model.reference_profit(params)
-        myopic = reference_oracle.solve(profit, market, 0.0, years=1).prices
-
-        def run(policy):
-            return jax.vmap(
-                lambda key: reference_oracle.simulate(key, policy, profit, market, 520)
-            )(jax.random.split(key, 128)).mean(axis=0)
-
-        return run(myopic), run(params.reference_policy)
-
-    myopic, farsighted = map(np.asarray, profits(params, jax.random.key(0)))
+    myopic, farsighted = np.asarray(_weekly_profits(_seller(effect), 0))
     weight = 0.98 ** np.arange(520)
     assert myopic[52:].mean() / farsighted[52:].mean() == pytest.approx(
         average, abs=1.5e-3

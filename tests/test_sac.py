@@ -43,9 +43,14 @@ def make_update(bootstrap=identity, config=CONFIG):
 
 
 @functools.cache
-def make_state(config=CONFIG):
+def untrained():
+    return jax.jit(make_sac(CONFIG, OBS, ACTION).init)(jax.random.key(0))
+
+
+@functools.cache
+def make_state():
     """A learner with random weights everywhere, targets unlike the critics."""
-    state = jax.jit(make_sac(config, OBS, ACTION).init)(jax.random.key(0))
+    state = untrained()
     rng = np.random.default_rng(1)
 
     def jitter(leaf):
@@ -84,6 +89,7 @@ def reference_losses(params, frozen, target_params, batch, bootstrap):
     )
 
 
+@functools.cache
 def gradients(bootstrap):
     networks = make_networks(HIDDEN, OBS, ACTION)
     state = make_state()
@@ -189,7 +195,7 @@ def test_td_error_becomes_an_exponential_average():
 
 def test_termination_stops_the_bootstrap_and_truncation_does_not():
     """The successor's value reaches the update exactly where discount is 1."""
-    update = make_update(mixing)
+    update = make_update()
     for discount, moves in ((0.0, False), (1.0, True)):
         batch = make_batch(discount=discount)
         other = batch._replace(next_obs=batch.next_obs + np.float32(1.0))
@@ -226,13 +232,12 @@ def test_gradient_clipping_bounds_each_loss_by_its_own_norm():
 
 
 def test_untrained_policy_acts_around_zero_with_bounded_spread():
-    sac = make_sac(SacConfig(), OBS, ACTION)
-    state = jax.jit(sac.init)(jax.random.key(3))
-    obs = make_batch().obs
-    assert np.abs(jax.jit(sac.mode)(state, obs)).max() < 0.05
+    sac, state, obs = make_sac(CONFIG, OBS, ACTION), untrained(), make_batch().obs
+    mode, policy = jax.jit(sac.mode), jax.jit(sac.policy)
+    assert np.abs(mode(state, obs)).max() < 0.05
     extreme = jax.tree.map(lambda leaf: np.asarray(leaf) + 100.0, state.params)
     for params in (state.params, extreme):
-        _, log_std = jax.jit(sac.policy)(state._replace(params=params), obs)
+        _, log_std = policy(state._replace(params=params), obs)
         assert (log_std >= -5.0).all()
         assert (log_std <= 1.0).all()
 

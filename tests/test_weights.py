@@ -14,6 +14,7 @@ from p2p_sac_jax.types import DemandSummary, Insight
 
 HYPER = make_hyper(TrainConfig()).exchange
 DAY = 86_400.0
+WEIGHTS = st.just(0.0) | st.floats(1e-6, 10.0)
 accept = jax.jit(weights.accept)
 sender_weight = jax.jit(weights.sender_weight)
 
@@ -90,7 +91,7 @@ def test_demand_that_is_not_finite_is_dropped():
 
 
 @settings(deadline=None, max_examples=25)
-@given(local=st.floats(0.0, 10.0), network=st.floats(0.0, 10.0))
+@given(local=WEIGHTS, network=WEIGHTS)
 def test_network_share(local, network):
     hyper = HYPER._replace(
         local_weight=np.float32(local), network_weight=np.float32(network)

@@ -27,12 +27,13 @@ _ANGLE_CELLS = 8
 _SPEED_EDGES = (-2.0, 0.0, 2.0)  # radians per second; four classes
 
 LQR_STEPS = 50
-# x' = A x + B a + noise: a weakly damped oscillator, pushed on its velocity.
-LQR_A = ((1.0, 0.2), (-0.1, 0.95))
+# x' = A x + B a + noise: a damped oscillator, pushed on its velocity. A constant push
+# holds it only about 2 away, so a poor policy stays within reach of learning.
+LQR_A = ((0.9, 0.2), (-0.2, 0.9))
 LQR_B = ((0.0,), (0.5,))
 LQR_STATE_COST = (1.0, 0.1)  # diagonal of Q
-LQR_ACTION_COST = 0.5
-LQR_NOISE = 0.1  # half-width of the uniform noise of each coordinate
+LQR_ACTION_COST = 0.2
+LQR_NOISE = 0.2  # half-width of the uniform noise of each coordinate
 _LQR_START = 1.0  # half-width of the uniform starting box
 _LQR_EDGES = (-0.4, 0.0, 0.4)  # of either coordinate; four classes each
 

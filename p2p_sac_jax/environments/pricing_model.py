@@ -136,8 +136,8 @@ def make_pricing_params(config: EnvironmentConfig, calibration: Any) -> PricingP
     )
     params = jax.tree.map(lambda leaf: np.asarray(leaf, np.float32), params)
     if config.reference_effect > 0:
-        solved = jax.jit(lambda p: jax.lax.map(_solve_policy, p))(params)
-        params = params._replace(reference_policy=np.asarray(solved))
+        policies = np.asarray(_solve_policies(params))
+        params = params._replace(reference_policy=policies)
     return params
 
 
@@ -204,7 +204,8 @@ def reference_price_policy(
         market.log_rival / params.rival_vol + middle,
         reference_oracle.reference_position(_references(), reference),
     )
-    table = params.reference_policy[market.week % WEEKS_PER_YEAR]
+    # Parameters may still be NumPy, which a traced week cannot index.
+    table = jnp.asarray(params.reference_policy)[market.week % WEEKS_PER_YEAR]
     return jnp.clip(reference_oracle.interpolate(table, positions), *price_range())
 
 
@@ -263,11 +264,16 @@ def reference_profit(params: PricingParams) -> reference_oracle.Profit:
     return profit
 
 
-def _solve_policy(params: PricingParams) -> Array:
-    """[W, S, S, M] optimal prices of one seller with a reference price."""
-    return reference_oracle.solve(
-        reference_profit(params), reference_market(params), ORACLE_DISCOUNT
-    ).prices
+@jax.jit
+def _solve_policies(params: PricingParams) -> Array:
+    """[P, W, S, S, M] optimal prices of sellers with a reference price."""
+
+    def solve(one: PricingParams) -> Array:
+        return reference_oracle.solve(
+            reference_profit(one), reference_market(one), ORACLE_DISCOUNT
+        ).prices
+
+    return jax.lax.map(solve, params)  # in turn: the working set is large
 
 
 def _autoregress(value: Array, persistence: Array, vol: Array, normal: Array) -> Array:

@@ -123,7 +123,7 @@ def solve(
     """
     rewards = profit
     for axis in (4, 3, 2, 1):  # the last mapped is the outermost axis
-        batched = [None] * 5
+        batched: list[int | None] = [None] * 5
         batched[axis] = 0
         rewards = jax.vmap(rewards, in_axes=tuple(batched))
     following = (

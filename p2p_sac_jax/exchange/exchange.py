@@ -158,9 +158,7 @@ def _rescaled(round_: _Round, weight: Array) -> tuple[Array, Array, Array]:
     return centre[:, None] + scale[:, None] * mean, mass, heard
 
 
-def _base_prior(
-    edge: Array, _: DemandSummary, base: Prior
-) -> tuple[Prior, Array]:
+def _base_prior(edge: Array, _: DemandSummary, base: Prior) -> tuple[Prior, Array]:
     """Demand is not shared: the base prior for every receiver."""
     receivers = edge.shape[0]
 

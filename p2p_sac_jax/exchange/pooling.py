@@ -89,14 +89,14 @@ def neighbour_prior(
     Returns:
       ``Prior`` with leaves ``[I, ...]`` and ``has_prior`` ``[I]``; the base prior to
       the bit, and 0, where no neighbour has data. A memory without demand coefficients
-      (``F = 1``) always gets its base prior.
+      (``F <= 1``) always gets its base prior.
 
     Raises:
-      ConfigError: coefficients of an unknown kind, ``F`` not in (1, 5, 6).
+      ConfigError: coefficients of an unknown kind, ``F`` not in (0, 1, 5, 6).
     """
     heard = _heard(weights, summaries)
     num_features = base.mean.shape[-1]
-    if num_features == 1:
+    if num_features <= 1:
         return _or_base(_repeat(base, weights.shape[0]), 0.0 * heard, base)
     guess, floor = _spread_constants(num_features)
     base_variance = jnp.diagonal(jnp.asarray(base.covariance))  # [F]

@@ -49,29 +49,46 @@ class Checkpoints:
         """Step of the newest complete checkpoint, or None."""
         return self._manager.latest_step()
 
+    def load(self, step: int, shapes: PeerState) -> PeerState:
+        """The saved state as host arrays [P, R, ...], without padding.
+
+        Args:
+          step: of a complete checkpoint.
+          shapes: arrays or ``jax.ShapeDtypeStruct``s of a state, padded or not.
+        """
+        paths, treedef = jax.tree_util.tree_flatten_with_path(shapes)
+        target = {}
+        for path, leaf in paths:
+            raw = _raw_shape(leaf)
+            if np.prod(raw.shape):
+                target[_name(path)] = np.zeros(
+                    (self._peers, *raw.shape[1:]), raw.dtype
+                )
+        saved = self._manager.restore(step, args=ocp.args.StandardRestore(target))
+
+        def leaf(path: Any, shape: Any) -> Any:
+            if _name(path) not in saved:
+                return np.zeros((self._peers, *shape.shape[1:]), shape.dtype)
+            raw = saved[_name(path)]
+            return jax.random.wrap_key_data(raw) if _is_key(shape) else raw
+
+        return jax.tree.unflatten(treedef, [leaf(*pair) for pair in paths])
+
     def restore(self, step: int, like: PeerState) -> PeerState:
         """The saved state in the shape and placement of ``like`` [P, R, ...].
 
         Padding peers, which never act, keep the state they have in ``like``.
         """
-        wanted = _flatten(like)
-        target = {
-            name: np.zeros((self._peers, *leaf.shape[1:]), leaf.dtype)
-            for name, leaf in wanted.items()
-        }
-        saved = self._manager.restore(step, args=ocp.args.StandardRestore(target))
 
-        def merge(path: Any, leaf: jax.Array) -> jax.Array:
-            name = jax.tree_util.keystr(path, simple=True, separator=".")
-            if name not in saved:
-                return leaf
-            raw = wanted[name]
-            full = np.concatenate([saved[name], np.asarray(raw)[self._peers :]])
-            if jax.dtypes.issubdtype(leaf.dtype, jax.dtypes.prng_key):
-                full = jax.random.wrap_key_data(full)
+        def merge(saved: Any, leaf: jax.Array) -> jax.Array:
+            if _is_key(leaf):
+                saved, old = jax.random.key_data(saved), jax.random.key_data(leaf)
+                full = np.concatenate([saved, old[self._peers :]])
+                return jax.device_put(jax.random.wrap_key_data(full), leaf.sharding)
+            full = np.concatenate([saved, np.asarray(leaf)[self._peers :]])
             return jax.device_put(full, leaf.sharding)
 
-        return jax.tree_util.tree_map_with_path(merge, like)
+        return jax.tree.map(merge, self.load(step, like), like)
 
     def close(self) -> None:
         """Finishes pending work."""
@@ -82,8 +99,19 @@ def _flatten(state: PeerState) -> dict[str, jax.Array]:
     """Path and raw array of every leaf that holds anything."""
     leaves = {}
     for path, leaf in jax.tree_util.tree_leaves_with_path(state):
-        if jax.dtypes.issubdtype(leaf.dtype, jax.dtypes.prng_key):
-            leaf = jax.random.key_data(leaf)
-        if leaf.size:
-            leaves[jax.tree_util.keystr(path, simple=True, separator=".")] = leaf
+        raw = jax.random.key_data(leaf) if _is_key(leaf) else leaf
+        if raw.size:
+            leaves[_name(path)] = raw
     return leaves
+
+
+def _name(path: Any) -> str:
+    return jax.tree_util.keystr(path, simple=True, separator=".")
+
+
+def _is_key(leaf: Any) -> bool:
+    return jax.dtypes.issubdtype(leaf.dtype, jax.dtypes.prng_key)
+
+
+def _raw_shape(leaf: Any) -> Any:
+    return jax.eval_shape(jax.random.key_data, leaf) if _is_key(leaf) else leaf

@@ -19,7 +19,7 @@ import optax
 
 from p2p_sac_jax.config import ConfigError, SacConfig
 from p2p_sac_jax.hyper import SacHyper
-from p2p_sac_jax.learner.distributions import sample_and_log_prob
+from p2p_sac_jax.learner.distributions import sample_and_log_prob, squash
 from p2p_sac_jax.learner.networks import Networks, make_networks
 from p2p_sac_jax.types import Array, Transition
 
@@ -177,25 +177,27 @@ def joint_loss(
     ``bootstrap`` mixes in is gradient-free.
     """
     stop = jax.lax.stop_gradient
-    # One forward pass and one draw of noise serve both s and s'.
-    observations = jnp.stack([batch.obs, batch.next_obs])
-    actions, log_probs = sample_and_log_prob(
-        *networks.actor(params["actor"], observations), key
+    # One draw of noise serves s and s'. Their forward passes stay apart: a shared one
+    # costs a backward pass through s' as well, and is slower on small batches.
+    noise = jax.random.normal(key, (2, *batch.action.shape), batch.action.dtype)
+    action, log_prob = squash(*networks.actor(params["actor"], batch.obs), noise[0])
+    next_action, next_log_prob = squash(
+        *networks.actor(stop(params["actor"]), batch.next_obs), noise[1]
     )
     alpha = jnp.exp(params["log_alpha"])
 
-    next_q = networks.critic(target_params, batch.next_obs, actions[1]).min(axis=0)
-    next_value = bootstrap(next_q - alpha * log_probs[1], batch.next_obs)
+    next_q = networks.critic(target_params, batch.next_obs, next_action).min(axis=0)
+    next_value = bootstrap(next_q - alpha * next_log_prob, batch.next_obs)
     target = stop(batch.reward + hyper.discount * batch.discount * next_value)
 
     q = networks.critic(params["critic"], batch.obs, batch.action)
     td = q - target[None]
     critic_loss = jnp.square(td).sum(axis=0).mean()
 
-    policy_q = networks.critic(stop(params["critic"]), batch.obs, actions[0])
-    actor_loss = (stop(alpha) * log_probs[0] - policy_q.min(axis=0)).mean()
+    policy_q = networks.critic(stop(params["critic"]), batch.obs, action)
+    actor_loss = (stop(alpha) * log_prob - policy_q.min(axis=0)).mean()
 
-    entropy = -stop(log_probs[0]).mean()
+    entropy = -stop(log_prob).mean()
     alpha_loss = alpha * (entropy - hyper.target_entropy)
     return critic_loss + actor_loss + alpha_loss, SacMetrics(
         critic_loss=critic_loss,

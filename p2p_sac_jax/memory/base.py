@@ -75,7 +75,7 @@ def distance_to_best(values: Array, candidates: Candidates, action: Array) -> Ar
     Returns:
       ``[]`` in action units: how far the action could be off, as far as is known.
     """
-    best = candidates.actions[jnp.argmax(values, axis=-1)]  # [S, A]
+    best = jnp.take(candidates.actions, jnp.argmax(values, axis=-1), axis=0)  # [S, A]
     return jnp.sqrt(jnp.mean((best - jnp.expand_dims(action, 0)) ** 2))
 
 
@@ -97,7 +97,7 @@ def rank_regions(
     num_candidates = values.shape[-1]
     wins = jax.nn.one_hot(jnp.argmax(values, axis=-1), num_candidates)
     probability, index = jax.lax.top_k(jnp.mean(wins, axis=0), NUM_REGIONS)
-    actions = candidates.actions
+    actions = jnp.asarray(candidates.actions)
     middle = 0.5 * (actions[1:] + actions[:-1])
     lo = jnp.concatenate([actions[:1], middle])
     hi = jnp.concatenate([middle, actions[-1:]])

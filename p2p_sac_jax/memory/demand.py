@@ -72,7 +72,7 @@ def make_demand_memory(num_features: int) -> PriceMemory:
     ) -> Array:
         distance = candidates.actions - jnp.expand_dims(action, 0)
         nearest = jnp.argmin(jnp.sum(distance**2, axis=-1))
-        x = candidates.features[nearest]
+        x = jnp.take(candidates.features, nearest, axis=0)
         variance = jnp.sum((x @ belief.factor) ** 2)
         return jnp.clip(jnp.sqrt(variance / jnp.sum(x**2 * prior_variance)), 0.0, 1.0)
 

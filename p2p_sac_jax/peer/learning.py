@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 
 from p2p_sac_jax.exchange import guidance as guide
 from p2p_sac_jax.hyper import Hyper
@@ -43,12 +44,13 @@ def learn(
     def update(
         state: SacState, data: tuple[Transition, Array]
     ) -> tuple[SacState, SacMetrics]:
-        batch, update_key = data
+        batch, number = data
+        update_key = jax.random.fold_in(key, number)
         return rooms.sac.update(state, batch, bootstrap, hyper.sac, update_key)
 
     batches = jax.tree.map(lambda x: x.reshape(-1, batch_size, *x.shape[1:]), rows)
-    keys = jax.random.split(key, batches.reward.shape[0])
-    return jax.lax.scan(update, learner, (batches, keys))
+    numbers = jnp.arange(batches.reward.shape[0])
+    return jax.lax.scan(update, learner, (batches, numbers))
 
 
 def rehearse(

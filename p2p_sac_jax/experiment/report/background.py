@@ -33,14 +33,14 @@ _DIAGNOSTICS = (
     (
         "alpha",
         "Temperature",
-        "alpha (log scale)",
+        "alpha",
         True,
         "Weight of entropy in the objective, learned to hold the target entropy.",
     ),
     (
         "critic_loss",
         "Critic loss",
-        "loss (reward², log scale)",
+        "loss (reward²)",
         True,
         "Squared error of the critics' targets; noise in sales keeps it above zero.",
     ),
@@ -49,7 +49,8 @@ _DIAGNOSTICS = (
         "Belief in price sensitivity",
         "slope (per unit of price)",
         False,
-        "Slope of log demand, posterior mean; shaded: one posterior standard deviation, mean over peers.",
+        "Slope of log demand, posterior mean; shaded: one posterior standard"
+        " deviation, mean over peers.",
     ),
     (
         "confidence",
@@ -83,10 +84,7 @@ def network(data: d.RunData) -> str:
         "Who hears whom",
     )
     channels = data.run.get("channels") or {}
-    rows = [
-        [name, "active" if status == "active" else f"off: {status}"]
-        for name, status in channels.items()
-    ]
+    rows = list(channels.items())
     interval = data.run.get("config", {}).get("exchange", {}).get("interval")
     sent = d.number(data.summary.get("bytes_shared_per_peer"))
     words = []
@@ -199,6 +197,7 @@ def provenance(data: d.RunData) -> str:
     for field, words in (
         ("compile_s", "compile time (s)"),
         ("wall_s", "wall time (s)"),
+        ("resumed_at", "resumed at step"),
         ("env_steps_per_s", "environment steps per second, all runs"),
         ("updates_per_s", "gradient updates per second, all runs"),
     ):
@@ -242,7 +241,7 @@ def _flat(tree: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
         if isinstance(value, dict):
             yield from _flat(value, f"{prefix}{name}.")
         else:
-            yield prefix + name, value
+            yield prefix + name, f"{value:.10g}" if isinstance(value, float) else value
 
 
 def _arm_words(arm: str) -> str:

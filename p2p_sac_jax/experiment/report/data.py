@@ -133,6 +133,9 @@ def load_run(workdir: pathlib.Path) -> RunData:
         elif "peer" in row:
             key = (row["run"], row["seed"], row["peer"])
             peers.setdefault(key, {})[step] = row
+    for (arm, seed), rows in population.items():
+        mine = [rows for key, rows in peers.items() if key[:2] == (arm, seed)]
+        _fill_earned(rows, mine)
     data = RunData(
         run=run,
         summary=_read_json(workdir / "summary.json") or {},
@@ -225,14 +228,15 @@ def chosen_peers(data: RunData) -> list[tuple[str, int]]:
     final = final_by_peer(data, data.main_arm, data.seeds[0])
     ranked = sorted(final, key=lambda peer: (final[peer], peer))
     if len(ranked) < 3:
-        return [(data.peer_name(peer), peer) for peer in reversed(ranked)]
+        names = ("best", "worst") if len(ranked) == 2 else ("only",)
+        return list(zip(names, reversed(ranked), strict=False))
     places = ("best", ranked[-1]), ("median", ranked[len(ranked) // 2])
     return [*places, ("worst", ranked[0])]
 
 
 def price_path(data: RunData, arm: str, peer: int) -> PricePath | None:
     """Training prices of one peer in the first seed, None where none are kept."""
-    columns: list[tuple[float, float, float, float]] = []
+    columns: list[tuple[float, ...]] = []
     for row in data.peers.get((arm, data.seeds[0], peer), []):
         prices = row.get("price") or []
         first = int(row["step"]) - len(prices) + 1
@@ -249,11 +253,35 @@ def price_path(data: RunData, arm: str, peer: int) -> PricePath | None:
 
 def is_complete(row: Row, *fields: str) -> bool:
     """Whether each of ``fields`` is a list of finite numbers, all of one length."""
-    lists = [row.get(field) for field in fields]
-    if not all(isinstance(values, list) and values for values in lists):
+    lists = [
+        values for f in fields if isinstance(values := row.get(f), list) and values
+    ]
+    if len(lists) < len(fields):
         return False
     finite = all(number(value) is not None for values in lists for value in values)
     return finite and len({len(values) for values in lists}) == 1
+
+
+def _fill_earned(population: dict[int, Row], peers: list[dict[int, Row]]) -> None:
+    """Adds the shares earned since the start, mean over peers, where rows lack them."""
+    for outcome, field in (
+        ("achieved", "earned_fraction"),
+        ("baseline", "baseline_earned_fraction"),
+    ):
+        shares: dict[int, list[float]] = {}
+        for rows in peers:
+            total = best = 0.0
+            for step in sorted(rows):
+                earned, oracle = (
+                    number(rows[step].get(k)) for k in (outcome, "oracle")
+                )
+                if earned is None or not oracle:
+                    continue
+                total, best = total + earned, best + oracle
+                shares.setdefault(step, []).append(1 - (best - total) / abs(best))
+        for step, row in population.items():
+            if step in shares and number(row.get(field)) is None:
+                row[field] = float(np.mean(shares[step]))
 
 
 def _by_step(rows: dict[int, Row]) -> list[Row]:

@@ -51,28 +51,22 @@ def curves(
       bands: areas shaded behind the lines.
       references: words and height of comparisons: a level, or curves whose mean
         is drawn dashed.
-      log: whether the vertical axis is logarithmic, where values allow.
+      log: whether the vertical axis is logarithmic, where values are positive and
+        span more than a factor of three.
       share: whether values are shares, written as per cent.
       size: width and height in inches.
     """
 
     def paint(ax: Axes) -> None:
-        labels = []
-        for words, height in references:
-            if isinstance(height, d.Curves):
-                level = d.mean(height.values)
-                ax.plot(
-                    height.steps, level, color=INK, lw=1.0, ls=(0, (2, 2)), zorder=1
-                )
-                labels.append((level[-1], words, MUTED))
-            else:
-                ax.axhline(height, color=INK, lw=1.0, zorder=1)
-                labels.append((height, words, MUTED))
-        positive = True
+        labels = [
+            (_reference(ax, height), words, MUTED) for words, height in references
+        ]
+        low, high = np.inf, 0.0
         for arm, lines in by_arm.items():
             style = look(arm, data.arms)
             middle = d.mean(lines.values)
-            positive &= bool(np.all(middle[np.isfinite(middle)] > 0))
+            if lines.steps.size:
+                low, high = min(low, middle.min()), max(high, middle.max())
             if bands and arm in bands:
                 ax.fill_between(*bands[arm], color=style.colour, alpha=0.14, lw=0)
             if len(lines.values) > 1:
@@ -81,13 +75,13 @@ def curves(
             ax.plot(lines.steps, middle, color=style.colour, ls=style.dashes)
             if lines.steps.size:
                 labels.append((middle[-1], style.label, style.text))
-        if log and positive:
-            ax.set_yscale("log")
-            _plain_logarithm(ax)
+        logarithmic = log and 0.0 < low < high / 3.0
+        if logarithmic:
+            _plain_logarithm(ax, low, high)
         elif share:
             ax.yaxis.set_major_formatter(_percent)
         _time_axis(ax, data)
-        ax.set_ylabel(y_label)
+        ax.set_ylabel(f"{y_label}, log scale" if logarithmic else y_label)
         end_labels(ax, labels)
 
     return draw(name, label, paint, size)
@@ -166,7 +160,7 @@ def price_paths(
         _time_axis(ax, data)
         ax.set_ylim(*limits)
         ax.set_ylabel("price (usual price = 1)")
-        tail = slice(-26, None)
+        tail = slice(-8, None)
         end_labels(
             ax,
             [
@@ -236,8 +230,8 @@ def network(adjacency: Sequence[Sequence[float]], name: str, label: str) -> str:
         for receiver, sender in one_way:
             ax.annotate(
                 "",
-                positions[receiver],
-                positions[sender],
+                tuple(positions[receiver]),
+                tuple(positions[sender]),
                 arrowprops={
                     "arrowstyle": "-|>",
                     "color": "#0072b2",
@@ -315,19 +309,35 @@ def _time_axis(ax: Axes, data: d.RunData) -> None:
         ax.set_xticks(np.arange(0, data.last_step + 1, 26 * max(1, round(years / 2.5))))
 
 
-def _percent(value: float, _: int) -> str:
+def _reference(ax: Axes, height: d.Curves | float) -> float:
+    """Draws one comparison; returns its height at the right edge."""
+    if not isinstance(height, d.Curves):
+        ax.axhline(height, color=INK, lw=1.0, zorder=1)
+        return height
+    level = d.mean(height.values)
+    ax.plot(height.steps, level, color=INK, lw=1.0, ls=(0, (2, 2)), zorder=1)
+    return float(level[-1])
+
+
+def _percent(value: float, _: float) -> str:
     return f"{100 * value:.3g}\u00a0%".replace("-", "−")
 
 
-def _plain_logarithm(ax: Axes) -> None:
-    """Plain numbers on a logarithmic axis, more of them where it is short."""
-    from matplotlib.ticker import LogLocator
+def _plain_logarithm(ax: Axes, low: float, high: float) -> None:
+    """Logarithmic axis with plain numbers, more of them where it is short."""
+    from matplotlib.ticker import FixedLocator
 
-    low, high = ax.get_ylim()
-    subs = (1.0, 2.0, 5.0) if high / low < 50 else (1.0,)
-    ax.yaxis.set_major_locator(LogLocator(subs=subs))
+    digits = (1, 2, 5) if high / low < 100 else (1,)
+    if high / low < 8:
+        digits = (1, 1.5, 2, 3, 4, 5, 7)
+    decades = range(int(np.floor(np.log10(low))), int(np.ceil(np.log10(high))) + 1)
+    ticks = [digit * 10.0**decade for decade in decades for digit in digits]
+    ax.set_yscale("log")
+    limits = ax.get_ylim()
+    ax.yaxis.set_major_locator(FixedLocator(ticks))
     ax.yaxis.set_major_formatter(lambda value, _: f"{value:.2g}")
     ax.minorticks_off()
+    ax.set_ylim(limits)
 
 
 def _tail_mean(values: np.ndarray) -> float:

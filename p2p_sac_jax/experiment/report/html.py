@@ -30,7 +30,8 @@ border-radius:1rem;padding:.1rem .7rem;font-size:.85rem;font-weight:600}
 nav{display:flex;flex-wrap:wrap;gap:.3rem 1.1rem;margin:1rem 0 0;padding:.7rem 0;
 border-top:1px solid var(--rule);border-bottom:1px solid var(--rule);font-size:.9rem}
 a{color:#005a8e;text-decoration:none}a:hover,a:focus{text-decoration:underline}
-.tiles{display:grid;grid-template-columns:repeat(auto-fill,minmax(min(100%,200px),1fr));gap:1rem;
+.tiles{display:grid;grid-template-columns:repeat(auto-fit,
+minmax(min(100%,200px),1fr));gap:1rem;
 margin:1.2rem 0}
 .tile,figure,.card,.scroll,details{background:#fff;border:1px solid var(--rule);
 border-radius:10px}
@@ -72,7 +73,7 @@ li{margin:.35rem 0;max-width:80ch}
 footer{padding:2rem 1.1rem 3rem}
 @media(max-width:560px){dl{grid-template-columns:1fr}dd{margin-bottom:.5rem}
 figure,.card{padding:.8rem .6rem}.tile b{font-size:1.7rem}
-th,td{padding:.4rem .5rem}table{font-size:.86rem}svg text{font-size:10.5px!important}
+th,td{padding:.4rem .5rem}table{font-size:.86rem}
 main,header,footer{padding-left:.7rem;padding-right:.7rem}h2{margin-top:2.2rem}}
 @media print{body{background:#fff}figure,.tile,tr{break-inside:avoid}nav{display:none}}
 """

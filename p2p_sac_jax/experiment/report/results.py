@@ -104,13 +104,14 @@ def _tiles(data: d.RunData) -> str:
 def _closing_table(data: d.RunData) -> str:
     given = data.summary.get("table")
     if given and given.get("rows"):
-        return table(given["columns"], given["rows"], "Closing table of the run")
+        columns = [column or "arm" for column in given["columns"]]
+        return table(columns, given["rows"], "Closing table of the run")
     fields = [
         ("score", "score per step"),
-        ("oracle_fraction", "of oracle"),
+        ("oracle_fraction", "final"),
         ("oracle_fraction_worst", "worst peer"),
-        ("earned_fraction", "earned while learning"),
         ("gap_closed", "gap closed"),
+        ("earned_fraction", "earned"),
     ]
     fields = [(field, words) for field, words in fields if data.has(field)]
     rows = []
@@ -131,9 +132,10 @@ def _meaning(data: d.RunData) -> str:
         + definitions(
             [
                 (
-                    "of oracle",
-                    "Profit of the learned price divided by that of the best price, the"
-                    " one of a seller who knows its demand exactly. Noise-free.",
+                    "final",
+                    "Last evaluation: profit of the learned price divided by that of"
+                    " the oracle, the best price of a seller who knows its demand."
+                    " Noise-free.",
                 ),
                 (
                     "historical price",
@@ -148,7 +150,8 @@ def _meaning(data: d.RunData) -> str:
                 (
                     "earned",
                     "The same share summed over all weeks of training, exploration and"
-                    " early mistakes included: what the learning itself has cost.",
+                    " early mistakes included: what the learning itself has cost."
+                    " “first 50” counts the first 50 weeks alone.",
                 ),
                 ("worst peer", "The lowest share of the oracle among all peers."),
             ]

@@ -108,8 +108,7 @@ def worst(data: d.RunData) -> str:
 
 def prices(data: d.RunData) -> str:
     """Training prices of a few stores, by arm."""
-    preferred = [arm for arm in ("network", "memory") if arm in data.arms]
-    arms = preferred or data.arms[-2:]
+    arms = _compared(data)
     rows = []
     for place, peer in d.chosen_peers(data):
         paths = {arm: d.price_path(data, arm, peer) for arm in arms}
@@ -151,7 +150,7 @@ def beliefs(data: d.RunData) -> str:
         row
         for row in data.stores
         if row.get("seed") == data.seeds[0]
-        and row.get("run") in data.arms
+        and row.get("run") in _compared(data)
         and d.is_complete(row, "price", "believed", "low", "high", "true")
     ]
     usable.sort(key=lambda row: data.arms.index(row["run"]))
@@ -170,9 +169,11 @@ def beliefs(data: d.RunData) -> str:
         return ""
     caption = (
         "<b>What to see.</b> How close each belief (coloured) comes to the true demand"
-        " (black), and how sure it is: the band is the memory's own uncertainty."
-        " Demand is known best at the prices that were charged. <b>How measured.</b>"
-        " Weekly demand relative to the store's usual units, at the end of training;"
+        " (black), and how sure it is: the band is two posterior standard"
+        " deviations wide on either side. Demand is known best near the prices that"
+        " were charged. <b>How measured.</b> Demand in a week without season, at usual"
+        " cost and rival price, relative to the store's usual units, after training."
+        " A belief rests on the store's own weeks alone, without what neighbours add;"
         " the truth is read from the simulator and no learner ever sees it."
     )
     return section(
@@ -181,6 +182,12 @@ def beliefs(data: d.RunData) -> str:
         f'<div class="three">{"".join(panels)}</div>',
         paragraph(caption, "caption"),
     )
+
+
+def _compared(data: d.RunData) -> list[str]:
+    """The arms shown store by store: those that use a memory, where there are any."""
+    remembering = [arm for arm in ("network", "memory") if arm in data.arms]
+    return remembering or data.arms[-2:]
 
 
 def _earned(data: d.RunData) -> str:
@@ -203,7 +210,7 @@ def _earned(data: d.RunData) -> str:
         "<b>What to see.</b> Above the dashed line an arm has paid for its learning;"
         " below it, leaving prices alone would have earned more so far. <b>How"
         " measured.</b> Expected profit of the prices charged since week 0, exploration"
-        " included, divided by the best attainable in the same weeks; all peers summed."
+        " included, divided by the best attainable in the same weeks; mean over peers."
     )
     return figure(svg, caption, "Earned while learning")
 
@@ -236,12 +243,18 @@ def _numbers(data: d.RunData, by_arm: dict[str, d.Curves]) -> str:
 def _arrivals(data: d.RunData, by_arm: dict[str, d.Curves]) -> str:
     if not data.has_oracle:
         return "How fast each arm learns, and where it ends."
-    words = []
+    there, not_yet = [], []
     for arm, curves in by_arm.items():
+        name = text(look(arm, data.arms).label)
         step = d.sustained_step(curves, _GOOD)
-        when = "does not within this run" if step is None else f"from week {step}"
-        words.append(f"{text(look(arm, data.arms).label)} {when}")
-    return f"When the mean stays above 95 % for good: {', '.join(words)}."
+        if step is None:
+            not_yet.append(name)
+        else:
+            there.append(f"{name} from week {step}")
+    if not there:
+        return "No arm's mean has reached 95 % for good yet."
+    words = f"The mean stays above 95 % for good: {', '.join(there)}"
+    return f"{words}; not yet: {', '.join(not_yet)}." if not_yet else f"{words}."
 
 
 def _finals(data: d.RunData, field: str) -> str:

@@ -41,7 +41,7 @@ _LOOKS = {
 }
 _OTHERS = ("#cc79a7", "#56b4e9", "#e69f00", "#777777")
 
-_SETTINGS = {
+_SETTINGS: Any = {
     "axes.axisbelow": True,
     "axes.edgecolor": "#b4bbc2",
     "axes.grid": True,
@@ -97,6 +97,7 @@ def draw(
     try:
         import matplotlib
         from matplotlib.figure import Figure
+        from matplotlib.layout_engine import ConstrainedLayoutEngine
     except ImportError as error:
         raise ConfigError(
             "drawing the report needs matplotlib and networkx:"
@@ -106,8 +107,8 @@ def draw(
     with matplotlib.rc_context():
         matplotlib.rcdefaults()  # the reader's own style files change nothing
         matplotlib.rcParams.update(_SETTINGS | {"svg.hashsalt": name})
-        figure = Figure(figsize=size, layout="constrained")
-        figure.get_layout_engine().set(w_pad=0.06, h_pad=0.06)
+        layout = ConstrainedLayoutEngine(w_pad=0.06, h_pad=0.06)
+        figure = Figure(figsize=size, layout=layout)
         paint(figure.subplots())
         empty = {"Date": None, "Creator": None, "Format": None, "Type": None}
         figure.savefig(buffer, format="svg", transparent=True, metadata=empty)
@@ -130,7 +131,7 @@ def end_labels(ax: Axes, labels: list[tuple[float, str, str]]) -> None:
         if np.isfinite(y)
     ]
     wanted.sort()
-    inches = ax.figure.get_figheight()
+    inches = ax.figure.bbox.height / ax.figure.dpi
     heights = _spread([height for height, _, _ in wanted], gap=0.235 / inches)
     for height, (_, text, colour) in zip(heights, wanted, strict=True):
         ax.annotate(
