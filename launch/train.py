@@ -30,7 +30,7 @@ def main(argv: list[str]) -> int | None:
     """Checks everything that can be checked before JAX is loaded, then trains."""
     del argv
     logging.set_verbosity(logging.WARNING)  # the checkpointer is talkative
-    config = flags.get_train_config()
+    config = flags.get_train_config(_WORKDIR.value or "")
     if _PRINT_CONFIG.value:
         from p2p_sac_jax.config_io import to_dict
 

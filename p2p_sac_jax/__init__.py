@@ -27,7 +27,7 @@ if TYPE_CHECKING:
         SacConfig,
         TrainConfig,
     )
-    from p2p_sac_jax.environments.pricing import observation
+    from p2p_sac_jax.environments.observation import observation
     from p2p_sac_jax.experiment.policy import Policy, PriceAdvice, load_policy
     from p2p_sac_jax.experiment.report import write_report
     from p2p_sac_jax.experiment.signals import Interrupted
@@ -48,7 +48,7 @@ _HOMES = {
         "SacConfig",
         "TrainConfig",
     ),
-    "environments.pricing": ("observation",),
+    "environments.observation": ("observation",),
     "experiment.policy": ("Policy", "PriceAdvice", "load_policy"),
     "experiment.report": ("write_report",),
     "experiment.signals": ("Interrupted",),

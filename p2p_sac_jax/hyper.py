@@ -8,12 +8,14 @@ of a run share one compiled program and one stream of market noise.
 from __future__ import annotations
 
 import dataclasses
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
 from p2p_sac_jax.config import ConfigError, TrainConfig
-from p2p_sac_jax.types import Array
+
+if TYPE_CHECKING:  # so that a configuration is checked without loading JAX
+    from p2p_sac_jax.types import Array
 
 EXPLORATION_SOURCES = ("memory", "policy", "fixed")
 

@@ -11,6 +11,7 @@ from typing import Any
 
 from p2p_sac_jax.config import ConfigError, TrainConfig
 from p2p_sac_jax.config_io import flatten, from_dict, to_dict
+from p2p_sac_jax.hyper import arm_names
 
 CHOICES: dict[str, tuple[str, ...]] = {
     "layout": ("auto", "vmap", "map", "shard"),
@@ -106,9 +107,6 @@ def validate(config: TrainConfig) -> None:
     _validate_environment(config, fields)
     _validate_memory(config)
     _validate_exchange(config)
-    # Imported late: it loads JAX, and every mistake above is told at once.
-    from p2p_sac_jax.hyper import arm_names
-
     arm_names(config)
 
 

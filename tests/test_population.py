@@ -165,9 +165,7 @@ def test_newcomers_wait_untouched_and_rehearse_with_the_network():
     ready = jax.jit(setup.population.rehearse)(waiting.state, *inputs, clock)
     updates = np.asarray(ready.learner.updates)
     assert updates[3].tolist() == [0, config.memory.rehearsal_updates]
-    assert_identical(
-        ready._replace(learner=None), waiting.state._replace(learner=None)
-    )
+    assert_identical(ready._replace(learner=None), waiting.state._replace(learner=None))
     after, _ = jax.jit(setup.population.run_chunk)(ready, *inputs, clock)
     assert after.steps[:, 0].tolist() == [12, 12, 12, 4]
 

@@ -116,7 +116,7 @@ def test_step_agrees_with_the_numpy_market(config):
         step = advance_week(state, _action(action), noise)
         s, reward, log_sales = reference.week_step(p, s, action, noise)
         np.testing.assert_allclose(step.reward, reward, rtol=2e-4, atol=1e-5)
-        np.testing.assert_allclose(env.outcome(step.info), log_sales, atol=2e-4)
+        np.testing.assert_allclose(env.demand.outcome(step.info), log_sales, atol=2e-4)
         np.testing.assert_allclose(step.obs, reference.observation(p, s), atol=5e-4)
         np.testing.assert_allclose(step.state.market.alpha, s["alpha"], rtol=1e-4)
         assert not step.terminated
@@ -238,12 +238,12 @@ def test_counterfactual_with_the_true_model_returns_the_real_week(seed, action):
         obs=first.obs,
         action=_action(0.0),
         reward=np.float32(9.0),
-        next_obs=real.final_obs.at[4:9].set(7.0),  # all of it must be rebuilt
+        # All that depends on the price must be rebuilt; the shock is in entry 6.
+        next_obs=real.final_obs.at[np.array([4, 5, 7, 8])].set(7.0),
         discount=np.float32(1.0),
     )
     imagine = _imagine(REMEMBERING)
-    shock = real.info.log_sales - log_demand
-    imagined = imagine(stored, _action(action), log_demand, shock, params)
+    imagined = imagine(stored, _action(action), log_demand, log_demand, params)
     np.testing.assert_allclose(imagined.next_obs, real.final_obs, rtol=1e-4, atol=1e-4)
     np.testing.assert_allclose(
         imagined.reward, real.info.expected_profit, rtol=1e-4, atol=1e-5
@@ -261,7 +261,7 @@ _share = jax.jit(pricing_model.expected_share)
 
 @functools.cache
 def _imagine(config):
-    return jax.jit(make_pricing(config).counterfactual)
+    return jax.jit(make_pricing(config).demand.counterfactual)
 
 
 @pytest.mark.parametrize("config", [SHIFTING, REMEMBERING], ids=["shift", "memory"])
@@ -272,14 +272,14 @@ def test_candidates_and_features_describe_the_week(config):
         state, obs, *_ = advance_week(state, _action(0.5), noise)
     action = _action(-0.2)
     step = advance_week(state, action, weeks[8])
-    found = jax.jit(env.candidates)(obs, params)
+    found = jax.jit(env.demand.candidates)(obs, params)
     price, market = float(step.info.price), state.market
     angle = 2 * np.pi * int(market.week) / 52
     expected = [1.0, 1 - price, float(market.log_rival), np.cos(angle), np.sin(angle)]
-    if env.num_features == 6:
+    if env.demand.num_features == 6:
         expected.insert(2, float(state.reference_price) - price)
-    np.testing.assert_allclose(env.features(obs, action), expected, atol=1e-5)
-    chex.assert_shape(found.features, (41, env.num_features))
+    np.testing.assert_allclose(env.demand.features(obs, action), expected, atol=1e-5)
+    chex.assert_shape(found.features, (41, env.demand.num_features))
     np.testing.assert_allclose(found.actions[:, 0], np.linspace(-1, 1, 41), atol=1e-6)
     np.testing.assert_allclose(found.features[16], expected, atol=1e-5)
     np.testing.assert_array_equal(found.cell, env.cell(obs))
@@ -313,7 +313,7 @@ def test_exogenous_weeks_look_like_the_market_at_the_status_quo():
     @jax.jit
     def draw(seed):
         keys = jax.random.split(jax.random.key(seed), 20_000)
-        return jax.vmap(env.exogenous, (0, None))(keys, params)
+        return jax.vmap(env.demand.exogenous, (0, None))(keys, params)
 
     weeks = draw(4)
     chex.assert_shape(weeks.next_obs, (20_000, 11))
@@ -348,7 +348,7 @@ def test_vmapped_sellers_equal_a_loop():
         key_reset, key_step = jax.random.split(jax.random.key(seed))
         state, obs = env.reset(key_reset, params)
         step = env.step(key_step, state, action, params)
-        return step, env.candidates(obs, params), env.cell(obs)
+        return step, env.demand.candidates(obs, params), env.cell(obs)
 
     together = jax.jit(jax.vmap(one))(np.arange(3), actions, params)
     single = jax.jit(one)

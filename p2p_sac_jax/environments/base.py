@@ -1,7 +1,7 @@
 """The functional protocol of every environment: pure functions for ONE peer.
 
-Optional hooks are ``None`` where an environment has no such model; ``peer``
-decides once, at trace time, what that means.
+An environment that sells something brings a ``DemandModel`` too; ``peer`` decides
+once, at trace time, what its absence means.
 """
 
 from __future__ import annotations
@@ -28,6 +28,26 @@ class Step(NamedTuple):
     info: Info
 
 
+class DemandModel(NamedTuple):
+    """What a price memory may know of an environment that sells something."""
+
+    num_features: int  # F
+    # (obs, action) -> [F] regressors of log demand
+    features: Callable[[Array, Array], Array]
+    # (info) -> [] ln(units / usual units)
+    outcome: Callable[[Info], Array]
+    # (obs, params) -> a public grid of actions in this state
+    candidates: Callable[[Array, Params], Candidates]
+    # (transition, action, log_demand, expected, params) -> the same week with another
+    # action. Both are ln(demand / usual units): ``log_demand`` what the action would
+    # have sold, ``expected`` what was expected of the action that happened; the
+    # week's demand shock is what really sold less that.
+    counterfactual: Callable[[Transition, Array, Array, Array, Params], Transition]
+    # (key, params) -> a week at the status quo, observable without selling; its
+    # reward and demand are placeholders for ``counterfactual``
+    exogenous: Callable[[Array, Params], Transition]
+
+
 class Environment(NamedTuple):
     """A bundle of pure functions and the static sizes they agree on."""
 
@@ -38,21 +58,5 @@ class Environment(NamedTuple):
     observation_dim: int
     action_dim: int
     num_cells: int
-    num_features: int = 0
     has_oracle: bool = False  # whether ``score`` knows oracle and baseline
-    # (obs, action) -> [F] regressors of log demand
-    features: Callable[[Array, Array], Array] | None = None
-    # (info) -> [] ln(units / usual units)
-    outcome: Callable[[Info], Array] | None = None
-    # (obs, params) -> Candidates: a public grid of actions in this state
-    candidates: Callable[[Array, Params], Candidates] | None = None
-    # (transition, action, log_demand, expected, params) -> Transition: the same
-    # week with another action; both are ln(demand / usual units), ``log_demand``
-    # what the action would have sold and ``expected`` what was expected of the
-    # action that happened: the week's demand shock is what really sold less that
-    counterfactual: (
-        Callable[[Transition, Array, Array, Array, Params], Transition] | None
-    ) = None
-    # (key, params) -> Transition: a week at the status quo, observable without
-    # selling; its reward and demand are placeholders for ``counterfactual``
-    exogenous: Callable[[Array, Params], Transition] | None = None
+    demand: DemandModel | None = None  # None: nothing to remember or imagine

@@ -17,11 +17,17 @@ import numpy as np
 
 from p2p_sac_jax.config import EnvironmentConfig
 from p2p_sac_jax.environments import pricing_model as model
-from p2p_sac_jax.environments.base import Environment, Step
+from p2p_sac_jax.environments.base import DemandModel, Environment, Step
+from p2p_sac_jax.environments.observation import (
+    OBSERVATION_DIM,
+    WEEKS_PER_YEAR,
+    clip_log_sales,
+    encode,
+    observed_cost,
+)
 from p2p_sac_jax.environments.pricing_model import (
     LOG_PRICE_RANGE,
     USUAL_SHARE,
-    WEEKS_PER_YEAR,
     Market,
     Noise,
     PricingParams,
@@ -34,6 +40,7 @@ __all__ = [
     "Info",
     "PricingParams",
     "PricingState",
+    "action_price",
     "advance",
     "make_pricing",
     "make_pricing_params",
@@ -45,9 +52,6 @@ NUM_CANDIDATES = 41
 COST_EDGES = (0.63, 0.68, 0.72, 0.78)
 NUM_SEASONS = 4
 
-_OBSERVATION_DIM = 11
-_COST_CENTRE = 0.7
-_MAX_LOG_SALES = 3.0  # observed log demand is clipped to +- this
 _MEAN_KEEP = 0.8  # weight of the old average of log demand
 _MIN_LOG_DEMAND = -8.0
 _MAX_LOG_DEMAND = -math.log(USUAL_SHARE)  # every customer buys
@@ -91,16 +95,18 @@ def make_pricing(config: EnvironmentConfig) -> Environment:
         step=functools.partial(_step, farsighted),
         cell=_cell,
         score=_score,
-        observation_dim=_OBSERVATION_DIM,
+        observation_dim=OBSERVATION_DIM,
         action_dim=1,
         num_cells=(len(COST_EDGES) + 1) * NUM_SEASONS,
-        num_features=6 if farsighted else 5,
         has_oracle=True,
-        features=functools.partial(_features, farsighted),
-        outcome=lambda info: info.log_sales,
-        candidates=functools.partial(_candidates, farsighted),
-        counterfactual=_counterfactual,
-        exogenous=_exogenous,
+        demand=DemandModel(
+            num_features=6 if farsighted else 5,
+            features=functools.partial(_features, farsighted),
+            outcome=lambda info: info.log_sales,
+            candidates=functools.partial(_candidates, farsighted),
+            counterfactual=_counterfactual,
+            exogenous=_exogenous,
+        ),
     )
 
 
@@ -121,7 +127,7 @@ def advance(
       params: one seller's.
     """
     market = state.market
-    price = _price(action)
+    price = action_price(action)
     expected = model.expected_share(market, state.reference_price, price, params)
     log_noise = params.demand_noise * noise.demand - params.demand_noise**2 / 2.0
     units = expected * jnp.exp(log_noise)
@@ -187,7 +193,7 @@ def _score(info: Info) -> Score:
 
 def _cell(obs: Array) -> Array:
     """Cost bin times four plus the quarter, both read from the observation."""
-    cost_bin = jnp.sum(_observed_cost(obs) > np.asarray(COST_EDGES, np.float32))
+    cost_bin = jnp.sum(observed_cost(obs) > np.asarray(COST_EDGES, np.float32))
     turn = jnp.arctan2(obs[1], obs[0]) / (2.0 * np.pi)
     # Half a week on, so that rounding cannot move the first week of a quarter.
     quarter = jnp.floor((turn + 0.5 / WEEKS_PER_YEAR) * NUM_SEASONS) % NUM_SEASONS
@@ -196,7 +202,7 @@ def _cell(obs: Array) -> Array:
 
 def _features(farsighted: bool, obs: Array, action: Array) -> Array:
     """[F] regressors of log demand: 1, -(p-1), [-(p-r)], y, cos, sin."""
-    price = _price(action)
+    price = action_price(action)
     columns = [jnp.ones_like(price), 1.0 - price]
     if farsighted:
         columns.append(1.0 + obs[4] / 4.0 - price)
@@ -207,7 +213,7 @@ def _candidates(farsighted: bool, obs: Array, params: PricingParams) -> Candidat
     """An even grid of actions over [-1, 1] in the observed week."""
     actions = jnp.linspace(-1.0, 1.0, NUM_CANDIDATES)[:, None]
     features = jax.vmap(functools.partial(_features, farsighted, obs))(actions)
-    gain = _gain(jax.vmap(_price)(actions), _observed_cost(obs), params)
+    gain = _gain(jax.vmap(action_price)(actions), observed_cost(obs), params)
     return Candidates(actions, features, gain, _cell(obs))
 
 
@@ -215,7 +221,7 @@ def _counterfactual(
     transition: Transition,
     action: Array,
     log_demand: Array,
-    shock: Array,
+    expected: Array,
     params: PricingParams,
 ) -> Transition:
     """The stored week with another price.
@@ -228,19 +234,21 @@ def _counterfactual(
       action: [1] the price to imagine.
       log_demand: [] predicted ln(units / usual units) at that price; clipped to
         [-8, ln(1/s0)].
-      shock: [] the real week's log sales minus their prediction.
+      expected: [] the same prediction at the price really charged; what really
+        sold less this is the week's shock.
       params: one seller's.
     """
-    obs, price = transition.obs, _price(action)
+    obs, price = transition.obs, action_price(action)
     log_demand = jnp.clip(log_demand, _MIN_LOG_DEMAND, _MAX_LOG_DEMAND)
-    gain = _gain(price, _observed_cost(obs), params)
+    gain = _gain(price, observed_cost(obs), params)
+    shock = 2.0 * transition.next_obs[6] - expected
     log_sales = log_demand + shock
     reference = model.next_reference(1.0 + obs[4] / 4.0, price, params)
     changed = jnp.stack(
         [
             4.0 * (reference - 1.0),
             4.0 * jnp.log(price),
-            0.5 * _clip_log_sales(log_sales),
+            0.5 * clip_log_sales(log_sales),
             0.5 * _next_mean(2.0 * obs[7], log_sales),
             gain * jnp.exp(log_sales),
         ]
@@ -286,39 +294,25 @@ def _status_quo(week: Array, normals: Array, params: PricingParams) -> PricingSt
 
 
 def _next_mean(mean: Array, log_sales: Array) -> Array:
-    return _MEAN_KEEP * mean + (1.0 - _MEAN_KEEP) * _clip_log_sales(log_sales)
-
-
-def _clip_log_sales(log_sales: Array) -> Array:
-    return jnp.clip(log_sales, -_MAX_LOG_SALES, _MAX_LOG_SALES)
+    return _MEAN_KEEP * mean + (1.0 - _MEAN_KEEP) * clip_log_sales(log_sales)
 
 
 def _observe(state: PricingState, params: PricingParams) -> Array:
     """[11] observation, each entry of order one; no clock, no stock."""
     market = state.market
-    angle = model.season_angle(market.week)
-    return jnp.stack(
-        [
-            jnp.cos(angle),
-            jnp.sin(angle),
-            4.0 * (model.cost(market, params) - _COST_CENTRE),
-            4.0 * market.log_rival,
-            4.0 * (state.reference_price - 1.0),
-            4.0 * jnp.log(state.last_price),
-            0.5 * _clip_log_sales(state.log_sales),
-            0.5 * state.log_sales_mean,
-            state.last_reward,
-            jnp.zeros(()),
-            jnp.ones(()),
-        ]
+    return encode(
+        model.season_angle(market.week),
+        model.cost(market, params),
+        market.log_rival,
+        state.reference_price,
+        state.last_price,
+        state.log_sales,
+        state.log_sales_mean,
+        state.last_reward,
     )
 
 
-def _observed_cost(obs: Array) -> Array:
-    return obs[2] / 4.0 + _COST_CENTRE
-
-
-def _price(action: Array) -> Array:
+def action_price(action: Array) -> Array:
     """[] relative price named by an action [1]; 0 is the usual price."""
     return jnp.exp(LOG_PRICE_RANGE * action[0])
 

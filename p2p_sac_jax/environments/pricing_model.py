@@ -17,11 +17,11 @@ import numpy as np
 
 from p2p_sac_jax.config import ConfigError, EnvironmentConfig
 from p2p_sac_jax.environments import oracle, reference_oracle
+from p2p_sac_jax.environments.observation import WEEKS_PER_YEAR
 from p2p_sac_jax.types import Array
 
 USUAL_SHARE = 0.2  # s0, the seller's market share at the usual price
 LOG_PRICE_RANGE = math.log(1.5)  # prices reach from 1/1.5 to 1.5
-WEEKS_PER_YEAR = 52
 ORACLE_DISCOUNT = 0.98  # of the reference-price oracle
 
 _SENSITIVITY_SWING = 0.15  # assumed, not calibrated

@@ -61,9 +61,7 @@ class Checkpoints:
         for path, leaf in paths:
             raw = _raw_shape(leaf)
             if np.prod(raw.shape):
-                target[_name(path)] = np.zeros(
-                    (self._peers, *raw.shape[1:]), raw.dtype
-                )
+                target[_name(path)] = np.zeros((self._peers, *raw.shape[1:]), raw.dtype)
         saved = self._manager.restore(step, args=ocp.args.StandardRestore(target))
 
         def leaf(path: Any, shape: Any) -> Any:

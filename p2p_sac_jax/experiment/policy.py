@@ -64,8 +64,8 @@ class Policy:
         """[3] price, low, high."""
         rooms, state = self._rooms, self._state
         action = rooms.sac.mode(state.learner, obs)
-        candidates = rooms.environment.candidates(obs, self._params)
-        features = rooms.environment.num_features
+        candidates = rooms.world_model.candidates(obs, self._params)
+        features = rooms.world_model.num_features
         belief = posterior(state.memory, base_prior(features))
         noise = jax.random.normal(jax.random.key(0), (THOMPSON_DRAWS, features))
         draws = jnp.expand_dims(belief.mean, 0) + noise @ belief.factor.T

@@ -34,11 +34,12 @@ def store_beliefs(setup: Setup, state: PeerState) -> list[dict[str, Any]]:
       relative to usual units. Empty without a demand memory or a market.
     """
     config = setup.config
-    if config.environment.name != "pricing" or config.memory.kind != "demand":
+    seller = setup.world.environment.demand
+    if seller is None or config.memory.kind != "demand":
         return []
     low, high = model.price_range()
     price = np.linspace(low, high, NUM_PRICES, dtype=np.float32)
-    features = np.zeros((NUM_PRICES, setup.world.environment.num_features), np.float32)
+    features = np.zeros((NUM_PRICES, seller.num_features), np.float32)
     features[:, 0] = 1.0
     features[:, 1] = 1.0 - price
     if features.shape[1] > 5:
@@ -75,7 +76,11 @@ def store_beliefs(setup: Setup, state: PeerState) -> list[dict[str, Any]]:
 
 
 def _curve(
-    memory: Any, market: model.Market, params: Any, prior: Prior, features: Array,
+    memory: Any,
+    market: model.Market,
+    params: Any,
+    prior: Prior,
+    features: Array,
     price: Array,
 ) -> tuple[Array, Array, Array]:
     belief = demand.posterior(memory, prior)

@@ -130,9 +130,8 @@ def _train(
             state, rows = _advance(setup, programs, state, step)
             metrics_file.append(rows)
             done = step + config.evaluate_every
-            if done % config.checkpoint_every == 0 or done == config.steps:
-                checkpoints.save(done, state)
-            elif stop.signal:
+            planned = done % config.checkpoint_every == 0 or done == config.steps
+            if planned or stop.signal:
                 checkpoints.save(done, state)
             if stop.signal and done < config.steps:
                 raise Interrupted(stop.signal, done)

@@ -103,11 +103,11 @@ def choose_action(
 
 def _candidates(rooms: Rooms, obs: Array, params: Any) -> Candidates:
     environment = rooms.environment
-    if environment.candidates is not None:
-        return environment.candidates(obs, params)
+    if environment.demand is not None:
+        return environment.demand.candidates(obs, params)
     return Candidates(
         actions=jnp.zeros((1, environment.action_dim)),
-        features=jnp.zeros((1, environment.num_features)),
+        features=jnp.zeros((1, 0)),
         gain=jnp.zeros(1),
         cell=environment.cell(obs),
     )

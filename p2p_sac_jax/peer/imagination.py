@@ -13,7 +13,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from p2p_sac_jax.environments.base import Environment
+from p2p_sac_jax.environments.base import DemandModel
 from p2p_sac_jax.hyper import ImaginationHyper
 from p2p_sac_jax.memory import demand
 from p2p_sac_jax.types import Array, Transition
@@ -41,7 +41,7 @@ def imagined_share(hyper: ImaginationHyper, steps: Array, surprise: Array) -> Ar
 
 
 def imagine(
-    environment: Environment,
+    model: DemandModel,
     posterior: demand.Posterior,
     rows: Transition,
     expected: Array,
@@ -54,7 +54,7 @@ def imagine(
     so that the mean of the imagined demand does not grow with ignorance.
 
     Args:
-      environment: with ``features`` and ``counterfactual``.
+      model: how demand arises in this environment.
       posterior: belief about this peer's demand.
       rows: [M, ...] transitions that happened.
       expected: [M] log demand the belief expected of the actions that happened.
@@ -66,15 +66,15 @@ def imagine(
     """
     action_key, demand_key = jax.random.split(key)
     action = jax.random.uniform(action_key, rows.action.shape, minval=-1.0)
-    features = jax.vmap(environment.features)(rows.obs, action)
+    features = jax.vmap(model.features)(rows.obs, action)
     noise = jax.random.normal(demand_key, features.shape)
     log_demand = demand.sample_log_demand(posterior, features, noise)
-    counterfactual = jax.vmap(environment.counterfactual, (0, 0, 0, 0, None))
+    counterfactual = jax.vmap(model.counterfactual, (0, 0, 0, 0, None))
     return counterfactual(rows, action, log_demand, expected, params)
 
 
 def mix_imagined(
-    environment: Environment,
+    model: DemandModel,
     posterior: demand.Posterior,
     rows: Transition,
     share: Array,
@@ -85,7 +85,7 @@ def mix_imagined(
     """Makes the first ``share`` of every batch of ``rows`` imaginary.
 
     Args:
-      environment: with ``features`` and ``counterfactual``.
+      model: how demand arises in this environment.
       posterior: belief about this peer's demand.
       rows: [M, ...] real transitions, M a multiple of ``batch_size``.
       share: [] in [0, 1]; at 0 the rows come back untouched, bit for bit.
@@ -96,9 +96,9 @@ def mix_imagined(
     Returns:
       [M, ...] transitions.
     """
-    happened = jax.vmap(environment.features)(rows.obs, rows.action)
+    happened = jax.vmap(model.features)(rows.obs, rows.action)
     expected = demand.mean_log_demand(posterior, happened)
-    imagined = imagine(environment, posterior, rows, expected, params, key)
+    imagined = imagine(model, posterior, rows, expected, params, key)
     place = (jnp.arange(rows.reward.shape[0]) % batch_size) / batch_size
     chosen = place < share
 
@@ -110,7 +110,7 @@ def mix_imagined(
 
 
 def rehearsal_rows(
-    environment: Environment,
+    model: DemandModel,
     posterior: demand.Posterior,
     count: int,
     params: Any,
@@ -122,9 +122,9 @@ def rehearsal_rows(
     would have sold comes from the belief alone.
     """
     week_key, imagine_key = jax.random.split(key)
-    weeks = jax.vmap(environment.exogenous, (0, None))(
+    weeks = jax.vmap(model.exogenous, (0, None))(
         jax.random.split(week_key, count), params
     )
     # The placeholder weeks sold the usual amount, just as expected: no shock.
     expected = jnp.zeros_like(weeks.reward)
-    return imagine(environment, posterior, weeks, expected, params, imagine_key)
+    return imagine(model, posterior, weeks, expected, params, imagine_key)

@@ -66,7 +66,7 @@ def rehearse(
     """Trains a newcomer on imagined weeks alone, before its first real one.
 
     Args:
-      rooms: the peer's functions; ``rooms.imagines`` must hold.
+      rooms: the peer's functions; without a world model nothing is learned.
       learner: state before.
       belief: demand posterior under the network's prior.
       guidance: the network's advice.
@@ -78,8 +78,11 @@ def rehearse(
     Returns:
       State after ``memory.rehearsal_updates`` updates.
     """
+    model = rooms.world_model
+    if model is None:
+        return learner
     row_key, update_key = jax.random.split(stream(key, REHEARSE, clock))
     count = rooms.config.memory.rehearsal_updates * rooms.config.sac.batch_size
-    rows = rehearsal_rows(rooms.environment, belief, count, params, row_key)
+    rows = rehearsal_rows(model, belief, count, params, row_key)
     learner, _ = learn(rooms, learner, rows, guidance, hyper, update_key)
     return learner

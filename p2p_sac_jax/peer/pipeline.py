@@ -184,12 +184,12 @@ def _step(
         replay, row_key, rooms.config.sac.updates_per_step * batch_size
     )
     surprise, share = state.surprise, jnp.zeros(())
-    if rooms.imagines:
+    if rooms.world_model is not None:
         error = demand.prediction_error(belief, experience)
         surprise = SURPRISE_DECAY * surprise + (1.0 - SURPRISE_DECAY) * error
         share = imagined_share(hyper.imagination, state.steps, surprise)
         rows = mix_imagined(
-            rooms.environment,
+            rooms.world_model,
             rooms.memory.posterior(memory, guidance.prior),
             rows,
             share,
@@ -219,7 +219,7 @@ def _step(
         value_weight=guidance.value_weight[rooms.cell(state.obs)],
         std_weight=guidance.std_weight[rooms.cell(state.obs)],
         belief=Prior(belief.mean, belief.covariance)
-        if rooms.has_demand
+        if rooms.world_model is not None
         else rooms.memory.base_prior,
     )
     return _hold_inactive(active, new_state, state), metrics
@@ -266,8 +266,6 @@ def _rehearse(
     clock: Array,
 ) -> PeerState:
     """A newcomer's rehearsal; without word from the network it has no script."""
-    if not rooms.imagines or rooms.environment.exogenous is None:
-        return state
     belief = rooms.memory.posterior(state.memory, guidance.prior)
     learner = rehearse(
         rooms, state.learner, belief, guidance, params, hyper, state.key, clock
@@ -295,10 +293,10 @@ def _evaluate(rooms: Rooms, state: PeerState, params: Any) -> Score:
 
 def _experience(rooms: Rooms, transition: Transition, info: Any) -> Experience:
     environment = rooms.environment
-    features, log_sales = jnp.zeros(environment.num_features), jnp.zeros(())
-    if environment.features is not None and environment.outcome is not None:
-        features = environment.features(transition.obs, transition.action)
-        log_sales = environment.outcome(info)
+    features, log_sales = jnp.zeros(0), jnp.zeros(())
+    if environment.demand is not None:
+        features = environment.demand.features(transition.obs, transition.action)
+        log_sales = environment.demand.outcome(info)
     return Experience(
         features=features,
         log_sales=log_sales,

@@ -13,7 +13,7 @@ import jax
 import jax.numpy as jnp
 
 from p2p_sac_jax.config import TrainConfig
-from p2p_sac_jax.environments.base import Environment
+from p2p_sac_jax.environments.base import DemandModel, Environment
 from p2p_sac_jax.learner.replay import ReplayBuffer, make_replay
 from p2p_sac_jax.learner.sac import Sac, make_sac
 from p2p_sac_jax.memory.base import PriceMemory
@@ -39,14 +39,9 @@ class Rooms(NamedTuple):
     num_cells: int  # K, cells of an insight
 
     @property
-    def has_demand(self) -> bool:
-        """Whether the memory is a model of demand."""
-        return self.config.memory.kind == "demand"
-
-    @property
-    def imagines(self) -> bool:
-        """Whether the memory can say what other prices would have sold."""
-        return self.has_demand and self.environment.counterfactual is not None
+    def world_model(self) -> DemandModel | None:
+        """The demand model, if the memory can say what other prices would sell."""
+        return self.environment.demand if self.config.memory.kind == "demand" else None
 
     def cell(self, obs: Array) -> Array:
         """Context cell [] int32 of one observation [D] in the exchange."""
@@ -71,8 +66,8 @@ def make_rooms(config: TrainConfig, environment: Environment) -> Rooms:
 
 
 def _make_memory(kind: str, environment: Environment) -> PriceMemory:
-    if kind == "demand":
-        return make_demand_memory(environment.num_features)
+    if kind == "demand" and environment.demand is not None:
+        return make_demand_memory(environment.demand.num_features)
     if kind == "bins":
         return make_binned_memory(environment.num_cells)
     return make_no_memory()
