@@ -126,9 +126,9 @@ def _rows(rng, arm, seed, peers, steps, control):
                 row |= {
                     "oracle_fraction": float(fractions[peer]),
                     "baseline_fraction": 0.929,
-                    "achieved": outcome[0] / peers,
-                    "oracle": outcome[1] / peers,
-                    "baseline": outcome[2] / peers,
+                    "achieved": [outcome[0] / peers / 4] * 4,
+                    "oracle": [outcome[1] / peers / 4] * 4,
+                    "baseline": [outcome[2] / peers / 4] * 4,
                     "price": (oracle - 0.2 * np.exp(-step / scale) + noise).tolist(),
                     "oracle_price": oracle.tolist(),
                     "cost": cost.tolist(),
@@ -308,8 +308,8 @@ def test_shares_earned_are_made_up_from_the_peers(tmp_path):
     mine = [row for row in rows if row["run"] == "memory" and "peer" in row]
     for field, outcome in (("", "achieved"), ("baseline_", "baseline")):
         shares = [
-            sum(row[outcome] for row in mine if row["peer"] == peer)
-            / sum(row["oracle"] for row in mine if row["peer"] == peer)
+            sum(sum(row[outcome]) for row in mine if row["peer"] == peer)
+            / sum(sum(row["oracle"]) for row in mine if row["peer"] == peer)
             for peer in range(3)
         ]
         made_up = data.last(run, "memory", f"{field}earned_fraction")

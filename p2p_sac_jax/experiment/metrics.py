@@ -27,7 +27,7 @@ _MEANS = (
     "value_weight",
     "std_weight",
 )
-_WEEKLY = ("price", "oracle_price", "cost")  # of environments that have them
+_BY_STEP = ("price", "oracle_price", "cost")  # where an environment has them
 
 
 def fraction(achieved: Any, oracle: Any) -> Any:
@@ -79,25 +79,28 @@ def _evaluated(setup: Setup, evaluation: Score, peer: int, run: int) -> Row:
 
 
 def _trained(setup: Setup, metrics: PeerMetrics, peer: int, run: int) -> Row:
-    """One peer's training in this chunk: sums of score, means of diagnostics."""
+    """One peer's training in this chunk: lists by step, means of diagnostics."""
 
-    def weekly(leaf: Any) -> np.ndarray:
+    def by_step(leaf: Any) -> np.ndarray:
         return np.concatenate(leaf[:, peer, run])
 
-    row: Row = {"achieved": float(weekly(metrics.score.achieved).sum())}
+    def listed(leaf: Any) -> list[float]:
+        return [round(float(value), 6) for value in by_step(leaf)]
+
+    row: Row = {"achieved": listed(metrics.score.achieved)}
     if setup.world.environment.has_oracle:
-        row["oracle"] = float(weekly(metrics.score.oracle).sum())
-        row["baseline"] = float(weekly(metrics.score.baseline).sum())
-    for name in _WEEKLY:
+        row["oracle"] = listed(metrics.score.oracle)
+        row["baseline"] = listed(metrics.score.baseline)
+    for name in _BY_STEP:
         if hasattr(metrics.info, name):
-            row[name] = np.round(weekly(getattr(metrics.info, name)), 5).tolist()
+            row[name] = listed(getattr(metrics.info, name))
     for name in _MEANS:
-        row[name] = float(weekly(getattr(metrics, name)).mean())
+        row[name] = float(by_step(getattr(metrics, name)).mean())
     for name, leaf in metrics.learner._asdict().items():
-        row[name] = float(weekly(leaf).mean())
+        row[name] = float(by_step(leaf).mean())
     belief = metrics.belief
     if belief.mean.shape[-1]:
-        mean, covariance = weekly(belief.mean)[-1], weekly(belief.covariance)[-1]
+        mean, covariance = by_step(belief.mean)[-1], by_step(belief.covariance)[-1]
         row["demand_slope"] = float(mean[1])
         row["demand_slope_std"] = float(np.sqrt(covariance[1, 1]))
     return row

@@ -38,20 +38,33 @@ def summarise(config: TrainConfig, rows: list[Row]) -> dict[str, Any]:
         for name in ("oracle_fraction", "oracle_fraction_worst", "gap_closed"):
             summary[prefix + name] = _mean(row[name] for row in last)
         summary["historical_fraction"] = _mean(r["baseline_fraction"] for r in last)
-        early = [row for row in mine if row["step"] <= EARLY_STEPS]
-        for suffix, part in (("", mine), ("_early", early)):
+        for suffix, until in (("", config.steps), ("_early", EARLY_STEPS)):
             name = f"{prefix}earned_fraction{suffix}"
-            summary[name] = earned(part, "achieved")
-            summary[f"historical_earned_fraction{suffix}"] = earned(part, "baseline")
+            summary[name] = earned(mine, "achieved", until)
+            usual = earned(mine, "baseline", until)
+            summary[f"historical_earned_fraction{suffix}"] = usual
     return summary
 
 
-def earned(rows: list[Row], name: str) -> float:
-    """Share of the oracle's profit earned over these rows: mean over peers, seeds."""
+def earned(rows: list[Row], name: str, until: int) -> float:
+    """Share of the oracle's profit earned in training up to step ``until``.
+
+    Args:
+      rows: of one arm.
+      name: "achieved", or "baseline" for the historical price.
+      until: later steps do not count.
+
+    Returns:
+      Mean of the shares of every peer and seed that took part by then.
+    """
     sums: dict[tuple[int, int], np.ndarray] = {}
     for row in rows:
         if "peer" in row:
-            pair = np.array([row[name], row["oracle"]])
+            first = row["step"] - len(row["oracle"])
+            if first >= until:
+                continue
+            steps = slice(0, until - first)
+            pair = np.array([sum(row[name][steps]), sum(row["oracle"][steps])])
             key = row["seed"], row["peer"]
             sums[key] = sums.get(key, 0.0) + pair
     return _mean(fraction(*pair) for pair in sums.values())

@@ -272,12 +272,10 @@ def _fill_earned(population: dict[int, Row], peers: list[dict[int, Row]]) -> Non
         for rows in peers:
             total = best = 0.0
             for step in sorted(rows):
-                earned, oracle = (
-                    number(rows[step].get(k)) for k in (outcome, "oracle")
-                )
-                if earned is None or not oracle:
+                row = rows[step]
+                if not is_complete(row, outcome, "oracle"):
                     continue
-                total, best = total + earned, best + oracle
+                total, best = total + sum(row[outcome]), best + sum(row["oracle"])
                 shares.setdefault(step, []).append(1 - (best - total) / abs(best))
         for step, row in population.items():
             if step in shares and number(row.get(field)) is None:
