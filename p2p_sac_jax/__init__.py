@@ -4,7 +4,8 @@ The public API; everything else may change without notice:
 
 - ``TrainConfig`` and its sections, ``validate``, ``ConfigError``
 - ``train(config, workdir) -> summary``, ``Interrupted``
-- ``load_policy(workdir) -> Policy``, ``PriceAdvice``, ``observation``
+- ``load_policy(workdir) -> Policy``, ``PriceAdvice``, ``PriceRegion``,
+  ``observation``
 - ``write_report(workdir) -> path``
 
 Names load on first use, so importing the package starts nothing.
@@ -28,7 +29,12 @@ if TYPE_CHECKING:
         TrainConfig,
     )
     from p2p_sac_jax.environments.observation import observation
-    from p2p_sac_jax.experiment.policy import Policy, PriceAdvice, load_policy
+    from p2p_sac_jax.experiment.policy import (
+        Policy,
+        PriceAdvice,
+        PriceRegion,
+        load_policy,
+    )
     from p2p_sac_jax.experiment.report import write_report
     from p2p_sac_jax.experiment.signals import Interrupted
     from p2p_sac_jax.experiment.train import train
@@ -49,7 +55,7 @@ _HOMES = {
         "TrainConfig",
     ),
     "environments.observation": ("observation",),
-    "experiment.policy": ("Policy", "PriceAdvice", "load_policy"),
+    "experiment.policy": ("Policy", "PriceAdvice", "PriceRegion", "load_policy"),
     "experiment.report": ("write_report",),
     "experiment.signals": ("Interrupted",),
     "experiment.train": ("train",),
@@ -68,6 +74,7 @@ __all__ = [
     "Policy",
     "PopulationConfig",
     "PriceAdvice",
+    "PriceRegion",
     "SacConfig",
     "TrainConfig",
     "load_policy",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -16,9 +17,12 @@ from p2p_sac_jax.environments import pricing
 from p2p_sac_jax.experiment.checkpoint import Checkpoints
 from p2p_sac_jax.experiment.devices import Placement
 from p2p_sac_jax.experiment.setup import Setup, make_setup
-from p2p_sac_jax.memory.demand import base_prior, posterior
+from p2p_sac_jax.memory.base import Posterior
+from p2p_sac_jax.memory.demand import draw_best_actions, posterior
 from p2p_sac_jax.peer import PeerState
-from p2p_sac_jax.peer.rooms import make_rooms
+from p2p_sac_jax.peer.behaviour import candidates_of
+from p2p_sac_jax.peer.rooms import Rooms, make_rooms
+from p2p_sac_jax.types import Array, Candidates
 
 THOMPSON_DRAWS = 1024
 BAND = (0.05, 0.95)  # quantiles of the best price that ``low`` and ``high`` report
@@ -32,16 +36,27 @@ class PriceAdvice(NamedTuple):
     high: float  # ... and below this with probability .95, by the store's own weeks
 
 
+class PriceRegion(NamedTuple):
+    """A range of prices worth trying, by the store's own demand posterior."""
+
+    low: float  # relative to the usual price
+    high: float
+    probability: float  # that the best price lies here
+    mean: float  # expected profit of the week, over a usual week's
+    std: float  # its posterior standard deviation
+
+
 class Policy:
     """The greedy policy of one trained store."""
 
     def __init__(self, setup: Setup, state: PeerState, peer: int) -> None:
         """Holds the state of ``peer``, leaves without peer and run axes."""
         self.name = setup.world.names[peer]
-        self._rooms = make_rooms(setup.config, setup.world.environment)
-        self._state = state
-        self._params = jax.tree.map(lambda leaf: leaf[peer], setup.members.params)
-        self._advise = jax.jit(self._advice)
+        rooms = make_rooms(setup.config, setup.world.environment)
+        params = jax.tree.map(lambda leaf: leaf[peer], setup.members.params)
+        self._observation_dim = rooms.environment.observation_dim
+        self._advise = jax.jit(partial(_advise, rooms, state, params))
+        self._regions = jax.jit(partial(_regions, rooms, state, params))
 
     def price(self, observation: np.ndarray) -> PriceAdvice:
         """The price for one observed week.
@@ -52,31 +67,53 @@ class Policy:
         Raises:
           ConfigError: the observation has another shape or is not finite.
         """
-        obs = np.asarray(observation, np.float32)
-        dim = self._rooms.environment.observation_dim
-        if obs.shape != (dim,) or not np.isfinite(obs).all():
-            raise ConfigError(
-                f"observation of shape {obs.shape} must be {dim} finite numbers"
-            )
-        return PriceAdvice(*(float(value) for value in self._advise(obs)))
+        return PriceAdvice(*self._advise(self._check(observation)).tolist())
 
-    def _advice(self, obs: jax.Array) -> jax.Array:
-        """[3] price, low, high."""
-        rooms, state = self._rooms, self._state
-        action = rooms.sac.mode(state.learner, obs)
-        candidates = rooms.world_model.candidates(obs, self._params)
-        features = rooms.world_model.num_features
-        belief = posterior(state.memory, base_prior(features))
-        noise = jax.random.normal(jax.random.key(0), (THOMPSON_DRAWS, features))
-        draws = jnp.expand_dims(belief.mean, 0) + noise @ belief.factor.T
-        worth = jnp.expand_dims(candidates.gain, 0) * jnp.exp(
-            draws @ candidates.features.T
-        )
-        best = candidates.actions[jnp.argmax(worth, axis=1)]
-        low, high = jnp.quantile(best[:, 0], jnp.array(BAND))
-        return jax.vmap(pricing.action_price)(
-            jnp.stack([action[0], low, high])[:, None]
-        )
+    def promising_regions(self, observation: np.ndarray) -> list[PriceRegion]:
+        """Where the best price of one observed week most likely lies, best first.
+
+        Args:
+          observation: [11] as ``p2p_sac_jax.observation`` makes it.
+
+        Raises:
+          ConfigError: the observation has another shape or is not finite.
+        """
+        rows = self._regions(self._check(observation)).tolist()
+        return [PriceRegion(*row) for row in rows]
+
+    def _check(self, observation: np.ndarray) -> np.ndarray:
+        obs = np.asarray(observation, np.float32)
+        if obs.shape != (self._observation_dim,) or not np.isfinite(obs).all():
+            raise ConfigError(
+                f"observation of shape {obs.shape} must be {self._observation_dim}"
+                " finite numbers"
+            )
+        return obs
+
+
+def _outlook(
+    rooms: Rooms, state: PeerState, params: Any, obs: Array
+) -> tuple[Posterior, Candidates]:
+    """What the store's own weeks say, and the prices open to it."""
+    belief = posterior(state.memory, rooms.memory.base_prior)
+    return belief, candidates_of(rooms, obs, params)
+
+
+def _advise(rooms: Rooms, state: PeerState, params: Any, obs: Array) -> Array:
+    """[3] price, low, high."""
+    belief, candidates = _outlook(rooms, state, params, obs)
+    best = draw_best_actions(belief, candidates, jax.random.key(0), THOMPSON_DRAWS)
+    band = jnp.quantile(best, jnp.array(BAND), axis=0)
+    greedy = rooms.sac.mode(state.learner, obs)
+    return jax.vmap(pricing.action_price)(jnp.concatenate([greedy[None], band]))
+
+
+def _regions(rooms: Rooms, state: PeerState, params: Any, obs: Array) -> Array:
+    """[M, 5] rows of ``PriceRegion``."""
+    belief, candidates = _outlook(rooms, state, params, obs)
+    found = rooms.memory.promising_regions(belief, candidates, jax.random.key(0))
+    edges = [jax.vmap(pricing.action_price)(edge) for edge in (found.lo, found.hi)]
+    return jnp.stack([*edges, found.probability, found.mean, found.std], axis=1)
 
 
 def load_policy(

@@ -83,32 +83,38 @@ def closing_table(config: TrainConfig, summary: dict[str, Any]) -> dict[str, Any
         return {"columns": columns, "rows": cells}
     early = f"first {EARLY_STEPS}"
     columns = ["", "final", "worst peer", "gap closed", "earned", early, "bytes/peer"]
-    historical = [
-        "historical price",
-        f"{summary['historical_fraction']:.3f}",
-        "",
-        "0%",
-        f"{summary['historical_earned_fraction']:.3f}",
-        f"{summary['historical_earned_fraction_early']:.3f}",
-        "0",
+    market = config.environment.name == "pricing"
+    rows = [
+        [
+            "historical price" if market else "no action",
+            _three(summary["historical_fraction"]),
+            "",
+            "0%",
+            _three(summary["historical_earned_fraction"]),
+            _three(summary["historical_earned_fraction_early"]),
+            "0",
+        ]
     ]
-    cells = [historical]
     for arm in reversed(arms):
         prefix = _PREFIX[arm]
         shared = summary["bytes_shared_per_peer"] if arm == "network" else 0
-        cells.append(
+        rows.append(
             [
                 _TITLE[arm],
-                f"{summary[prefix + 'oracle_fraction']:.3f}",
-                f"{summary[prefix + 'oracle_fraction_worst']:.3f}",
+                _three(summary[prefix + "oracle_fraction"]),
+                _three(summary[prefix + "oracle_fraction_worst"]),
                 f"{summary[prefix + 'gap_closed']:.0%}",
-                f"{summary[prefix + 'earned_fraction']:.3f}",
-                f"{summary[prefix + 'earned_fraction_early']:.3f}",
+                _three(summary[prefix + "earned_fraction"]),
+                _three(summary[prefix + "earned_fraction_early"]),
                 f"{shared:,.0f}",
             ]
         )
-    cells.append(["oracle", "1.000", "1.000", "100%", "1.000", "1.000", ""])
-    return {"columns": columns, "rows": cells}
+    rows.append(["oracle", "1.000", "1.000", "100%", "1.000", "1.000", ""])
+    return {"columns": columns, "rows": rows}
+
+
+def _three(share: float) -> str:
+    return f"{share:.3f}"
 
 
 def _mean(values: Iterable[float]) -> float:

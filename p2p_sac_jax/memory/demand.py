@@ -221,6 +221,14 @@ def promising_regions(belief: Posterior, candidates: Candidates, key: Array) -> 
     return rank_regions(values, candidates, mean, std, count)
 
 
+def draw_best_actions(
+    belief: Posterior, candidates: Candidates, key: Array, draws: int
+) -> Array:
+    """``[S, A]`` best candidate under each of ``draws`` demand curves (Thompson)."""
+    values = _draw_values(belief, candidates, key, draws)
+    return candidates.actions[jnp.argmax(values, axis=-1)]
+
+
 def _draw_values(
     belief: Posterior, candidates: Candidates, key: Array, draws: int
 ) -> Array:

@@ -81,7 +81,7 @@ def choose_action(
     Returns:
       Action [A] in [-1, 1] and the mean std [] behind it, in action units.
     """
-    options = _candidates(rooms, obs, params)
+    options = candidates_of(rooms, obs, params)
     mean, log_std = rooms.sac.policy(learner, obs)
     greedy = jnp.tanh(mean)
     remembered = rooms.memory.optimal_exploration_std(
@@ -101,7 +101,8 @@ def choose_action(
     return jnp.where(warming, uniform, action), jnp.mean(std * tanh_slope(mean))
 
 
-def _candidates(rooms: Rooms, obs: Array, params: Any) -> Candidates:
+def candidates_of(rooms: Rooms, obs: Array, params: Any) -> Candidates:
+    """Actions open in the state observed as ``obs`` [D]; one, if none are named."""
     environment = rooms.environment
     if environment.demand is not None:
         return environment.demand.candidates(obs, params)

@@ -1,0 +1,15 @@
+"""Markets that change: every two years or so a store's demand jumps."""
+
+from __future__ import annotations
+
+from ml_collections import ConfigDict
+
+from configs import pricing
+
+
+def get_config() -> ConfigDict:
+    """Regime shifts, and a memory that lets old weeks fade."""
+    config = pricing.get_config()
+    config.environment.regime_hazard = 1.0 / 104.0
+    config.memory.decay = 0.99
+    return config
