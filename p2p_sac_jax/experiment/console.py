@@ -71,5 +71,5 @@ class Reporter:
             drawn.add_column(column, justify="left" if index == 0 else "right")
         for row in table["rows"]:
             drawn.add_row(*row)
-        wide = None if sys.stdout.isatty() else 100
+        wide = None if sys.stdout.isatty() else 160
         Console(width=wide, soft_wrap=False).print(drawn)

@@ -22,28 +22,57 @@ _TITLE = {
 def summarise(config: TrainConfig, rows: list[Row]) -> dict[str, Any]:
     """Final score, earnings while learning and worst peer of every arm.
 
-    All are means over seeds. ``*_fraction`` are shares of the oracle;
-    ``earned_fraction`` counts every training step since the start,
-    ``earned_fraction_early`` those up to step ``EARLY_STEPS``.
+    ``*_fraction`` are shares of the oracle; ``earned_fraction`` counts every training
+    step since the start, ``earned_fraction_early`` those up to ``EARLY_STEPS``.
+
+    Args:
+      config: of the run.
+      rows: of ``metrics.jsonl``.
+
+    Returns:
+      Means over seeds by name; with more than one seed also ``intervals``, the 95 %
+      bootstrap confidence interval of each mean. The sampling unit is the
+      population, that is a seed.
     """
-    summary: dict[str, Any] = {"steps": config.steps, "seeds": config.seeds}
-    arms = dict.fromkeys(row["run"] for row in rows)
-    for arm in arms:
+    seeds = sorted({row["seed"] for row in rows})
+    by_seed = [_figures(config, [r for r in rows if r["seed"] == s]) for s in seeds]
+    values = {name: [one[name] for one in by_seed] for name in by_seed[0]}
+    summary: dict[str, Any] = {"steps": config.steps, "seeds": len(seeds)}
+    summary |= {name: _mean(of_seeds) for name, of_seeds in values.items()}
+    if len(seeds) > 1:
+        summary["intervals"] = {n: _interval(of) for n, of in values.items()}
+    return summary
+
+
+def _figures(config: TrainConfig, rows: list[Row]) -> dict[str, float]:
+    """The figures of one seed."""
+    figures: dict[str, float] = {}
+    for arm in dict.fromkeys(row["run"] for row in rows):
         mine = [row for row in rows if row["run"] == arm]
-        last = [r for r in mine if r["step"] == config.steps and "population" in r]
+        last = next(r for r in mine if r["step"] == config.steps and "population" in r)
         prefix = _PREFIX[arm]
-        summary[f"{prefix}score"] = _mean(row["score"] for row in last)
-        if "oracle_fraction" not in last[0]:
+        figures[f"{prefix}score"] = last["score"]
+        if "oracle_fraction" not in last:
             continue
         for name in ("oracle_fraction", "oracle_fraction_worst", "gap_closed"):
-            summary[prefix + name] = _mean(row[name] for row in last)
-        summary["historical_fraction"] = _mean(r["baseline_fraction"] for r in last)
+            figures[prefix + name] = last[name]
+        figures["historical_fraction"] = last["baseline_fraction"]
         for suffix, until in (("", config.steps), ("_early", EARLY_STEPS)):
             name = f"{prefix}earned_fraction{suffix}"
-            summary[name] = earned(mine, "achieved", until)
+            figures[name] = earned(mine, "achieved", until)
             usual = earned(mine, "baseline", until)
-            summary[f"historical_earned_fraction{suffix}"] = usual
-    return summary
+            figures[f"historical_earned_fraction{suffix}"] = usual
+    return figures
+
+
+def _interval(values: list[float]) -> list[float]:
+    """95 % percentile bootstrap interval of the mean, the same at every call."""
+    from scipy import stats  # slow to import, and one seed needs none of it
+
+    drawn = stats.bootstrap(
+        (np.array(values),), np.mean, method="percentile", rng=np.random.default_rng(0)
+    )
+    return [float(end) for end in drawn.confidence_interval]
 
 
 def earned(rows: list[Row], name: str, until: int) -> float:
@@ -87,11 +116,11 @@ def closing_table(config: TrainConfig, summary: dict[str, Any]) -> dict[str, Any
     rows = [
         [
             "historical price" if market else "no action",
-            _three(summary["historical_fraction"]),
+            _cell(summary, "historical_fraction"),
             "",
             "0%",
-            _three(summary["historical_earned_fraction"]),
-            _three(summary["historical_earned_fraction_early"]),
+            _cell(summary, "historical_earned_fraction"),
+            _cell(summary, "historical_earned_fraction_early"),
             "0",
         ]
     ]
@@ -101,11 +130,11 @@ def closing_table(config: TrainConfig, summary: dict[str, Any]) -> dict[str, Any
         rows.append(
             [
                 _TITLE[arm],
-                _three(summary[prefix + "oracle_fraction"]),
-                _three(summary[prefix + "oracle_fraction_worst"]),
+                _cell(summary, prefix + "oracle_fraction"),
+                f"{summary[prefix + 'oracle_fraction_worst']:.3f}",
                 f"{summary[prefix + 'gap_closed']:.0%}",
-                _three(summary[prefix + "earned_fraction"]),
-                _three(summary[prefix + "earned_fraction_early"]),
+                _cell(summary, prefix + "earned_fraction"),
+                _cell(summary, prefix + "earned_fraction_early"),
                 f"{shared:,.0f}",
             ]
         )
@@ -113,8 +142,13 @@ def closing_table(config: TrainConfig, summary: dict[str, Any]) -> dict[str, Any
     return {"columns": columns, "rows": rows}
 
 
-def _three(share: float) -> str:
-    return f"{share:.3f}"
+def _cell(summary: dict[str, Any], name: str) -> str:
+    """A share, with its confidence interval where there is one."""
+    text = f"{summary[name]:.3f}"
+    if "intervals" in summary:
+        low, high = summary["intervals"][name]
+        text += f" [{low:.3f}, {high:.3f}]"
+    return text
 
 
 def _mean(values: Iterable[float]) -> float:

@@ -260,9 +260,14 @@ def _show_table(
     reporter: Reporter, summary: Summary, description: dict[str, Any], workdir: Path
 ) -> None:
     seeds = len(description["seeds"])
-    caption = "1 seed: indicative. " if seeds == 1 else f"Means over {seeds} seeds. "
-    caption += "Shares of the oracle's profit.\n" + "\n".join(
-        f"{name}: {status}" for name, status in description["channels"].items()
+    sample = f"Means over {seeds} seeds [95 % bootstrap confidence interval]."
+    channels = description["channels"].items()
+    caption = "\n".join(
+        [
+            "1 seed: indicative." if seeds == 1 else sample,
+            "Channels of the exchange:",
+            *(f"{name}: {status}" for name, status in channels),
+        ]
     )
     reporter.table(summary["table"], f"after {summary['steps']} steps", caption)
     reporter.say(f"report: {workdir / 'report.html'}")
