@@ -74,7 +74,7 @@ def get_train_config(
     if chosen is not None:
         config = from_dict(chosen.to_dict())
     elif workdir and (Path(workdir) / "run.json").is_file():
-        config = from_dict(load_json(Path(workdir) / "run.json").get("config"))
+        config = from_dict(load_json(Path(workdir) / "run.json").get("config", {}))
     else:
         raise ConfigError(f"--config is missing; for example {_EXAMPLE}")
     validate(config)

@@ -58,7 +58,7 @@ class Population(NamedTuple):
     messages: Callable[..., Message]
 
 
-def make_mesh(devices: list[jax.Device]) -> Mesh:
+def make_mesh(devices: list[Any]) -> Mesh:
     """A one-axis mesh over ``devices``."""
     return jax.make_mesh(
         (len(devices),), (PEERS,), axis_types=(AxisType.Auto,), devices=devices

@@ -13,11 +13,16 @@ front and ``exchange`` is the only room that sees two peers at once.
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import jax
 
-Array = jax.Array
+if TYPE_CHECKING:
+    # Pytrees of both kinds are the same type here: what is known before tracing is
+    # NumPy, what is traced is JAX. A checker that must tell them apart helps nobody.
+    Array = Any
+else:
+    Array = jax.Array
 
 
 class Transition(NamedTuple):

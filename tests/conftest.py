@@ -1,6 +1,23 @@
-"""Settings every test runs under: strict JAX, two forced CPU devices."""
+"""Settings every test runs under: strict JAX, two forced CPU devices, quick builds."""
 
-import jax
+import atexit
+import os
+import shutil
+import tempfile
+
+# Set before JAX is imported, and inherited by the processes that tests start:
+# programs here run for moments, so building them is what takes the time.
+os.environ["XLA_FLAGS"] = (
+    f"{os.environ.get('XLA_FLAGS', '')} --xla_backend_optimization_level=1"
+)
+# One cache for each worker: two at work on one file would read halves of it.
+os.environ["JAX_COMPILATION_CACHE_DIR"] = tempfile.mkdtemp(prefix="jax_cache_")
+os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0.2"
+atexit.register(
+    shutil.rmtree, os.environ["JAX_COMPILATION_CACHE_DIR"], ignore_errors=True
+)
+
+import jax  # noqa: E402
 
 jax.config.update("jax_num_cpu_devices", 2)
 jax.config.update("jax_numpy_rank_promotion", "raise")

@@ -36,33 +36,58 @@ def small_config(**sections: dict[str, Any]) -> TrainConfig:
     return config
 
 
+class Programs(NamedTuple):
+    """Compiled once, run with any inputs of the same shape."""
+
+    init: Any
+    run_chunk: Any
+    traces: list[str]  # grows by one whenever ``run_chunk`` is traced
+
+
 class Outcome(NamedTuple):
     """A population after its run."""
 
     setup: Setup
     state: PeerState
     metrics: list[PeerMetrics]  # one a chunk
+    programs: Programs
 
 
 def run(
     config: TrainConfig,
     layout: str = "vmap",
     setup: Setup | None = None,
+    programs: Programs | None = None,
     chunks: int | None = None,
 ) -> Outcome:
-    """Runs a configuration for all its steps, or for some chunks."""
+    """Runs a configuration for all its steps, or for some chunks.
+
+    ``programs`` of an earlier outcome may serve a configuration that differs in its
+    inputs alone: peers, edges, and hyper-parameters that are traced.
+    """
     if setup is None:
         setup = make_setup(config, placement(config, layout))
-    population, inputs = setup.population, (setup.members, setup.runs)
-    state = jax.jit(population.init)(*inputs)
-    chunk = jax.jit(population.run_chunk)
+    if programs is None:
+        programs = _programs(setup)
+    inputs = setup.members, setup.runs
+    state = programs.init(*inputs)
     metrics = []
     count = config.steps // config.evaluate_every if chunks is None else chunks
     for index in range(count):
         clock = jnp.asarray(index * config.evaluate_every, jnp.int32)
-        state, reported = chunk(state, *inputs, clock)
+        state, reported = programs.run_chunk(state, *inputs, clock)
         metrics.append(reported)
-    return Outcome(setup, state, metrics)
+    return Outcome(setup, state, metrics, programs)
+
+
+def _programs(setup: Setup) -> Programs:
+    traces = []
+
+    def run_chunk(*arguments: Any) -> tuple[PeerState, PeerMetrics]:
+        traces.append("run_chunk")
+        return setup.population.run_chunk(*arguments)
+
+    return Programs(jax.jit(setup.population.init), jax.jit(run_chunk), traces)
 
 
 def placement(config: TrainConfig, layout: str) -> Placement:
@@ -93,3 +118,8 @@ def assert_close(a: Any, b: Any, tolerance: float) -> None:
         np.testing.assert_allclose(x, y, rtol=tolerance, atol=tolerance)
 
     jax.tree.map(check, plain(a), plain(b))
+
+
+def peer_of(tree: Any, index: Any) -> Any:
+    """Every leaf [P, ...] of a state or of members at ``index``."""
+    return jax.tree.map(lambda leaf: leaf[index], tree)

@@ -1,190 +1,137 @@
-"""The population: layouts agree, masks hold, and silence is bit-identical."""
+"""The population: masks and order hold, and silence is bit-identical.
 
-import re
+Every configuration runs all three arms side by side; those that differ in their
+inputs alone share one compiled program.
+"""
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from populations import assert_close, assert_identical, placement, run, small_config
+from populations import assert_close, assert_identical, peer_of, run, small_config
 
-from p2p_sac_jax.experiment.setup import make_setup
-
-NETWORK = {"root": {"arms": "network"}}
+PLAIN, MEMORY, NETWORK = range(3)
+OFF = {"exchange": {"topology": "empty", "estimation": "none"}}
+NOT_POOLED = {"memory": {"pooling": "none"}}
 
 
 @pytest.fixture(scope="module")
-def networked():
-    return run(small_config(**NETWORK))
+def straight():
+    """All arms of four stores, the reference of most tests."""
+    return run(small_config())
 
 
-def test_a_chunk_is_traced_once_for_all_clocks():
-    config = small_config(root={"arms": "memory,network"})
-    setup = make_setup(config, placement(config, "vmap"))
-    traces = 0
-
-    def counted(*args):
-        nonlocal traces
-        traces += 1
-        return setup.population.run_chunk(*args)
-
-    chunk = jax.jit(counted)
-    inputs = setup.members, setup.runs
-    state = jax.jit(setup.population.init)(*inputs)
-    for clock in (0, 4, 8):
-        state, _ = chunk(state, *inputs, jnp.asarray(clock, jnp.int32))
-    assert traces == 1
-
-
-def test_devices_meet_in_one_all_gather_and_nowhere_else():
-    config = small_config(root={"arms": "memory,network"})
-    setup = make_setup(config, placement(config, "shard"))
-    state = jax.jit(setup.population.init)(setup.members, setup.runs)
-    lowered = jax.jit(setup.population.run_chunk).lower(
-        state, setup.members, setup.runs, jnp.zeros((), jnp.int32)
-    )
-    program = lowered.compile().as_text()
-    collectives = re.findall(
-        r" (all-gather|all-reduce|all-to-all|collective-permute|reduce-scatter)"
-        r"(?:-start)?\(",
-        program,
-    )
-    assert collectives == ["all-gather"]
-
-
-@pytest.mark.parametrize("layout", ["map", "shard"])
-def test_layouts_agree_after_32_updates(layout, networked):
-    # 12 steps of 4 updates; learning starts at the fourth: 36 updates.
-    other = run(networked.setup.config, layout)
-    assert int(other.state.learner.updates.min()) >= 32
-    assert_close(other.state, networked.state, 1e-5)
-
-
-def test_population_equals_a_loop_over_lone_peers():
-    config = small_config(root={"arms": "memory"})
-    together = run(config)
-    setup = together.setup
+@pytest.fixture(scope="module")
+def lone(straight):
+    """Each store of the reference in a population of its own."""
+    setup = straight.setup
+    outcomes, programs = [], None
     for peer in range(4):
+        own = slice(peer, peer + 1)
+        members = peer_of(setup.members, own)
         alone = setup._replace(
-            members=jax.tree.map(lambda leaf, p=peer: leaf[p : p + 1], setup.members),
-            runs=setup.runs._replace(
-                sender_joins=setup.runs.sender_joins[peer : peer + 1]
-            ),
+            members=members._replace(adjacency=members.adjacency[:, :, own] * 0.0),
+            runs=setup.runs._replace(sender_joins=setup.runs.sender_joins[own]),
         )
-        alone = alone._replace(
-            members=alone.members._replace(adjacency=jnp.zeros((1, 1, 1)))
-        )
-        lone = run(config, setup=alone)
-        mine = jax.tree.map(lambda leaf, p=peer: leaf[p : p + 1], together.state)
-        assert_close(lone.state, mine, 1e-5)
+        outcomes.append(run(setup.config, setup=alone, programs=programs))
+        programs = outcomes[0].programs
+    return outcomes
 
 
-SILENT = {
-    "empty adjacency": {"exchange": {"topology": "empty"}},
-    "network_weight 0": {"exchange": {"network_weight": 0.0}},
-    "one peer": {"population": {"peers": 1}},
-}
+def test_a_chunk_is_traced_once_for_all_clocks(straight):
+    assert straight.programs.traces == ["run_chunk"]
 
 
-@pytest.mark.parametrize("case", SILENT)
-def test_silence_is_bit_identical_to_no_network(case):
-    changes = SILENT[case]
-    silent = run(small_config(**NETWORK, **changes))
-    off = {
-        "population": changes.get("population", {}),
-        "exchange": {"topology": "empty", "estimation": "none"},
-        "memory": {"pooling": "none"},
-    }
-    assert_identical(silent.state, run(small_config(**NETWORK, **off)).state)
+def test_population_equals_a_loop_over_lone_peers(straight, lone):
+    isolated = [PLAIN, MEMORY]
+    for peer, alone in enumerate(lone):
+        mine = peer_of(straight.state, slice(peer, peer + 1))
+        for run_index in isolated:
+            arm = (slice(None), run_index)
+            assert_close(peer_of(alone.state, arm), peer_of(mine, arm), 1e-5)
 
 
-def test_silence_without_memory_is_plain_sac():
+@pytest.mark.parametrize("silence", [{"topology": "empty"}, {"network_weight": 0.0}])
+def test_silence_is_bit_identical_to_no_network(silence, straight, request):
+    silent = run(small_config(exchange=silence), programs=straight.programs)
+    off = request.getfixturevalue("off")
+    assert_identical(silent.state, off.state)
+
+
+@pytest.fixture(scope="module")
+def off():
+    return run(small_config(**OFF, **NOT_POOLED))
+
+
+def test_one_peer_is_bit_identical_to_no_network(lone):
+    one = {"population": {"peers": 1}}
+    silent = run(small_config(**one), programs=lone[0].programs)
+    assert_identical(silent.state, run(small_config(**one, **OFF, **NOT_POOLED)).state)
+
+
+def test_silence_without_memory_is_plain_sac(straight):
     changes = {
         "imagination": {"fraction": 0.0},
         "exploration": {"source": "policy"},
-        "exchange": {"topology": "empty"},
     }
-    silent = run(small_config(**NETWORK, **changes))
-    changes["exchange"] = {"topology": "empty", "estimation": "none"}
-    off = small_config(**NETWORK, **changes, memory={"kind": "none", "pooling": "none"})
-    plain = run(off)
+    config = small_config(**changes, exchange={"topology": "empty"})
+    silent = run(config, programs=straight.programs)
+    forgetful = {"memory": {"kind": "none", "pooling": "none"}}
+    plain = run(small_config(**changes, **OFF, **forgetful))
     assert_identical(
         silent.state._replace(memory=None, surprise=None),
         plain.state._replace(memory=None, surprise=None),
     )
 
 
-def test_the_network_changes_something(networked):
-    alone = run(small_config(root={"arms": "memory"}))
-    critic = jax.tree.leaves(networked.state.learner.params["critic"])
-    other = jax.tree.leaves(alone.state.learner.params["critic"])
-    assert any(np.abs(a - b).max() > 1e-4 for a, b in zip(critic, other, strict=True))
+def test_the_network_changes_something(straight):
+    critic = straight.state.learner.params["critic"]
+    assert any(
+        np.abs(leaf[:, NETWORK] - leaf[:, MEMORY]).max() > 1e-4
+        for leaf in jax.tree.leaves(critic)
+    )
 
 
-def test_permuting_peers_permutes_the_outcome(networked):
+def test_permuting_peers_permutes_the_outcome(straight):
     order = np.array([2, 0, 3, 1])
-    setup = networked.setup
-    members = jax.tree.map(lambda leaf: leaf[order], setup.members)
+    setup = straight.setup
+    members = peer_of(setup.members, order)
     members = members._replace(adjacency=members.adjacency[:, :, order])
-    permuted = run(setup.config, setup=setup._replace(members=members), chunks=2)
-    straight = run(setup.config, setup=setup, chunks=2)
-    expected = jax.tree.map(lambda leaf: leaf[order], straight.state)
-    assert_close(permuted.state, expected, 1e-5)
+    permuted = run(
+        setup.config,
+        setup=setup._replace(members=members),
+        programs=straight.programs,
+    )
+    assert_close(permuted.state, peer_of(straight.state, order), 1e-5)
 
 
-def test_padding_changes_nothing(networked):
-    config = small_config(**NETWORK, population={"peers": 4, "pad_to": 6})
-    padded = run(config)
-    real = jax.tree.map(lambda leaf: leaf[:4], padded.state)
-    assert_close(real, networked.state, 1e-5)
-    assert padded.state.steps[4:].tolist() == [[0], [0]]
+def test_padding_changes_nothing(straight):
+    padded = run(small_config(population={"peers": 4, "pad_to": 6}))
+    assert_close(peer_of(padded.state, slice(4)), straight.state, 1e-5)
+    assert (padded.state.steps[4:] == 0).all()
 
 
-def test_arms_see_the_same_market():
-    outcome = run(small_config(root={"arms": "plain,memory,network"}))
-    for metrics in outcome.metrics:
-        cost = np.asarray(metrics.info.cost)
+def test_arms_see_the_same_market(straight):
+    for metrics in straight.metrics:
+        cost = np.asarray(metrics.info.cost)  # [rounds, P, R, S]
         assert (cost == cost[:, :, :1]).all()
         price = np.asarray(metrics.info.price)
-        assert (price[:, :, 0] != price[:, :, 1]).any()
+        for one, other in ((PLAIN, MEMORY), (PLAIN, NETWORK)):
+            assert (price[:, :, one] != price[:, :, other]).any()
 
 
-def test_newcomers_wait_untouched_and_rehearse_with_the_network():
-    config = small_config(
-        root={"arms": "memory,network"},
-        population={"peers": 4, "newcomers": 1, "join_step": 8},
-    )
-    waiting = run(config, chunks=2)
+def test_newcomers_wait_untouched_and_rehearse_with_the_network(straight):
+    config = small_config(population={"peers": 4, "newcomers": 1, "join_step": 8})
+    waiting = run(config, programs=straight.programs, chunks=2)
     setup = waiting.setup
     inputs = setup.members, setup.runs
-    fresh = jax.jit(setup.population.init)(*inputs)
-    newcomer = jax.tree.map(lambda leaf: leaf[3], waiting.state)
-    assert_identical(newcomer, jax.tree.map(lambda leaf: leaf[3], fresh))
+    fresh = straight.programs.init(*inputs)
+    assert_identical(peer_of(waiting.state, 3), peer_of(fresh, 3))
 
     clock = jnp.asarray(8, jnp.int32)
     ready = jax.jit(setup.population.rehearse)(waiting.state, *inputs, clock)
     updates = np.asarray(ready.learner.updates)
-    assert updates[3].tolist() == [0, config.memory.rehearsal_updates]
+    assert updates[3].tolist() == [0, 0, config.memory.rehearsal_updates]
     assert_identical(ready._replace(learner=None), waiting.state._replace(learner=None))
-    after, _ = jax.jit(setup.population.run_chunk)(ready, *inputs, clock)
-    assert after.steps[:, 0].tolist() == [12, 12, 12, 4]
-
-
-def test_no_gradient_crosses_between_peers(networked):
-    setup, state = networked.setup, networked.state
-
-    def loss_of_peer_0(params):
-        learner = state.learner._replace(params=params)
-        _, metrics = setup.population.run_chunk(
-            state._replace(learner=learner),
-            setup.members,
-            setup.runs,
-            jnp.asarray(12, jnp.int32),
-        )
-        return metrics.learner.critic_loss[:, 0].sum()
-
-    grads = jax.jit(jax.grad(loss_of_peer_0))(state.learner.params)
-    own = jax.tree.leaves(jax.tree.map(lambda g: jnp.abs(g[0]).max(), grads))
-    others = jax.tree.leaves(jax.tree.map(lambda g: jnp.abs(g[1:]).max(), grads))
-    assert max(float(g) for g in own) > 0.0
-    assert all(float(g) == 0.0 for g in others)
+    after, _ = straight.programs.run_chunk(ready, *inputs, clock)
+    assert after.steps[:, NETWORK].tolist() == [12, 12, 12, 4]

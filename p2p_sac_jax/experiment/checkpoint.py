@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import orbax.checkpoint as ocp
 
@@ -68,7 +69,7 @@ class Checkpoints:
             if _name(path) not in saved:
                 return np.zeros((self._peers, *shape.shape[1:]), shape.dtype)
             raw = saved[_name(path)]
-            return jax.random.wrap_key_data(raw) if _is_key(shape) else raw
+            return jax.random.wrap_key_data(jnp.asarray(raw)) if _is_key(shape) else raw
 
         return jax.tree.unflatten(treedef, [leaf(*pair) for pair in paths])
 
@@ -81,8 +82,8 @@ class Checkpoints:
         def merge(saved: Any, leaf: jax.Array) -> jax.Array:
             if _is_key(leaf):
                 saved, old = jax.random.key_data(saved), jax.random.key_data(leaf)
-                full = np.concatenate([saved, old[self._peers :]])
-                return jax.device_put(jax.random.wrap_key_data(full), leaf.sharding)
+                data = jnp.asarray(np.concatenate([saved, old[self._peers :]]))
+                return jax.device_put(jax.random.wrap_key_data(data), leaf.sharding)
             full = np.concatenate([saved, np.asarray(leaf)[self._peers :]])
             return jax.device_put(full, leaf.sharding)
 
@@ -108,7 +109,7 @@ def _name(path: Any) -> str:
 
 
 def _is_key(leaf: Any) -> bool:
-    return jax.dtypes.issubdtype(leaf.dtype, jax.dtypes.prng_key)
+    return jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key)
 
 
 def _raw_shape(leaf: Any) -> Any:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import signal
 import threading
 from types import FrameType, TracebackType
+from typing import Any
 
 
 class Interrupted(Exception):
@@ -25,7 +26,7 @@ class StopRequest:
     def __init__(self) -> None:
         """No signal yet."""
         self.signal = 0
-        self._before: dict[int, object] = {}
+        self._before: dict[int, Any] = {}
 
     def __enter__(self) -> StopRequest:
         """Starts watching, where Python allows it: in the main thread."""

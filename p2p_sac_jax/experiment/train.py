@@ -38,7 +38,7 @@ from p2p_sac_jax.validation import validate
 Summary = dict[str, Any]
 
 # Half the compile time at the same speed: the programs are many small loops.
-_CPU_OPTIONS = {"xla_backend_optimization_level": "1"}
+_CPU_OPTIONS: Any = {"xla_backend_optimization_level": "1"}
 
 
 class Programs(NamedTuple):

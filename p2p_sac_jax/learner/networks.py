@@ -63,11 +63,11 @@ class Networks(NamedTuple):
 def make_networks(hidden: int, obs_dim: int, action_dim: int) -> Networks:
     """Two hidden layers of ``hidden`` units and relu in every network."""
     actor = _Actor(hidden, action_dim)
-    ensemble = nn.vmap(
+    ensemble: Any = nn.vmap(
         _Critic,
         variable_axes={"params": 0},
         split_rngs={"params": True},
-        in_axes=None,
+        in_axes=None,  # pyright: ignore[reportArgumentType]  (flax says int)
         out_axes=0,
         axis_size=CRITICS,
     )

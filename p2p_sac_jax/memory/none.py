@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax.numpy as jnp
 import numpy as np
@@ -29,7 +29,7 @@ def make_no_memory() -> PriceMemory:
         del experience, decay, active
         return state
 
-    def posterior(state: Nothing, prior: Prior) -> Nothing:
+    def posterior(state: Nothing, prior: Prior) -> Any:
         del prior
         return state
 
@@ -38,19 +38,19 @@ def make_no_memory() -> PriceMemory:
         return DemandSummary(jnp.zeros((0, 0)), jnp.zeros(0), jnp.zeros(()))
 
     def exploration_bonus(
-        posterior: Nothing, candidates: Candidates, action: Array
+        posterior: Any, candidates: Candidates, action: Array
     ) -> Array:
         del posterior, candidates, action
         return jnp.zeros(())
 
     def optimal_exploration_std(
-        posterior: Nothing, candidates: Candidates, action: Array, key: Array
+        posterior: Any, candidates: Candidates, action: Array, key: Array
     ) -> Array:
         del posterior, candidates, action, key
         return jnp.zeros(())
 
     def promising_regions(
-        posterior: Nothing, candidates: Candidates, key: Array
+        posterior: Any, candidates: Candidates, key: Array
     ) -> Regions:
         del posterior, candidates, key
         return Regions(*(jnp.zeros(3) for _ in Regions._fields))
