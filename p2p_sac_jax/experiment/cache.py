@@ -23,5 +23,5 @@ def cache_folder() -> Path:
 
 def use_compilation_cache() -> None:
     """Turns the cache on, unless the caller has already chosen one."""
-    if jax.config.read("jax_compilation_cache_dir") is None:
+    if jax.config.values.get("jax_compilation_cache_dir") is None:
         jax.config.update("jax_compilation_cache_dir", str(cache_folder()))
