@@ -96,6 +96,13 @@ def load_json(path: str | os.PathLike[str]) -> dict[str, Any]:
     return loaded
 
 
+def save_json(path: Path, content: Any) -> None:
+    """Writes through a temporary file, so that a reader never sees half of it."""
+    temporary = path.with_name(path.name + ".tmp")
+    temporary.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
+    temporary.replace(path)
+
+
 def config_hash(config: TrainConfig) -> str:
     """First 12 hex digits of the SHA-256 of the canonical JSON."""
     text = json.dumps(to_dict(config), sort_keys=True, separators=(",", ":"))

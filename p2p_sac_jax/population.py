@@ -15,16 +15,20 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 from jax.flatten_util import ravel_pytree
-from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
+from jax.sharding import AxisType, Mesh, NamedSharding
+from jax.sharding import PartitionSpec as P
 
 from p2p_sac_jax.config import TrainConfig
 from p2p_sac_jax.environments.base import Environment
 from p2p_sac_jax.exchange.exchange import make_exchange
+from p2p_sac_jax.exchange.privacy import payload_bytes
 from p2p_sac_jax.hyper import Hyper
-from p2p_sac_jax.peer import PeerMetrics, PeerState, make_peer
+from p2p_sac_jax.peer import PeerMetrics, PeerState, Situation, make_peer
 from p2p_sac_jax.types import Array, Guidance, Message, Score
 
 PEERS = "peers"  # name of the mesh axis
+# Within one peer, guidance and hyper-parameters differ by run.
+_RUN_AXES = Situation._make((0, None, 0, None))
 
 
 class Members(NamedTuple):
@@ -44,18 +48,25 @@ class Runs(NamedTuple):
     sender_joins: Array  # [P] int32, ``Members.joins`` of all peers
 
 
+class RoundMetrics(NamedTuple):
+    """What happened in one round, leaves [P, R, ...]."""
+
+    peer: PeerMetrics  # [P, R, S, ...]
+    bytes_received: Array  # [P, R] payload of the messages that had something to say
+    has_prior: Array  # [P, R] 1 where the network informed the peer's demand prior
+
+
 class Population(NamedTuple):
-    """Programs over all peers and runs, not yet compiled; leaves are [P, R, ...]."""
+    """Programs over all peers and runs, not yet compiled; leaves are [P, R, ...].
+
+    All but ``init`` take (state, members, runs, clock).
+    """
 
     init: Callable[[Members, Runs], PeerState]
-    # (state, members, runs, clock) -> (state, metrics [rounds, P, R, S, ...])
-    run_chunk: Callable[..., tuple[PeerState, PeerMetrics]]
-    # (state, members, runs, clock) -> state: those who join at ``clock`` rehearse
-    rehearse: Callable[..., PeerState]
-    # (state, members, runs, clock) -> mean score per step
-    evaluate: Callable[..., Score]
-    # (state, members, runs, clock) -> what every peer would say now
-    messages: Callable[..., Message]
+    run_chunk: Callable[..., tuple[PeerState, RoundMetrics]]  # [rounds, P, R, ...]
+    rehearse: Callable[..., PeerState]  # those who join at ``clock`` rehearse
+    evaluate: Callable[..., Score]  # mean score per step
+    messages: Callable[..., Message]  # what every peer would say now
 
 
 def make_mesh(devices: list[Any]) -> Mesh:
@@ -69,7 +80,7 @@ def place(tree: Any, mesh: Mesh | None) -> Any:
     """Spreads the leading axis of every leaf over the mesh, if there is one."""
     if mesh is None:
         return tree
-    return jax.device_put(tree, NamedSharding(mesh, PartitionSpec(PEERS)))
+    return jax.device_put(tree, NamedSharding(mesh, P(PEERS)))
 
 
 def make_population(
@@ -130,35 +141,57 @@ def make_population(
 
     def communicate(
         state: PeerState, members: Members, runs: Runs, clock: Array
-    ) -> Guidance:
-        """Every peer speaks and listens; who has not joined is not heard."""
+    ) -> tuple[Guidance, Array]:
+        """Every peer speaks and listens; who has not joined does neither.
+
+        Returns guidance [P, R, ...] and the bytes [P, R] that reached each peer.
+        """
         own = messages(state, members, runs, clock)
+        heard = gather(own)
+        listening = (clock >= members.joins).astype(jnp.float32)
         present = (clock >= runs.sender_joins).astype(jnp.float32)
-        adjacency = members.adjacency * present[None, None, :]
+        edges = listening[:, None, None] * members.adjacency * present[None, None, :]
         over_runs = jax.vmap(exchange, (1, 1, 1, 0, None, 1), 1)
-        return over_runs(
-            gather(own),
-            own,
-            adjacency,
-            runs.hyper.exchange,
-            clock * seconds_per_step,
-            state.steps,
-        )
+        hyper, now = runs.hyper.exchange, clock * seconds_per_step
+        guidance = over_runs(heard, own, edges, hyper, now, state.steps)
+
+        # A message without content is not sent, and a muted network sends none.
+        content = (heard.insight.valid.max(axis=-1) > 0) | (heard.demand.count > 0)
+        sent = content.T & (hyper.network_weight > 0)[:, None]  # [R, J]
+        arrived = jnp.sum(jnp.where(sent[None] & (edges > 0), 1.0, 0.0), axis=-1)
+        one = jax.tree.map(lambda leaf: leaf[0, 0], own)
+        return guidance, payload_bytes(one) * arrived
+
+    def live(
+        function: Callable,
+        state: PeerState,
+        guidance: Guidance,
+        members: Members,
+        runs: Runs,
+        active: Array,
+        clock: Array,
+    ) -> Any:
+        """``function(state, situation, clock)`` of one peer, for all [P, R]."""
+
+        def one_peer(
+            state: PeerState, guidance: Guidance, params: Any, active: Array
+        ) -> Any:
+            over_runs = jax.vmap(function, (0, _RUN_AXES, None))
+            situation = Situation(guidance, params, runs.hyper, active)
+            return over_runs(state, situation, clock)
+
+        return over_peers(one_peer)(state, guidance, members.params, active)
 
     def run_chunk(
         state: PeerState, members: Members, runs: Runs, clock: Array
-    ) -> tuple[PeerState, PeerMetrics]:
-        def one_round(state: PeerState, now: Array) -> tuple[PeerState, PeerMetrics]:
-            guidance = communicate(state, members, runs, now)
+    ) -> tuple[PeerState, RoundMetrics]:
+        def one_round(state: PeerState, now: Array) -> tuple[PeerState, RoundMetrics]:
+            guidance, received = communicate(state, members, runs, now)
             active = (now >= members.joins).astype(jnp.float32)
-
-            def one_peer(
-                state: PeerState, guidance: Guidance, params: Any, active: Array
-            ) -> tuple[PeerState, PeerMetrics]:
-                over_runs = jax.vmap(peer.round, (0, 0, None, 0, None, None))
-                return over_runs(state, guidance, params, runs.hyper, active, now)
-
-            return over_peers(one_peer)(state, guidance, members.params, active)
+            state, metrics = live(
+                peer.round, state, guidance, members, runs, active, now
+            )
+            return state, RoundMetrics(metrics, received, guidance.has_prior)
 
         clocks = clock + config.exchange.interval * jnp.arange(rounds)
         return jax.lax.scan(one_round, state, clocks)
@@ -166,45 +199,33 @@ def make_population(
     def rehearse(
         state: PeerState, members: Members, runs: Runs, clock: Array
     ) -> PeerState:
-        guidance = communicate(state, members, runs, clock)
+        guidance, _ = communicate(state, members, runs, clock)
         joining = (members.joins == clock).astype(jnp.float32)
-
-        def one_peer(
-            state: PeerState, guidance: Guidance, params: Any, joining: Array
-        ) -> PeerState:
-            over_runs = jax.vmap(peer.rehearse, (0, 0, None, 0, None, None))
-            return over_runs(state, guidance, params, runs.hyper, joining, clock)
-
-        return over_peers(one_peer)(state, guidance, members.params, joining)
+        return live(peer.rehearse, state, guidance, members, runs, joining, clock)
 
     def evaluate(state: PeerState, members: Members, runs: Runs, clock: Array) -> Score:
         del runs, clock
         over_runs = jax.vmap(peer.evaluate, (0, None))
         return jax.vmap(over_runs)(state, members.params)
 
+    # How the arguments and results of each program lie on the mesh.
+    first, second, everywhere = P(PEERS), P(None, PEERS), P()
+    with_state = (first, first, everywhere, everywhere)
     return Population(
-        init=_spread(init, mesh, 2, _PEERS_FIRST),
-        run_chunk=_spread(run_chunk, mesh, 4, (_PEERS_FIRST, _ROUNDS_FIRST)),
-        rehearse=_spread(rehearse, mesh, 4, _PEERS_FIRST),
-        evaluate=_spread(evaluate, mesh, 4, _PEERS_FIRST),
-        messages=_spread(messages, mesh, 4, _PEERS_FIRST),
+        init=_spread(init, mesh, (first, everywhere), first),
+        run_chunk=_spread(run_chunk, mesh, with_state, (first, second)),
+        rehearse=_spread(rehearse, mesh, with_state, first),
+        evaluate=_spread(evaluate, mesh, with_state, first),
+        messages=_spread(messages, mesh, with_state, first),
     )
 
 
-_PEERS_FIRST = PartitionSpec(PEERS)
-_ROUNDS_FIRST = PartitionSpec(None, PEERS)
-_REPLICATED = PartitionSpec()
-
-
-def _spread(function: Callable, mesh: Mesh | None, args: int, out_specs: Any) -> Any:
+def _spread(
+    function: Callable, mesh: Mesh | None, in_specs: Any, out_specs: Any
+) -> Callable:
     """``function`` on each device's share of the peers, where there is a mesh."""
     if mesh is None:
         return function
-    takes_state = (_PEERS_FIRST, _PEERS_FIRST, _REPLICATED, _REPLICATED)
     return jax.shard_map(
-        function,
-        mesh=mesh,
-        in_specs=takes_state if args == 4 else takes_state[1:3],
-        out_specs=out_specs,
-        check_vma=False,
+        function, mesh=mesh, in_specs=in_specs, out_specs=out_specs, check_vma=False
     )

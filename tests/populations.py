@@ -22,7 +22,7 @@ def small_config(**sections: dict[str, Any]) -> TrainConfig:
     )
     defaults = {
         "population": {"peers": 4},
-        "sac": {"hidden": 8, "batch_size": 8, "updates_per_step": 4},
+        "sac": {"hidden": 8, "batch_size": 8, "updates_per_step": 4, "discount": 0.9},
         "exchange": {"interval": 2, "recency_tau_s": 1e7},
         "memory": {"rehearsal_updates": 4},
     }

@@ -4,8 +4,16 @@ import re
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import pytest
-from populations import assert_close, run, small_config
+from populations import assert_close, peer_of, run, small_config
+
+from p2p_sac_jax.exchange.exchange import make_exchange
+from p2p_sac_jax.exchange.guidance import bootstrap as guide
+from p2p_sac_jax.hyper import make_hyper
+from p2p_sac_jax.peer.rooms import make_rooms
+
+NETWORK = 2  # the third arm
 
 
 @pytest.fixture(scope="module")
@@ -42,20 +50,42 @@ def test_devices_meet_in_one_all_gather_and_nowhere_else(sharded):
 
 
 def test_no_gradient_crosses_between_peers(batched):
-    setup, state = batched.setup, batched.state
+    setup = batched.setup
+    config = small_config(sac={"discount": 0.9})  # so that targets hear the network
+    hyper = make_hyper(config)
+    one = 1  # store 0 has seen one cell: its values have no scale to hear with
+    rooms = make_rooms(config, setup.world.environment)
+    exchange = make_exchange("precision", "prior", 1, rooms.memory.base_prior)
+    everyone = peer_of(batched.state, (slice(None), NETWORK))
+    key, clock = jax.random.key(0), jnp.asarray(12, jnp.int32)
+    inputs = jax.tree.map(lambda leaf: leaf[:, None], everyone)
 
-    def loss_of_peer_0(params):
-        learner = state.learner._replace(params=params)
-        _, metrics = setup.population.run_chunk(
-            state._replace(learner=learner),
-            setup.members,
-            setup.runs,
-            jnp.asarray(12, jnp.int32),
+    def loss_of_one(params):
+        learners = everyone.learner._replace(params=params)
+        states = inputs._replace(
+            learner=jax.tree.map(lambda leaf: leaf[:, None], learners)
         )
-        return metrics.learner.critic_loss[:, 0].sum()
+        runs = setup.runs._replace(hyper=jax.tree.map(lambda x: x[None], hyper))
+        sent = setup.population.messages(states, setup.members, runs, clock)
+        sent = peer_of(sent, (slice(None), 0))
+        edges = setup.members.adjacency[:, NETWORK]
+        now = clock * config.environment.seconds_per_step
+        guidance = exchange(sent, sent, edges, hyper.exchange, now, everyone.steps)
+        heard = peer_of(guidance, one)
+        row_key, update_key = jax.random.split(key)
+        rows = rooms.replay.sample(peer_of(everyone.replay, one), row_key, 8)
 
-    grads = jax.jit(jax.grad(loss_of_peer_0))(state.learner.params)
-    own = jax.tree.leaves(jax.tree.map(lambda g: jnp.abs(g[0]).max(), grads))
-    others = jax.tree.leaves(jax.tree.map(lambda g: jnp.abs(g[1:]).max(), grads))
-    assert max(float(g) for g in own) > 0.0
-    assert all(float(g) == 0.0 for g in others)
+        def bootstrap(value, next_obs):
+            return guide(heard, jax.vmap(rooms.cell)(next_obs))(value)
+
+        mine = peer_of(learners, one)
+        _, losses = rooms.sac.update(mine, rows, bootstrap, hyper.sac, update_key)
+        return losses.critic_loss + losses.actor_loss, heard.value_weight
+
+    grads, weight = jax.jit(jax.grad(loss_of_one, has_aux=True))(
+        everyone.learner.params
+    )
+    assert float(weight.max()) > 0.0
+    leaves = jax.tree.leaves(grads)
+    assert any(np.asarray(leaf[one]).any() for leaf in leaves)
+    assert not any(np.delete(leaf, one, axis=0).any() for leaf in leaves)

@@ -1,5 +1,6 @@
 """Training as a process: its files, its figures, and what no moment of death loses."""
 
+import json
 import re
 import shutil
 import signal
@@ -190,6 +191,21 @@ def test_a_trained_policy_advises_a_price(finished):
     assert 0.66 < advice.price < 1.51
     assert load_policy(finished[1]).price(obs) == advice
     assert load_policy(finished[1], peer=3, arm="memory").price(obs) != advice
+
+
+def test_loading_a_policy_leaves_a_save_in_progress_alone(copy):
+    unfinished = copy / "checkpoints" / "32.orbax-checkpoint-tmp"
+    unfinished.mkdir()
+    load_policy(copy)
+    assert unfinished.exists()
+
+
+def test_a_checkpoint_of_another_shape_is_refused_in_one_line(copy):
+    description = read(copy, "run.json")
+    description["config"]["sac"]["hidden"] = 16
+    (copy / "run.json").write_text(json.dumps(description))
+    with pytest.raises(ConfigError, match=r"checkpoint 24 in .* does not hold"):
+        load_policy(copy)
 
 
 @pytest.mark.parametrize(

@@ -30,7 +30,7 @@ class InsightInputs(NamedTuple):
 
 
 def make_insight(
-    inputs: InsightInputs, num_cells: int, now: Array, hyper: ExchangeHyper
+    inputs: InsightInputs, num_cells: int, seen: Array, hyper: ExchangeHyper
 ) -> Insight:
     """Averages replay rows by context cell and rates each average.
 
@@ -42,7 +42,8 @@ def make_insight(
     Args:
       inputs: values on M uniform replay rows; see ``InsightInputs``.
       num_cells: size K of the public codebook; 1 gives the scalar insight.
-      now: [] seconds on the shared clock.
+      seen: [K] or [] seconds on the shared clock at which each cell was last
+        visited: an insight is as old as the newest data behind it.
       hyper: ``n0`` and ``td_penalty`` (β) are read.
 
     Returns:
@@ -75,7 +76,7 @@ def make_insight(
         action_value=cell_mean(inputs.action_value),
         entropy=cell_mean(inputs.entropy),
         confidence=jnp.clip(confidence, 0.0, 1.0),
-        timestamp=jnp.full((num_cells,), now, jnp.float32),
+        timestamp=jnp.broadcast_to(seen, (num_cells,)).astype(jnp.float32),
         action_mean=cell_mean(inputs.action_mean),
         action_std=cell_mean(inputs.action_std),
         count=count,

@@ -15,25 +15,28 @@ import jax.numpy as jnp
 import numpy as np
 import orbax.checkpoint as ocp
 
+from p2p_sac_jax.config import ConfigError
 from p2p_sac_jax.peer import PeerState
 
 
 class Checkpoints:
     """The checkpoints of one run."""
 
-    def __init__(self, workdir: Path, peers: int) -> None:
+    def __init__(self, workdir: Path, peers: int, *, reading: bool = False) -> None:
         """Opens the folder; leftovers of an interrupted save are removed.
 
         Args:
           workdir: folder of the run.
           peers: number of peers without padding.
+          reading: change nothing in the folder, where a run may be at work.
         """
         self._peers = peers
         self._manager = ocp.CheckpointManager(
             (workdir / "checkpoints").absolute(),
             options=ocp.CheckpointManagerOptions(
                 max_to_keep=None,
-                cleanup_tmp_directories=True,
+                create=not reading,
+                cleanup_tmp_directories=not reading,
                 enable_async_checkpointing=False,
             ),
         )
@@ -56,6 +59,9 @@ class Checkpoints:
         Args:
           step: of a complete checkpoint.
           shapes: arrays or ``jax.ShapeDtypeStruct``s of a state, padded or not.
+
+        Raises:
+          ConfigError: the checkpoint has another structure or other shapes.
         """
         paths, treedef = jax.tree_util.tree_flatten_with_path(shapes)
         target = {}
@@ -63,7 +69,13 @@ class Checkpoints:
             raw = _raw_shape(leaf)
             if np.prod(raw.shape):
                 target[_name(path)] = np.zeros((self._peers, *raw.shape[1:]), raw.dtype)
-        saved = self._manager.restore(step, args=ocp.args.StandardRestore(target))
+        try:
+            saved = self._manager.restore(step, args=ocp.args.StandardRestore(target))
+        except ValueError as error:
+            raise ConfigError(
+                f"checkpoint {step} in {str(self._manager.directory)!r} does not hold "
+                "the state of this configuration in this version of the package"
+            ) from error
 
         def leaf(path: Any, shape: Any) -> Any:
             if _name(path) not in saved:

@@ -30,9 +30,9 @@ class Placement(NamedTuple):
 def choose_placement(config: TrainConfig) -> Placement:
     """Picks devices and layout; must run before anything else touches JAX.
 
-    On a CPU every core becomes a device, one peer at a time on each: twice as fast
-    on two cores as one program over all peers. Accelerators run one batched
-    program.
+    On a CPU every core becomes a device that takes one peer at a time, which beats
+    one program over all peers (figures in BUILD_NOTES.md). Accelerators run one
+    batched program.
 
     Raises:
       ConfigError: the requested device is absent.
@@ -45,11 +45,16 @@ def choose_placement(config: TrainConfig) -> Placement:
             f"device={config.device!r} is not available here; allowed: auto, or a "
             f"device that JAX finds ({str(error).splitlines()[0]})"
         ) from error
+    platform = devices[0].platform
+    if config.device not in ("auto", platform):
+        raise ConfigError(
+            f"device={config.device!r} is not what JAX runs on here: {platform!r};"
+            " choose it before anything else starts JAX"
+        )
     layout = config.layout
     count = min(len(devices), config.population.peers)
     if layout == "auto":
-        on_cpu = devices[0].platform == "cpu"
-        layout = "shard" if on_cpu and count > 1 else "vmap"
+        layout = "shard" if platform == "cpu" and count > 1 else "vmap"
     peers = max(config.population.peers, config.population.pad_to)
     if layout != "shard":
         return Placement(layout, None, peers)

@@ -15,8 +15,10 @@ from typing import Any
 import jax
 import numpy as np
 
+from p2p_sac_jax.config import ConfigError
 from p2p_sac_jax.experiment.setup import Setup
 from p2p_sac_jax.peer import PeerMetrics
+from p2p_sac_jax.population import RoundMetrics
 from p2p_sac_jax.types import Score
 
 Row = dict[str, Any]
@@ -36,14 +38,14 @@ def fraction(achieved: Any, oracle: Any) -> Any:
 
 
 def chunk_rows(
-    setup: Setup, step: int, metrics: PeerMetrics, evaluation: Score
+    setup: Setup, step: int, metrics: RoundMetrics, evaluation: Score
 ) -> list[Row]:
     """Rows of one chunk that ended at ``step``.
 
     Args:
       setup: names the runs and the peers.
       step: environment steps taken by the clock.
-      metrics: leaves [rounds, P, R, S, ...] of the chunk.
+      metrics: of the chunk, leaves [rounds, P, R, ...].
       evaluation: leaves [P, R], mean score per step of the greedy policies.
 
     Returns:
@@ -60,7 +62,9 @@ def chunk_rows(
                 **key,
                 "peer": peer,
                 **_evaluated(setup, evaluation, peer, run),
-                **_trained(setup, metrics, peer, run),
+                **_trained(setup, metrics.peer, peer, run),
+                "bytes_received": float(metrics.bytes_received[:, peer, run].sum()),
+                "has_prior": float(metrics.has_prior[:, peer, run].mean()),
             }
             for peer in peers
         ]
@@ -122,9 +126,19 @@ class MetricsFile:
     """The rows of one run, in memory and on disk."""
 
     def __init__(self, path: Path, step: int) -> None:
-        """Opens the file and forgets every row after ``step``."""
+        """Opens the file and forgets every row after ``step``.
+
+        Raises:
+          ConfigError: the rows do not reach ``step``.
+        """
         self._path = path
         self.rows = [row for row in read_rows(path) if row["step"] <= step]
+        reached = max((row["step"] for row in self.rows), default=0)
+        if reached != step:
+            raise ConfigError(
+                f"{path} ends at step {reached}, but the checkpoint is of step {step};"
+                " --overwrite starts the run anew"
+            )
         temporary = path.with_name(path.name + ".tmp")
         temporary.write_text("".join(map(_line, self.rows)), encoding="utf-8")
         temporary.replace(path)

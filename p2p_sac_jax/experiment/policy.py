@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -12,7 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from p2p_sac_jax.config import ConfigError, TrainConfig
-from p2p_sac_jax.config_io import from_dict
+from p2p_sac_jax.config_io import from_dict, load_json
 from p2p_sac_jax.environments import pricing
 from p2p_sac_jax.experiment.checkpoint import Checkpoints
 from p2p_sac_jax.experiment.devices import Placement
@@ -139,7 +138,9 @@ def load_policy(
         raise ConfigError(f"arm={arm!r}, seed={label[1]} must be one of: {known}")
     if not 0 <= peer < config.population.peers:
         raise ConfigError(f"peer={peer} must be in [0, {config.population.peers})")
-    checkpoints = Checkpoints(workdir, config.population.peers)
+    if not (workdir / "checkpoints").is_dir():
+        raise ConfigError(f"workdir={str(workdir)!r} holds no checkpoint yet")
+    checkpoints = Checkpoints(workdir, config.population.peers, reading=True)
     try:
         step = checkpoints.latest()
         if step is None:
@@ -154,11 +155,7 @@ def load_policy(
 
 
 def _read_config(workdir: Path) -> TrainConfig:
-    try:
-        run: dict[str, Any] = json.loads((workdir / "run.json").read_text("utf-8"))
-    except (OSError, ValueError) as error:
-        raise ConfigError(f"workdir={str(workdir)!r} holds no run ({error})") from error
-    config = from_dict(run["config"])
+    config = from_dict(load_json(workdir / "run.json").get("config", {}))
     if config.environment.name != "pricing" or config.memory.kind != "demand":
         raise ConfigError(
             f"workdir={str(workdir)!r} holds a run of"

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import datetime
 import importlib.metadata
-import json
 import platform
 import subprocess
 from pathlib import Path
@@ -18,8 +17,17 @@ from p2p_sac_jax.experiment.devices import Placement
 from p2p_sac_jax.experiment.setup import Setup
 
 _PACKAGES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy")
-# What may change between start and resume without making it another experiment.
+# What may change between start and resume without making it another experiment,
+# and what of it makes the bits differ.
 PLACEMENT_FIELDS = frozenset({"layout", "device"})
+BIT_RELEVANT = (
+    "layout",
+    "layout_devices",
+    "devices",
+    "versions",
+    "git_commit",
+    "git_dirty",
+)
 
 
 def describe(setup: Setup, placement: Placement) -> dict[str, Any]:
@@ -71,15 +79,10 @@ def channels(config: TrainConfig) -> dict[str, str]:
     }
 
 
-def write_json(path: Path, content: Any) -> None:
-    """Writes through a temporary file, so that a reader never sees half of it."""
-    temporary = path.with_name(path.name + ".tmp")
-    temporary.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
-    temporary.replace(path)
-
-
 def _git() -> dict[str, Any]:
     root = Path(__file__).resolve().parents[2]
+    if not (root / "setup.cfg").exists():  # installed: no repository of ours
+        return {"git_commit": None, "git_dirty": None}
 
     def ask(*words: str) -> str | None:
         try:
@@ -94,7 +97,7 @@ def _git() -> dict[str, Any]:
             return None
         return done.stdout.strip()
 
-    dirty = ask("status", "--porcelain", "--untracked-files=no")
+    dirty = ask("status", "--porcelain")
     return {
         "git_commit": ask("rev-parse", "HEAD"),
         "git_dirty": None if dirty is None else bool(dirty),

@@ -11,6 +11,8 @@ from p2p_sac_jax.config import TrainConfig
 from p2p_sac_jax.experiment.metrics import Row, fraction
 
 EARLY_STEPS = 50  # how long "early" is in ``earned_fraction_early``
+NEWCOMER_STEPS = 25  # steps after joining in ``newcomer_earned_fraction``
+_EARNINGS = ("achieved", "oracle", "baseline")
 _PREFIX = {"network": "", "memory": "isolated_", "plain": "plain_"}
 _TITLE = {
     "network": "networked",
@@ -23,7 +25,8 @@ def summarise(config: TrainConfig, rows: list[Row]) -> dict[str, Any]:
     """Final score, earnings while learning and worst peer of every arm.
 
     ``*_fraction`` are shares of the oracle; ``earned_fraction`` counts every training
-    step since the start, ``earned_fraction_early`` those up to ``EARLY_STEPS``.
+    step since the start, ``earned_fraction_early`` those up to ``EARLY_STEPS``, and
+    ``newcomer_earned_fraction`` the first ``NEWCOMER_STEPS`` of peers that join late.
 
     Args:
       config: of the run.
@@ -49,20 +52,48 @@ def _figures(config: TrainConfig, rows: list[Row]) -> dict[str, float]:
     figures: dict[str, float] = {}
     for arm in dict.fromkeys(row["run"] for row in rows):
         mine = [row for row in rows if row["run"] == arm]
+        peers = [row for row in mine if "peer" in row]
         last = next(r for r in mine if r["step"] == config.steps and "population" in r)
         prefix = _PREFIX[arm]
+        # Every byte that reached a peer had left another one.
+        moved = sum(row["bytes_received"] for row in peers)
+        figures[f"{prefix}bytes_shared_per_peer"] = moved / config.population.peers
         figures[f"{prefix}score"] = last["score"]
         if "oracle_fraction" not in last:
             continue
         for name in ("oracle_fraction", "oracle_fraction_worst", "gap_closed"):
             figures[prefix + name] = last[name]
         figures["historical_fraction"] = last["baseline_fraction"]
-        for suffix, until in (("", config.steps), ("_early", EARLY_STEPS)):
-            name = f"{prefix}earned_fraction{suffix}"
-            figures[name] = earned(mine, "achieved", until)
-            usual = earned(mine, "baseline", until)
-            figures[f"historical_earned_fraction{suffix}"] = usual
+        for name, part in _periods(config, peers).items():
+            figures[prefix + name] = earned(part, "achieved")
+            figures[f"historical_{name}"] = earned(part, "baseline")
     return figures
+
+
+def _periods(config: TrainConfig, rows: list[Row]) -> dict[str, list[Row]]:
+    """Rows of peers that each figure of earnings counts, cut to its steps."""
+    periods = {
+        "earned_fraction": rows,
+        "earned_fraction_early": _until(rows, EARLY_STEPS),
+    }
+    population = config.population
+    if population.newcomers:
+        veterans = population.peers - population.newcomers
+        late = [row for row in rows if row["peer"] >= veterans]
+        until = population.join_step + NEWCOMER_STEPS
+        periods["newcomer_earned_fraction"] = _until(late, until)
+    return periods
+
+
+def _until(rows: list[Row], end: int) -> list[Row]:
+    """The rows, and the part of a row, that lie before step ``end``."""
+    cut = []
+    for row in rows:
+        left = end - (row["step"] - len(row["oracle"]))
+        if left > 0:
+            lists = {name: row[name][:left] for name in _EARNINGS}
+            cut.append({**row, **lists})
+    return cut
 
 
 def _interval(values: list[float]) -> list[float]:
@@ -75,27 +106,17 @@ def _interval(values: list[float]) -> list[float]:
     return [float(end) for end in drawn.confidence_interval]
 
 
-def earned(rows: list[Row], name: str, until: int) -> float:
-    """Share of the oracle's profit earned in training up to step ``until``.
+def earned(rows: list[Row], name: str) -> float:
+    """Share of the oracle's profit earned in training, mean over peers.
 
     Args:
-      rows: of one arm.
+      rows: of the peers of one arm at one seed.
       name: "achieved", or "baseline" for the historical price.
-      until: later steps do not count.
-
-    Returns:
-      Mean of the shares of every peer and seed that took part by then.
     """
-    sums: dict[tuple[int, int], np.ndarray] = {}
+    sums: dict[int, np.ndarray] = {}
     for row in rows:
-        if "peer" in row:
-            first = row["step"] - len(row["oracle"])
-            if first >= until:
-                continue
-            steps = slice(0, until - first)
-            pair = np.array([sum(row[name][steps]), sum(row["oracle"][steps])])
-            key = row["seed"], row["peer"]
-            sums[key] = sums.get(key, 0.0) + pair
+        pair = np.array([sum(row[name]), sum(row["oracle"])])
+        sums[row["peer"]] = sums.get(row["peer"], 0.0) + pair
     return _mean(fraction(*pair) for pair in sums.values())
 
 
@@ -110,8 +131,11 @@ def closing_table(config: TrainConfig, summary: dict[str, Any]) -> dict[str, Any
             for arm in reversed(arms)
         ]
         return {"columns": columns, "rows": cells}
-    early = f"first {EARLY_STEPS}"
-    columns = ["", "final", "worst peer", "gap closed", "earned", early, "bytes/peer"]
+    earnings = {"earned": "earned_fraction"}
+    earnings[f"first {EARLY_STEPS}"] = "earned_fraction_early"
+    if config.population.newcomers:
+        earnings[f"newcomers' first {NEWCOMER_STEPS}"] = "newcomer_earned_fraction"
+    columns = ["", "final", "worst peer", "gap closed", *earnings, "bytes/peer"]
     market = config.environment.name == "pricing"
     rows = [
         [
@@ -119,26 +143,23 @@ def closing_table(config: TrainConfig, summary: dict[str, Any]) -> dict[str, Any
             _cell(summary, "historical_fraction"),
             "",
             "0%",
-            _cell(summary, "historical_earned_fraction"),
-            _cell(summary, "historical_earned_fraction_early"),
+            *(_cell(summary, f"historical_{name}") for name in earnings.values()),
             "0",
         ]
     ]
     for arm in reversed(arms):
         prefix = _PREFIX[arm]
-        shared = summary["bytes_shared_per_peer"] if arm == "network" else 0
         rows.append(
             [
                 _TITLE[arm],
-                _cell(summary, prefix + "oracle_fraction"),
-                f"{summary[prefix + 'oracle_fraction_worst']:.3f}",
-                f"{summary[prefix + 'gap_closed']:.0%}",
-                _cell(summary, prefix + "earned_fraction"),
-                _cell(summary, prefix + "earned_fraction_early"),
-                f"{shared:,.0f}",
+                _cell(summary, f"{prefix}oracle_fraction"),
+                f"{summary[f'{prefix}oracle_fraction_worst']:.3f}",
+                f"{summary[f'{prefix}gap_closed']:.0%}",
+                *(_cell(summary, prefix + name) for name in earnings.values()),
+                f"{summary[f'{prefix}bytes_shared_per_peer']:,.0f}",
             ]
         )
-    rows.append(["oracle", "1.000", "1.000", "100%", "1.000", "1.000", ""])
+    rows.append(["oracle", "1.000", "1.000", "100%", *["1.000"] * len(earnings), ""])
     return {"columns": columns, "rows": rows}
 
 
@@ -153,3 +174,23 @@ def _cell(summary: dict[str, Any], name: str) -> str:
 
 def _mean(values: Iterable[float]) -> float:
     return float(np.mean(list(values)))
+
+
+def measured_channels(rows: list[Row], planned: dict[str, str]) -> dict[str, str]:
+    """Which channels of the exchange acted, as the rows tell it.
+
+    Args:
+      rows: of ``metrics.jsonl``.
+      planned: by channel, "active" or why the configuration leaves it silent.
+    """
+    signs = {
+        "demand prior": "has_prior",
+        "exploration std": "std_weight",
+        "value target": "value_weight",
+    }
+    statuses = {}
+    for channel, sign in signs.items():
+        acted = any(row[sign] > 0 for row in rows if "peer" in row)
+        silent = "silent: no peer ever heard anything" if not acted else "active"
+        statuses[channel] = silent if planned[channel] == "active" else planned[channel]
+    return statuses

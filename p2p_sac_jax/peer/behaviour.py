@@ -12,10 +12,10 @@ import jax
 import jax.numpy as jnp
 
 from p2p_sac_jax.exchange import guidance as guide
-from p2p_sac_jax.hyper import EXPLORATION_SOURCES, ExplorationHyper, Hyper
+from p2p_sac_jax.hyper import EXPLORATION_SOURCES, ExplorationHyper
 from p2p_sac_jax.learner.sac import SacState
-from p2p_sac_jax.peer.rooms import ACT, THOMPSON, Rooms, stream
-from p2p_sac_jax.types import Array, Candidates, Guidance
+from p2p_sac_jax.peer.rooms import ACT, THOMPSON, Rooms, Situation, stream
+from p2p_sac_jax.types import Array, Candidates
 
 # Near saturation the slope vanishes and the spread before the tanh would explode.
 _MIN_SLOPE = 0.1
@@ -55,11 +55,9 @@ def local_std(
 def choose_action(
     rooms: Rooms,
     learner: SacState,
-    obs: Array,
-    guidance: Guidance,
     belief: Any,
-    params: Any,
-    hyper: Hyper,
+    obs: Array,
+    situation: Situation,
     warming: Array,
     key: Array,
     clock: Array,
@@ -69,11 +67,9 @@ def choose_action(
     Args:
       rooms: the peer's functions.
       learner: policy and critics.
-      obs: [D] observation.
-      guidance: the network's advice of this round.
       belief: posterior of the price memory.
-      params: environment parameters.
-      hyper: traced hyper-parameters.
+      obs: [D] observation.
+      situation: of this round.
       warming: [] bool: act uniformly at random.
       key: the peer's key; the streams ``ACT`` and ``THOMPSON`` are folded from it.
       clock: [] int32 step of the shared clock.
@@ -81,18 +77,19 @@ def choose_action(
     Returns:
       Action [A] in [-1, 1] and the mean std [] behind it, in action units.
     """
-    options = candidates_of(rooms, obs, params)
+    exploration = situation.hyper.exploration
+    options = candidates_of(rooms, obs, situation.params)
     mean, log_std = rooms.sac.policy(learner, obs)
     greedy = jnp.tanh(mean)
     remembered = rooms.memory.optimal_exploration_std(
         belief, options, greedy, stream(key, THOMPSON, clock)
     )
     std = guide.exploration_std(
-        local_std(hyper.exploration, mean, log_std, remembered),
-        guidance,
+        local_std(exploration, mean, log_std, remembered),
+        situation.guidance,
         rooms.cell(obs),
         rooms.memory.exploration_bonus(belief, options, greedy),
-        hyper.exploration.bonus,
+        exploration.bonus,
         rooms.environment.action_dim,
     )
     act_key, warmup_key = jax.random.split(stream(key, ACT, clock))

@@ -8,19 +8,25 @@ import jax
 import jax.numpy as jnp
 
 from p2p_sac_jax.exchange import guidance as guide
-from p2p_sac_jax.hyper import Hyper
+from p2p_sac_jax.learner.replay import Replay
 from p2p_sac_jax.learner.sac import SacMetrics, SacState
-from p2p_sac_jax.peer.imagination import rehearsal_rows
-from p2p_sac_jax.peer.rooms import REHEARSE, Rooms, stream
-from p2p_sac_jax.types import Array, Guidance, Transition
+from p2p_sac_jax.peer.imagination import mix_imagined, rehearsal_rows
+from p2p_sac_jax.peer.rooms import (
+    IMAGINE,
+    REHEARSE,
+    UPDATE,
+    Rooms,
+    Situation,
+    stream,
+)
+from p2p_sac_jax.types import Array, Transition
 
 
 def learn(
     rooms: Rooms,
     learner: SacState,
     rows: Transition,
-    guidance: Guidance,
-    hyper: Hyper,
+    situation: Situation,
     key: Array,
 ) -> tuple[SacState, SacMetrics]:
     """One gradient update for every ``batch_size`` of the rows.
@@ -29,8 +35,7 @@ def learn(
       rooms: the peer's functions.
       learner: state before.
       rows: [M, ...] transitions, M a multiple of the batch size.
-      guidance: the network's values enter the bootstrap of the target.
-      hyper: traced hyper-parameters.
+      situation: of this round; the network's values enter the bootstrap.
       key: typed key.
 
     Returns:
@@ -39,27 +44,74 @@ def learn(
     batch_size = rooms.config.sac.batch_size
 
     def bootstrap(value: Array, next_obs: Array) -> Array:
-        return guide.bootstrap(guidance, jax.vmap(rooms.cell)(next_obs))(value)
+        cells = jax.vmap(rooms.cell)(next_obs)
+        return guide.bootstrap(situation.guidance, cells)(value)
 
     def update(
         state: SacState, data: tuple[Transition, Array]
     ) -> tuple[SacState, SacMetrics]:
         batch, number = data
         update_key = jax.random.fold_in(key, number)
-        return rooms.sac.update(state, batch, bootstrap, hyper.sac, update_key)
+        return rooms.sac.update(
+            state, batch, bootstrap, situation.hyper.sac, update_key
+        )
 
     batches = jax.tree.map(lambda x: x.reshape(-1, batch_size, *x.shape[1:]), rows)
     numbers = jnp.arange(batches.reward.shape[0])
     return jax.lax.scan(update, learner, (batches, numbers))
 
 
+def study(
+    rooms: Rooms,
+    learner: SacState,
+    replay: Replay,
+    belief: Any,
+    share: Array,
+    situation: Situation,
+    key: Array,
+    clock: Array,
+) -> tuple[SacState, SacMetrics]:
+    """The updates of one step, on real weeks mixed with imagined prices.
+
+    The replay does not change between them, so their rows are drawn and imagined in
+    one pass.
+
+    Args:
+      rooms: the peer's functions.
+      learner: state before.
+      replay: real transitions so far.
+      belief: demand posterior; not read without a world model.
+      share: [] share of imagined rows.
+      situation: of this round.
+      key: the peer's key; the streams ``UPDATE`` and ``IMAGINE`` are folded from it.
+      clock: [] int32 step of the shared clock.
+
+    Returns:
+      State after, and mean metrics.
+    """
+    row_key, update_key = jax.random.split(stream(key, UPDATE, clock))
+    batch_size = rooms.config.sac.batch_size
+    count = rooms.config.sac.updates_per_step * batch_size
+    rows = rooms.replay.sample(replay, row_key, count)
+    if rooms.world_model is not None:
+        rows = mix_imagined(
+            rooms.world_model,
+            belief,
+            rows,
+            share,
+            batch_size,
+            situation.params,
+            stream(key, IMAGINE, clock),
+        )
+    learner, losses = learn(rooms, learner, rows, situation, update_key)
+    return learner, jax.tree.map(jnp.mean, losses)
+
+
 def rehearse(
     rooms: Rooms,
     learner: SacState,
     belief: Any,
-    guidance: Guidance,
-    params: Any,
-    hyper: Hyper,
+    situation: Situation,
     key: Array,
     clock: Array,
 ) -> SacState:
@@ -69,9 +121,7 @@ def rehearse(
       rooms: the peer's functions; without a world model nothing is learned.
       learner: state before.
       belief: demand posterior under the network's prior.
-      guidance: the network's advice.
-      params: environment parameters.
-      hyper: traced hyper-parameters.
+      situation: of this round.
       key: the peer's key; the stream ``REHEARSE`` is folded from it.
       clock: [] int32 step of the shared clock.
 
@@ -83,6 +133,6 @@ def rehearse(
         return learner
     row_key, update_key = jax.random.split(stream(key, REHEARSE, clock))
     count = rooms.config.memory.rehearsal_updates * rooms.config.sac.batch_size
-    rows = rehearsal_rows(model, belief, count, params, row_key)
-    learner, _ = learn(rooms, learner, rows, guidance, hyper, update_key)
+    rows = rehearsal_rows(model, belief, count, situation.params, row_key)
+    learner, _ = learn(rooms, learner, rows, situation, update_key)
     return learner

@@ -25,24 +25,22 @@ from p2p_sac_jax.learner.replay import Replay
 from p2p_sac_jax.learner.sac import SacMetrics, SacState
 from p2p_sac_jax.memory import demand
 from p2p_sac_jax.peer.behaviour import choose_action
-from p2p_sac_jax.peer.imagination import imagined_share, mix_imagined
-from p2p_sac_jax.peer.learning import learn, rehearse
+from p2p_sac_jax.peer.imagination import imagined_share
+from p2p_sac_jax.peer.learning import rehearse, study
 from p2p_sac_jax.peer.rooms import (
     EVALUATE,
-    IMAGINE,
     INIT,
     INSIGHT,
     MARKET,
     RESET,
-    UPDATE,
     Rooms,
+    Situation,
     make_rooms,
     stream,
 )
 from p2p_sac_jax.types import (
     Array,
     Experience,
-    Guidance,
     Message,
     Prior,
     Score,
@@ -64,6 +62,7 @@ class PeerState(NamedTuple):
     replay: Replay
     memory: Any
     surprise: Array  # [] moving average of the memory's standardised squared error
+    last_seen: Array  # [K] int32 clock step at which each cell was last visited
 
 
 class PeerMetrics(NamedTuple):
@@ -84,10 +83,10 @@ class Peer(NamedTuple):
 
     init: Callable[[Array, Any], PeerState]  # (key, params)
     message: Callable[[PeerState, Hyper, Array], Message]  # (state, hyper, clock)
-    # (state, guidance, params, hyper, active, clock) -> (state, metrics [S])
-    round: Callable[..., tuple[PeerState, PeerMetrics]]
-    # (state, guidance, params, hyper, joining, clock) -> state
-    rehearse: Callable[..., PeerState]
+    # (state, situation, clock) -> (state, metrics [S])
+    round: Callable[[PeerState, Situation, Array], tuple[PeerState, PeerMetrics]]
+    # (state, situation, clock) -> state; ``active`` marks who joins at ``clock``
+    rehearse: Callable[[PeerState, Situation, Array], PeerState]
     evaluate: Callable[[PeerState, Any], Score]  # (state, params): mean per step
     base_prior: Prior
 
@@ -116,6 +115,7 @@ def _init(rooms: Rooms, key: Array, params: Any) -> PeerState:
         replay=rooms.replay.init(),
         memory=rooms.memory.init(),
         surprise=jnp.ones(()),
+        last_seen=jnp.zeros((rooms.num_cells,), jnp.int32),
     )
 
 
@@ -134,37 +134,25 @@ def _message(rooms: Rooms, state: PeerState, hyper: Hyper, clock: Array) -> Mess
         size=state.replay.size,
         td_error=state.learner.td_error,
     )
-    now = clock * rooms.config.environment.seconds_per_step
+    seen = state.last_seen * rooms.config.environment.seconds_per_step
     message = Message(
-        insight=make_insight(inputs, rooms.num_cells, now, hyper.exchange),
+        insight=make_insight(inputs, rooms.num_cells, seen, hyper.exchange),
         demand=rooms.memory.summary(state.memory),
     )
     return outbound(rooms.config.exchange.mode)(message)
 
 
 def _step(
-    rooms: Rooms,
-    state: PeerState,
-    guidance: Guidance,
-    params: Any,
-    hyper: Hyper,
-    active: Array,
-    clock: Array,
+    rooms: Rooms, state: PeerState, situation: Situation, clock: Array
 ) -> tuple[PeerState, PeerMetrics]:
     """One step of the pipeline; an inactive peer keeps its state bit for bit."""
+    guidance, params, hyper, active = situation
+
     # Act in the real market.
     belief = rooms.memory.posterior(state.memory, guidance.prior)
+    warming = state.steps < hyper.sac.warmup
     action, behaviour_std = choose_action(
-        rooms,
-        state.learner,
-        state.obs,
-        guidance,
-        belief,
-        params,
-        hyper,
-        state.steps < hyper.sac.warmup,
-        state.key,
-        clock,
+        rooms, state.learner, belief, state.obs, situation, warming, state.key, clock
     )
     world = rooms.environment.step(
         stream(state.key, MARKET, clock), state.environment, action, params
@@ -176,31 +164,27 @@ def _step(
     replay = rooms.replay.insert(state.replay, transition, active)
     experience = _experience(rooms, transition, world.info)
     memory = rooms.memory.update(state.memory, experience, hyper.memory.decay, active)
-
-    # Learn from it, and from what the memory says could have happened.
-    row_key, update_key = jax.random.split(stream(state.key, UPDATE, clock))
-    batch_size = rooms.config.sac.batch_size
-    rows = rooms.replay.sample(
-        replay, row_key, rooms.config.sac.updates_per_step * batch_size
-    )
     surprise, share = state.surprise, jnp.zeros(())
     if rooms.world_model is not None:
         error = demand.prediction_error(belief, experience)
         surprise = SURPRISE_DECAY * surprise + (1.0 - SURPRISE_DECAY) * error
         share = imagined_share(hyper.imagination, state.steps, surprise)
-        rows = mix_imagined(
-            rooms.world_model,
-            rooms.memory.posterior(memory, guidance.prior),
-            rows,
-            share,
-            batch_size,
-            params,
-            stream(state.key, IMAGINE, clock),
-        )
-    learner, losses = learn(rooms, state.learner, rows, guidance, hyper, update_key)
+
+    # Learn from it, and from what the memory says could have happened.
+    learner, losses = study(
+        rooms,
+        state.learner,
+        replay,
+        rooms.memory.posterior(memory, guidance.prior),
+        share,
+        situation,
+        state.key,
+        clock,
+    )
     ready = (state.steps + 1 >= hyper.sac.learning_starts) & (active > 0)
 
-    new_state = PeerState(
+    cell = rooms.cell(state.obs)
+    lived = PeerState(
         key=state.key,
         steps=state.steps + 1,
         environment=world.state,
@@ -209,68 +193,53 @@ def _step(
         replay=replay,
         memory=memory,
         surprise=surprise,
+        last_seen=state.last_seen.at[cell].set(clock),
     )
     metrics = PeerMetrics(
         score=rooms.environment.score(world.info),
         info=world.info,
-        learner=jax.tree.map(jnp.mean, losses),
+        learner=losses,
         behaviour_std=behaviour_std,
         imagined_fraction=share,
-        value_weight=guidance.value_weight[rooms.cell(state.obs)],
-        std_weight=guidance.std_weight[rooms.cell(state.obs)],
+        value_weight=guidance.value_weight[cell],
+        std_weight=guidance.std_weight[cell],
         belief=Prior(belief.mean, belief.covariance)
         if rooms.world_model is not None
         else rooms.memory.base_prior,
     )
-    return _hold_inactive(active, new_state, state), metrics
+    return _hold_inactive(active, lived, state), metrics
 
 
 def _hold_inactive(active: Array, new: PeerState, old: PeerState) -> PeerState:
     """``old`` where not active; replay, learner and memory are masked already."""
+    names = ("steps", "environment", "obs", "surprise", "last_seen")
     held = _select(
         active > 0,
-        (new.steps, new.environment, new.obs, new.surprise),
-        (old.steps, old.environment, old.obs, old.surprise),
+        {name: getattr(new, name) for name in names},
+        {name: getattr(old, name) for name in names},
     )
-    steps, environment, obs, surprise = held
-    return new._replace(
-        steps=steps, environment=environment, obs=obs, surprise=surprise
-    )
+    return new._replace(**held)
 
 
 def _round(
-    rooms: Rooms,
-    state: PeerState,
-    guidance: Guidance,
-    params: Any,
-    hyper: Hyper,
-    active: Array,
-    clock: Array,
+    rooms: Rooms, state: PeerState, situation: Situation, clock: Array
 ) -> tuple[PeerState, PeerMetrics]:
-    """``exchange.interval`` steps from ``clock`` on, under one guidance."""
+    """``exchange.interval`` steps from ``clock`` on, in one situation."""
 
     def body(carry: PeerState, now: Array) -> tuple[PeerState, PeerMetrics]:
-        return _step(rooms, carry, guidance, params, hyper, active, now)
+        return _step(rooms, carry, situation, now)
 
     clocks = clock + jnp.arange(rooms.config.exchange.interval)
     return jax.lax.scan(body, state, clocks)
 
 
 def _rehearse(
-    rooms: Rooms,
-    state: PeerState,
-    guidance: Guidance,
-    params: Any,
-    hyper: Hyper,
-    joining: Array,
-    clock: Array,
+    rooms: Rooms, state: PeerState, situation: Situation, clock: Array
 ) -> PeerState:
     """A newcomer's rehearsal; without word from the network it has no script."""
-    belief = rooms.memory.posterior(state.memory, guidance.prior)
-    learner = rehearse(
-        rooms, state.learner, belief, guidance, params, hyper, state.key, clock
-    )
-    informed = (joining > 0) & (guidance.has_prior > 0)
+    belief = rooms.memory.posterior(state.memory, situation.guidance.prior)
+    learner = rehearse(rooms, state.learner, belief, situation, state.key, clock)
+    informed = (situation.active > 0) & (situation.guidance.has_prior > 0)
     return state._replace(learner=_select(informed, learner, state.learner))
 
 

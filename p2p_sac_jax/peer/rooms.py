@@ -1,31 +1,41 @@
-"""The rooms of one peer, furnished once from the configuration.
+"""What the stages of one peer share.
 
-``Rooms`` holds the pure functions and static sizes that the stages of a peer
-share: what acts, what stores, what remembers, what learns. It never changes and
-never enters a compiled program as data.
+``Rooms`` holds the pure functions and static sizes, furnished once from the
+configuration: what acts, what stores, what remembers, what learns. ``Situation``
+holds the data that a round brings from outside. ``stream`` is all randomness.
 """
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 
 from p2p_sac_jax.config import TrainConfig
 from p2p_sac_jax.environments.base import DemandModel, Environment
+from p2p_sac_jax.hyper import Hyper
 from p2p_sac_jax.learner.replay import ReplayBuffer, make_replay
 from p2p_sac_jax.learner.sac import Sac, make_sac
 from p2p_sac_jax.memory.base import PriceMemory
 from p2p_sac_jax.memory.bins import make_binned_memory
 from p2p_sac_jax.memory.demand import make_demand_memory
 from p2p_sac_jax.memory.none import make_no_memory
-from p2p_sac_jax.types import Array
+from p2p_sac_jax.types import Array, Guidance
 
 # Streams of randomness; the numbers are part of the determinism contract.
 INIT, RESET, MARKET, ACT, THOMPSON, UPDATE, IMAGINE, INSIGHT, EVALUATE, REHEARSE = (
     range(10)
 )
+
+
+class Situation(NamedTuple):
+    """What surrounds one peer in one round, and stays as it is within it."""
+
+    guidance: Guidance  # what the network said
+    params: Any  # of the environment
+    hyper: Hyper
+    active: Array  # [] 1 if the peer takes part, else 0
 
 
 class Rooms(NamedTuple):

@@ -83,7 +83,7 @@ def network(data: d.RunData) -> str:
         " adjacency of the arm “network”, peers on a circle by number.",
         "Who hears whom",
     )
-    channels = data.run.get("channels") or {}
+    channels = data.summary.get("channels") or data.run.get("channels") or {}
     rows = list(channels.items())
     interval = data.run.get("config", {}).get("exchange", {}).get("interval")
     sent = d.number(data.summary.get("bytes_shared_per_peer"))
