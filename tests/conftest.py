@@ -4,6 +4,7 @@ import atexit
 import os
 import shutil
 import tempfile
+from collections import Counter
 
 # Set before JAX is imported, and inherited by the processes that tests start:
 # programs here run for moments, so building them is what takes the time.
@@ -23,3 +24,13 @@ jax.config.update("jax_num_cpu_devices", 2)
 jax.config.update("jax_numpy_rank_promotion", "raise")
 jax.config.update("jax_debug_key_reuse", True)
 jax.config.update("jax_debug_nans", True)
+
+
+def pytest_configure(config):
+    config.option.loadscopereorder = False  # files stay in the order given below
+
+
+def pytest_collection_modifyitems(items):
+    """Slow files first, so that no worker is left alone with one at the end."""
+    slow = Counter(item.path for item in items if item.get_closest_marker("slow"))
+    items.sort(key=lambda item: -slow[item.path])

@@ -13,6 +13,7 @@ from p2p_sac_jax.exchange.guidance import bootstrap as guide
 from p2p_sac_jax.hyper import make_hyper
 from p2p_sac_jax.peer.rooms import make_rooms
 
+pytestmark = pytest.mark.slow
 NETWORK = 2  # the third arm
 
 
