@@ -8,6 +8,7 @@ ARGS ?=
 
 VENV := .venv
 BIN := $(VENV)/bin
+TABLE := p2p_sac_jax/environments/data/orange_juice.csv
 INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 LAST = $$(ls runs 2>/dev/null | grep -E '^[0-9]+$$' | sort -n | tail -n 1)
 
@@ -42,7 +43,7 @@ lint: $(VENV)/stamp-test ## style and types
 	$(BIN)/pyright
 
 calibrate: $(VENV)/stamp-calibrate ## derive the market table from scanner data (ARGS)
-	$(BIN)/python -m launch.calibrate $(ARGS)
+	$(BIN)/python -m launch.calibrate $(or $(ARGS),--check --output=$(TABLE))
 
 clean: ## remove the environment and all caches; runs/ stays
 	rm -rf $(VENV) build dist *.egg-info .pytest_cache .ruff_cache .hypothesis .jax_cache

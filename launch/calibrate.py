@@ -30,7 +30,9 @@ TOLERANCE = 1e-6
 _PACKAGE = flags.DEFINE_string("package", "", "The Debian package of bayesm (.deb).")
 _RDA = flags.DEFINE_string("rda", "", "orangeJuice.rda itself; no package then.")
 _OUTPUT = flags.DEFINE_string("output", "", "Where to write the table (.csv).")
-_CHECK = flags.DEFINE_bool("check", False, "Compare with the shipped table.")
+_CHECK = flags.DEFINE_bool(
+    "check", False, "Compare with the shipped table; the default without --output."
+)
 
 
 class CalibrationError(Exception):
@@ -41,21 +43,20 @@ def main(argv: Sequence[str]) -> None:
     """Writes or checks the table."""
     if len(argv) > 1:
         _fail(f"unexpected argument {argv[1]!r}")
-    if not (_OUTPUT.value or _CHECK.value):
-        _fail("nothing to do: give --output=CSV, --check, or both")
     try:
         with tempfile.TemporaryDirectory() as folder:
             rda = _RDA.value or unpack(_PACKAGE.value or download(folder), folder)
             table = make_table(rda)
-        if _OUTPUT.value:
-            text = calibration.format_table(table)
-            pathlib.Path(_OUTPUT.value).write_text(text, encoding="ascii")
-            print(f"{len(table['store'])} rows written to {_OUTPUT.value}")
-        if _CHECK.value:
+        # Compare first: the output may be the shipped table itself.
+        if _CHECK.value or not _OUTPUT.value:
             worst = largest_difference(table, calibration.load_table())
             print(f"largest difference from the shipped table: {worst:.2g}")
             if not worst <= TOLERANCE:
                 raise CalibrationError(f"the table differs by more than {TOLERANCE:g}")
+        if _OUTPUT.value:
+            text = calibration.format_table(table)
+            pathlib.Path(_OUTPUT.value).write_text(text, encoding="ascii")
+            print(f"{len(table['store'])} rows written to {_OUTPUT.value}")
     except (CalibrationError, OSError) as error:
         _fail(str(error))
 
