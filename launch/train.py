@@ -46,6 +46,9 @@ def main(argv: list[str]) -> int | None:
     except Interrupted as stop:
         print(stop, file=sys.stderr)
         return stop.exit_status
+    except KeyboardInterrupt:
+        print("SIGINT: before the first step, nothing to save", file=sys.stderr)
+        return 130
     return None
 
 

@@ -69,13 +69,16 @@ class Checkpoints:
             raw = _raw_shape(leaf)
             if np.prod(raw.shape):
                 target[_name(path)] = np.zeros((self._peers, *raw.shape[1:]), raw.dtype)
+        foreign = ConfigError(
+            f"checkpoint {step} in {str(self._manager.directory)!r} does not hold the "
+            "state of this configuration in this version of the package"
+        )
         try:
             saved = self._manager.restore(step, args=ocp.args.StandardRestore(target))
-        except ValueError as error:
-            raise ConfigError(
-                f"checkpoint {step} in {str(self._manager.directory)!r} does not hold "
-                "the state of this configuration in this version of the package"
-            ) from error
+        except ValueError as error:  # another structure
+            raise foreign from error
+        if any(saved[name].shape != array.shape for name, array in target.items()):
+            raise foreign
 
         def leaf(path: Any, shape: Any) -> Any:
             if _name(path) not in saved:
