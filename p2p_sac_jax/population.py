@@ -21,7 +21,7 @@ from jax.sharding import PartitionSpec as P
 from p2p_sac_jax.config import TrainConfig
 from p2p_sac_jax.environments.base import Environment
 from p2p_sac_jax.exchange.exchange import make_exchange
-from p2p_sac_jax.exchange.privacy import payload_bytes
+from p2p_sac_jax.exchange.synchronisation import bytes_received
 from p2p_sac_jax.hyper import Hyper
 from p2p_sac_jax.peer import PeerMetrics, PeerState, Situation, make_peer
 from p2p_sac_jax.types import Array, Guidance, Message, Score
@@ -154,13 +154,8 @@ def make_population(
         over_runs = jax.vmap(exchange, (1, 1, 1, 0, None, 1), 1)
         hyper, now = runs.hyper.exchange, clock * seconds_per_step
         guidance = over_runs(heard, own, edges, hyper, now, state.steps)
-
-        # A message without content is not sent, and a muted network sends none.
-        content = (heard.insight.valid.max(axis=-1) > 0) | (heard.demand.count > 0)
-        sent = content.T & (hyper.network_weight > 0)[:, None]  # [R, J]
-        arrived = jnp.sum(jnp.where(sent[None] & (edges > 0), 1.0, 0.0), axis=-1)
-        one = jax.tree.map(lambda leaf: leaf[0, 0], own)
-        return guidance, payload_bytes(one) * arrived
+        received = jax.vmap(bytes_received, (1, 1, 0), 1)
+        return guidance, received(heard, edges, hyper.network_weight)
 
     def live(
         function: Callable,

@@ -349,12 +349,19 @@ def test_modes_that_would_not_protect_are_refused(mode):
         assert "\n" not in message
 
 
-def test_fixed_interval_and_bytes():
-    steps = np.arange(9)
-    np.testing.assert_array_equal(np.flatnonzero(synchronisation.due(steps, 4)), [4, 8])
-    assert synchronisation.due(3, 1)
+def test_bytes_are_counted_where_they_arrive():
+    messages = full_messages(4, 3)
+    size = privacy.payload_bytes(take(messages, 0))
     edge = topology.adjacency("star", 4)
     edge[3, 0] = 0.5  # a faint edge still carries a whole message
     edge[0, 3] = 0.0  # peer 3 listens and does not speak
-    got = jax.jit(synchronisation.bytes_shared, static_argnums=0)(100, edge)
-    np.testing.assert_array_equal(got, [300, 100, 100, 0])
+    count = jax.jit(synchronisation.bytes_received)
+    np.testing.assert_array_equal(
+        count(messages, edge, 0.3), size * np.array([2, 1, 1, 1])
+    )
+    np.testing.assert_array_equal(count(messages, edge, 0.0), np.zeros(4))
+    # A peer that has nothing to say sends nothing.
+    messages.insight.valid[2] = messages.demand.count[2] = 0.0
+    np.testing.assert_array_equal(
+        count(messages, edge, 0.3), size * np.array([1, 1, 1, 1])
+    )

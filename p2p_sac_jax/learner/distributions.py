@@ -46,15 +46,6 @@ def entropy(log_std: Array) -> Array:
     """Entropy [...] in nats of the Gaussian *before* the tanh; log_std is [..., A].
 
     H = Σ_a (ln σ_a + ½ ln 2πe). Unlike the squashed policy's entropy it can be
-    turned back into a standard deviation, by ``entropy_to_std``.
+    turned back into a standard deviation.
     """
     return (log_std + _HALF_LOG_TWO_PI_E).sum(axis=-1)
-
-
-def entropy_to_std(entropy: Array, action_dim: int) -> Array:
-    """Standard deviation [...] of each of ``action_dim`` equal dimensions.
-
-    The inverse of ``entropy``: σ = exp(H/A - ½ ln 2πe), their geometric mean where
-    the dimensions differ.
-    """
-    return jnp.exp(entropy / action_dim - _HALF_LOG_TWO_PI_E)
