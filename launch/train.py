@@ -13,6 +13,7 @@ from absl import flags as absl_flags
 from absl import logging
 
 from launch import flags
+from p2p_sac_jax.config import TrainConfig
 
 _WORKDIR = absl_flags.DEFINE_string(
     "workdir", None, "folder of the run; a run that stopped there goes on"
@@ -38,17 +39,22 @@ def main(argv: list[str]) -> int | None:
         return None
     if not _WORKDIR.value:
         raise flags.ConfigError("--workdir is missing; for example --workdir=runs/001")
+    try:
+        return _train(config, _WORKDIR.value)
+    except KeyboardInterrupt:
+        print("SIGINT: nothing to save yet", file=sys.stderr)
+        return 130
+
+
+def _train(config: TrainConfig, workdir: str) -> int | None:
     from p2p_sac_jax.experiment.signals import Interrupted
     from p2p_sac_jax.experiment.train import train
 
     try:
-        train(config, _WORKDIR.value, overwrite=_OVERWRITE.value)
+        train(config, workdir, overwrite=_OVERWRITE.value)
     except Interrupted as stop:
         print(stop, file=sys.stderr)
         return stop.exit_status
-    except KeyboardInterrupt:
-        print("SIGINT: before the first step, nothing to save", file=sys.stderr)
-        return 130
     return None
 
 

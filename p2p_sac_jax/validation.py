@@ -95,7 +95,11 @@ def validate(config: TrainConfig) -> None:
     """
     fields = dict(flatten(to_dict(from_dict(to_dict(config)))))  # checks the types
     if config.exchange.mode in _UNBUILT_MODES:
-        _refuse("exchange.mode", config.exchange.mode, "is not available yet")
+        _refuse(
+            "exchange.mode",
+            config.exchange.mode,
+            f"is not available yet; allowed: {', '.join(CHOICES['exchange.mode'])}",
+        )
     for name, choices in CHOICES.items():
         if fields[name] not in choices:
             _refuse(name, fields[name], f"must be one of {', '.join(choices)}")

@@ -103,7 +103,7 @@ def _trained(setup: Setup, metrics: PeerMetrics, peer: int, run: int) -> Row:
     for name, leaf in metrics.learner._asdict().items():
         row[name] = float(by_step(leaf).mean())
     belief = metrics.belief
-    if belief.mean.shape[-1]:
+    if belief.mean.shape[-1] > 1:
         mean, covariance = by_step(belief.mean)[-1], by_step(belief.covariance)[-1]
         row["demand_slope"] = float(mean[1])
         row["demand_slope_std"] = float(np.sqrt(covariance[1, 1]))

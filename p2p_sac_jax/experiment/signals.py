@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import signal
+import sys
 import threading
 from types import FrameType, TracebackType
 from typing import Any
@@ -48,4 +49,5 @@ class StopRequest:
     def _note(self, number: int, frame: FrameType | None) -> None:
         del frame
         self.signal = number
+        sys.stderr.write("stopping after this step; the same signal again kills\n")
         signal.signal(number, signal.SIG_DFL)

@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from p2p_sac_jax.config import TrainConfig
 from p2p_sac_jax.environments.base import Environment
@@ -49,6 +50,8 @@ from p2p_sac_jax.types import (
 
 INSIGHT_ROWS = 256  # replay rows behind one insight
 SURPRISE_DECAY = 0.95
+# One number, not none: results without elements crash jaxlib 0.11 under shard_map.
+_NO_BELIEF = Prior(np.zeros(1, np.float32), np.zeros((1, 1), np.float32))
 
 
 class PeerState(NamedTuple):
@@ -75,7 +78,7 @@ class PeerMetrics(NamedTuple):
     imagined_fraction: Array  # [] share of imagined rows in the batches
     value_weight: Array  # [] the network's weight in the bootstrap, this cell
     std_weight: Array  # [] the network's weight in exploration, this cell
-    belief: Prior  # demand posterior; zero-size without a demand memory
+    belief: Prior  # demand posterior; ``_NO_BELIEF`` without a demand memory
 
 
 class Peer(NamedTuple):
@@ -205,7 +208,7 @@ def _step(
         std_weight=guidance.std_weight[cell],
         belief=Prior(belief.mean, belief.covariance)
         if rooms.world_model is not None
-        else rooms.memory.base_prior,
+        else _NO_BELIEF,
     )
     return _hold_inactive(active, lived, state), metrics
 
