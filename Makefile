@@ -18,15 +18,15 @@ LAST = $$(ls runs 2>/dev/null | grep -E '^[0-9]+$$' | sort -n | tail -n 1)
 help: ## this list
 	@sed -n 's/^\([a-z]*\):.*## \(.*\)/make \1\t\2/p' Makefile | expand -t 18
 
-setup: $(VENV)/stamp-report ## install the package and what runs need
+setup: $(VENV)/stamp-run ## install the package and what runs need
 
-train: $(VENV)/stamp-report ## train in a new folder runs/NNN (CONFIG, ARGS)
+train: $(VENV)/stamp-run ## train in a new folder runs/NNN (CONFIG, ARGS)
 	@last=$(LAST); \
 	new=runs/$$(printf '%03d' $$(expr "$${last:-0}" + 1)); \
 	echo "workdir: $$new"; \
 	exec $(BIN)/python -m launch.train --config=$(CONFIG) --workdir="$$new" $(ARGS)
 
-resume: $(VENV)/stamp-report ## go on with the last folder in runs/ (ARGS)
+resume: $(VENV)/stamp-run ## go on with the last folder in runs/ (ARGS)
 	@last=$(LAST); \
 	test -n "$$last" || { echo "nothing to resume: runs/ is empty" >&2; exit 2; }; \
 	echo "workdir: runs/$$last"; \

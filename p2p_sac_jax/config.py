@@ -88,11 +88,16 @@ class ExplorationConfig:
 class ExchangeConfig:
     """What peers tell each other, to whom, how often, and what they make of it."""
 
-    mode: str = "private"  # private (consortium and public are not built yet)
-    topology: str = "complete"  # complete | ring | star | empty | matrix
+    mode: str = "private"  # private | consortium | public: what may leave a peer
+    topology: str = "complete"  # who receives from whom
     matrix: str = ""  # .npy or .csv file of the adjacency, for topology=matrix
+    degree: int = 4  # neighbours of a peer in k_regular and small_world
+    edge_chance: float = 0.3  # of an edge in erdos_renyi, of rewiring in small_world
+    mixing: str = "uniform"  # uniform | metropolis: how loud each neighbour is
     interval: int = 4  # steps between exchanges
-    estimation: str = "precision"  # none | seed_scalar | keyed | precision
+    estimation: str = "precision"  # how the network's values enter the learner
+    aggregator: str = "mean"  # how several claims become one
+    tolerated: float = 0.34  # share of neighbours a robust aggregator may lose
     local_weight: float = 0.7  # (traced) weight of own knowledge
     network_weight: float = 0.3  # (traced) weight of the network's; 0 is isolation
     recency_tau_s: float = 86_400.0  # (traced) decay time of an insight, seconds
@@ -100,6 +105,70 @@ class ExchangeConfig:
     n0: float = 8.0  # (traced) steps in a cell at which confidence reaches 1/2
     td_penalty: float = 1.0  # (traced) how fast TD error erodes confidence
     anneal_steps: float = 100.0  # (traced) own steps that halve the value weight
+
+
+@dataclasses.dataclass(frozen=True)
+class WeightsConfig:
+    """What makes one neighbour's word weigh more than another's."""
+
+    recency: bool = True  # (traced) old insights fade by exchange.recency_tau_s
+    confidence: bool = True  # (traced) a sender's confidence counts
+    trust_rate: float = 0.0  # (traced) how fast trust follows evidence; 0 is off
+    trust_temperature: float = 0.5  # (traced) excess error that costs a factor e
+    similarity_width: float = 0.0  # distance of contexts that costs e^-1/2; 0 is off
+    performance_filter: bool = False  # (traced) hear only peers who do as well
+    performance_margin: float = 0.1  # (traced) reward they may stay behind
+    max_share: float = 1.0  # (traced) most that one neighbour may weigh
+
+
+@dataclasses.dataclass(frozen=True)
+class SynchronisationConfig:
+    """When a peer speaks at a round; the defaults speak at every one."""
+
+    threshold: float = 0.0  # (traced) relative change of own values worth telling
+    max_interval: int = 0  # (traced) steps after which a peer speaks anyway
+    tokens: float = 0.0  # (traced) messages a peer may send; 0 is unlimited
+    refill: float = 0.0  # (traced) tokens regained per round
+
+
+@dataclasses.dataclass(frozen=True)
+class PrivacyConfig:
+    """Noise and budget of the modes consortium and public."""
+
+    epsilon: float = 0.0  # budget per peer, who then falls silent; 0 sets none
+    delta: float = 1e-5  # of the (epsilon, delta) guarantee
+    value_noise: float = 1.0  # noise over sensitivity, a release; 0 claims no epsilon
+    demand_noise: float = 1.0  # the same for demand statistics
+    release: str = "matrix"  # matrix | independent: noise of the running demand sums
+    clip: float = 2.0  # bound of the normalised values that leave
+    min_count: int = 4  # steps in a coarse cell before its value leaves
+    min_weeks: int = 8  # steps before demand coefficients leave
+    min_peers: int = 3  # peers behind every mean of mode public
+    trend_epsilon: float = 1.0  # randomised response, a cell and release
+    trend_window: int = 1  # rounds a trend looks back
+
+
+@dataclasses.dataclass(frozen=True)
+class FaultsConfig:
+    """What goes wrong between peers, to test what they make of it."""
+
+    loss: float = 0.0  # chance that a message is lost on its way to a receiver
+    delay: int = 0  # rounds that delayed messages take
+    stragglers: float = 1.0  # share of peers whose messages are delayed
+    churn: float = 0.0  # share of peers that leave the network for a while
+    leave_step: int = 0  # step at which they leave
+    rejoin_step: int = 0  # step at which they come back
+    partition_step: int = 0  # step at which the network falls into two halves
+    heal_step: int = 0  # step at which it heals; 0 is no partition
+
+
+@dataclasses.dataclass(frozen=True)
+class AttackConfig:
+    """Peers that lie, to test what the honest ones make of it."""
+
+    kind: str = "none"  # the lie
+    hostile: int = 0  # number of peers that tell it, the last before newcomers
+    strength: float = 1.0  # of the lie, in its own units
 
 
 @dataclasses.dataclass(frozen=True)
@@ -122,3 +191,8 @@ class TrainConfig:
     imagination: ImaginationConfig = ImaginationConfig()
     exploration: ExplorationConfig = ExplorationConfig()
     exchange: ExchangeConfig = ExchangeConfig()
+    weights: WeightsConfig = WeightsConfig()
+    synchronisation: SynchronisationConfig = SynchronisationConfig()
+    privacy: PrivacyConfig = PrivacyConfig()
+    faults: FaultsConfig = FaultsConfig()
+    attack: AttackConfig = AttackConfig()

@@ -65,6 +65,27 @@ class ExchangeHyper(NamedTuple):
     anneal_steps: Array
 
 
+class WeightsHyper(NamedTuple):
+    """Traced part of ``WeightsConfig``; switches are 0 or 1."""
+
+    recency: Array
+    confidence: Array
+    trust_rate: Array
+    trust_temperature: Array
+    performance_filter: Array
+    performance_margin: Array
+    max_share: Array
+
+
+class SynchronisationHyper(NamedTuple):
+    """Traced part of ``SynchronisationConfig``."""
+
+    threshold: Array
+    max_interval: Array
+    tokens: Array
+    refill: Array
+
+
 class Hyper(NamedTuple):
     """All traced hyper-parameters of one run."""
 
@@ -73,6 +94,8 @@ class Hyper(NamedTuple):
     imagination: ImaginationHyper
     exploration: ExplorationHyper
     exchange: ExchangeHyper
+    weights: WeightsHyper
+    synchronisation: SynchronisationHyper
 
 
 # Overrides of each arm. ``isolated`` empties the adjacency.
@@ -130,4 +153,6 @@ def make_hyper(config: TrainConfig) -> Hyper:
             source=EXPLORATION_SOURCES.index(config.exploration.source),
         ),
         exchange=section(ExchangeHyper, config.exchange),
+        weights=section(WeightsHyper, config.weights),
+        synchronisation=section(SynchronisationHyper, config.synchronisation),
     )

@@ -20,11 +20,18 @@ from jax.sharding import PartitionSpec as P
 
 from p2p_sac_jax.config import TrainConfig
 from p2p_sac_jax.environments.base import Environment
-from p2p_sac_jax.exchange.exchange import make_exchange
-from p2p_sac_jax.exchange.synchronisation import bytes_received
+from p2p_sac_jax.exchange.network import (
+    Listeners,
+    Moment,
+    Report,
+    Said,
+    Senders,
+    make_network,
+)
+from p2p_sac_jax.exchange.trust import uniform_trust
 from p2p_sac_jax.hyper import Hyper
-from p2p_sac_jax.peer import PeerMetrics, PeerState, Situation, make_peer
-from p2p_sac_jax.types import Array, Guidance, Message, Score
+from p2p_sac_jax.peer import Evaluation, PeerMetrics, PeerState, Situation, make_peer
+from p2p_sac_jax.types import Array, Guidance, Message
 
 PEERS = "peers"  # name of the mesh axis
 # Within one peer, guidance and hyper-parameters differ by run.
@@ -34,26 +41,27 @@ _RUN_AXES = Situation._make((0, None, 0, None))
 class Members(NamedTuple):
     """Who the peers are; the peer axis first, so that it can be sharded."""
 
-    ids: Array  # [P] int32, names the peer's stream of randomness
     params: Any  # [P, ...] environment parameters
-    joins: Array  # [P] int32 clock step from which the peer takes part
     adjacency: Array  # [P, R, P] receiver, run, sender
+    partners: Any  # [P, C] int32 sender heard in round t mod C; () if all are
+    connected: Array  # [P, R] 1 if anybody may hear the peer
+    presence: Senders  # [P] its own row of ``Runs.senders``
 
 
 class Runs(NamedTuple):
-    """What every device must know: the runs, and when each sender joins."""
+    """What every device must know: the runs, and all who may be heard."""
 
     seeds: Array  # [R] int32
     hyper: Hyper  # [R] leaves
-    sender_joins: Array  # [P] int32, ``Members.joins`` of all peers
+    allowed: Array  # [R] int32 messages that the privacy budget pays for
+    senders: Senders  # [P] all peers
 
 
 class RoundMetrics(NamedTuple):
     """What happened in one round, leaves [P, R, ...]."""
 
     peer: PeerMetrics  # [P, R, S, ...]
-    bytes_received: Array  # [P, R] payload of the messages that had something to say
-    has_prior: Array  # [P, R] 1 where the network informed the peer's demand prior
+    exchange: Report  # [P, R] what was sent, what was heard
 
 
 class Population(NamedTuple):
@@ -65,8 +73,10 @@ class Population(NamedTuple):
     init: Callable[[Members, Runs], PeerState]
     run_chunk: Callable[..., tuple[PeerState, RoundMetrics]]  # [rounds, P, R, ...]
     rehearse: Callable[..., PeerState]  # those who join at ``clock`` rehearse
-    evaluate: Callable[..., Score]  # mean score per step
-    messages: Callable[..., Message]  # what every peer would say now
+    evaluate: Callable[..., Evaluation]
+    knowledge: Callable[..., Message]  # everything every peer could say now
+    # one round's talk alone: state, guidance and report
+    communicate: Callable[..., tuple[PeerState, Guidance, Report]]
 
 
 def make_mesh(devices: list[Any]) -> Mesh:
@@ -99,14 +109,8 @@ def make_population(
       mesh: devices of layout "shard"; the peer count must be a multiple of them.
     """
     peer = make_peer(config, environment)
-    exchange = make_exchange(
-        config.exchange.estimation,
-        config.memory.pooling,
-        environment.action_dim,
-        peer.base_prior,
-    )
+    network = make_network(config, environment.action_dim, peer.base_prior, peer.mode)
     rounds = config.evaluate_every // config.exchange.interval
-    seconds_per_step = config.environment.seconds_per_step
 
     def over_peers(function: Callable) -> Callable:
         """Lifts a function of one peer's runs to all peers of this device."""
@@ -124,38 +128,59 @@ def make_population(
         return jax.vmap(jax.vmap(unpack))(packed)
 
     def init(members: Members, runs: Runs) -> PeerState:
+        trust = uniform_trust(1, runs.senders.joins.shape[0])[0]
+
         def one(peer_id: Array, params: Any, seed: Array) -> PeerState:
-            return peer.init(jax.random.fold_in(jax.random.key(seed), peer_id), params)
+            key = jax.random.fold_in(jax.random.key(seed), peer_id)
+            return peer.init(key, params, trust)
 
         over_runs = jax.vmap(one, (None, None, 0))
         return jax.vmap(over_runs, (0, 0, None))(
-            members.ids, members.params, runs.seeds
+            members.presence.plan.ids, members.params, runs.seeds
         )
 
-    def messages(
+    def knowledge(
         state: PeerState, members: Members, runs: Runs, clock: Array
     ) -> Message:
         del members
-        over_runs = jax.vmap(peer.message, (0, 0, None))
+        over_runs = jax.vmap(peer.knowledge, (0, 0, None))
         return jax.vmap(over_runs, (0, None, None))(state, runs.hyper, clock)
 
     def communicate(
         state: PeerState, members: Members, runs: Runs, clock: Array
-    ) -> tuple[Guidance, Array]:
-        """Every peer speaks and listens; who has not joined does neither.
+    ) -> tuple[PeerState, Guidance, Report]:
+        """Every peer has its turn to speak, and makes what it can of what it hears.
 
-        Returns guidance [P, R, ...] and the bytes [P, R] that reached each peer.
+        Returns the state with what was said and learned of others, guidance
+        [P, R, ...] and the report [P, R].
         """
-        own = messages(state, members, runs, clock)
-        heard = gather(own)
-        listening = (clock >= members.joins).astype(jnp.float32)
-        present = (clock >= runs.sender_joins).astype(jnp.float32)
-        edges = listening[:, None, None] * members.adjacency * present[None, None, :]
-        over_runs = jax.vmap(exchange, (1, 1, 1, 0, None, 1), 1)
-        hyper, now = runs.hyper.exchange, clock * seconds_per_step
-        guidance = over_runs(heard, own, edges, hyper, now, state.steps)
-        received = jax.vmap(bytes_received, (1, 1, 0), 1)
-        return guidance, received(heard, edges, hyper.network_weight)
+
+        def turn(state: PeerState, connected: Array, presence: Senders) -> Any:
+            def one(state: PeerState, hyper: Hyper, allowed: Array, on: Array) -> Any:
+                listened_to = on * jnp.where(hyper.exchange.network_weight > 0.0, 1, 0)
+                terms = network.terms(presence, listened_to, allowed, clock)
+                return peer.speak(state, hyper, terms, clock)
+
+            return jax.vmap(one)(state, runs.hyper, runs.allowed, connected)
+
+        # The outbox alone comes back: a map would copy all else, replay included.
+        outbox, spoken = over_peers(turn)(state, members.connected, members.presence)
+        state = state._replace(outbox=outbox)
+        said = gather(Said(spoken.wire, spoken.sending))
+        listeners = Listeners(
+            own=spoken.own,
+            adjacency=members.adjacency,
+            trust=state.trust,
+            steps=state.steps,
+            sending=spoken.sending,
+            releases=state.outbox.releases,
+        )
+        moment = Moment(members.presence, members.partners, runs.senders, clock)
+        over_runs = jax.vmap(network.listen, (1, 1, 0, 0, None), 1)
+        guidance, trust, report = over_runs(
+            said, listeners, runs.hyper, runs.seeds, moment
+        )
+        return state._replace(trust=trust), guidance, report
 
     def live(
         function: Callable,
@@ -181,12 +206,12 @@ def make_population(
         state: PeerState, members: Members, runs: Runs, clock: Array
     ) -> tuple[PeerState, RoundMetrics]:
         def one_round(state: PeerState, now: Array) -> tuple[PeerState, RoundMetrics]:
-            guidance, received = communicate(state, members, runs, now)
-            active = (now >= members.joins).astype(jnp.float32)
+            state, guidance, report = communicate(state, members, runs, now)
+            active = (now >= members.presence.joins).astype(jnp.float32)
             state, metrics = live(
                 peer.round, state, guidance, members, runs, active, now
             )
-            return state, RoundMetrics(metrics, received, guidance.has_prior)
+            return state, RoundMetrics(metrics, report)
 
         clocks = clock + config.exchange.interval * jnp.arange(rounds)
         return jax.lax.scan(one_round, state, clocks)
@@ -194,14 +219,18 @@ def make_population(
     def rehearse(
         state: PeerState, members: Members, runs: Runs, clock: Array
     ) -> PeerState:
-        guidance, _ = communicate(state, members, runs, clock)
-        joining = (members.joins == clock).astype(jnp.float32)
+        # The round that follows at the same clock says all this again, and is kept.
+        _, guidance, _ = communicate(state, members, runs, clock)
+        joining = (members.presence.joins == clock).astype(jnp.float32)
         return live(peer.rehearse, state, guidance, members, runs, joining, clock)
 
-    def evaluate(state: PeerState, members: Members, runs: Runs, clock: Array) -> Score:
-        del runs, clock
-        over_runs = jax.vmap(peer.evaluate, (0, None))
-        return jax.vmap(over_runs)(state, members.params)
+    def evaluate(
+        state: PeerState, members: Members, runs: Runs, clock: Array
+    ) -> Evaluation:
+        over_runs = jax.vmap(peer.evaluate, (0, None, 0, None))
+        return jax.vmap(over_runs, (0, 0, None, None))(
+            state, members.params, runs.hyper, clock
+        )
 
     # How the arguments and results of each program lie on the mesh.
     first, second, everywhere = P(PEERS), P(None, PEERS), P()
@@ -211,7 +240,8 @@ def make_population(
         run_chunk=_spread(run_chunk, mesh, with_state, (first, second)),
         rehearse=_spread(rehearse, mesh, with_state, first),
         evaluate=_spread(evaluate, mesh, with_state, first),
-        messages=_spread(messages, mesh, with_state, first),
+        knowledge=_spread(knowledge, mesh, with_state, first),
+        communicate=_spread(communicate, mesh, with_state, first),
     )
 
 

@@ -76,6 +76,15 @@ class DemandSummary(NamedTuple):
     count: Array  # [] real steps behind it
 
 
+class DemandStatistics(NamedTuple):
+    """Running sums over a peer's own steps, each of bounded influence."""
+
+    G: Array  # [F, F] sum of x xᵀ
+    h: Array  # [F] sum of x z
+    yy: Array  # [] sum of z²
+    n: Array  # [] number of steps
+
+
 class Prior(NamedTuple):
     """Gaussian prior of one peer's demand coefficients."""
 
@@ -84,10 +93,34 @@ class Prior(NamedTuple):
 
 
 class Message(NamedTuple):
-    """Everything one peer sends in one round."""
+    """Everything one peer can say in full; what leaves of it, the mode decides."""
 
     insight: Insight
     demand: DemandSummary
+    performance: Array  # [] moving average of the peer's rewards
+
+
+class Knowledge(NamedTuple):
+    """What a mode of the exchange may draw on to write an outbound message."""
+
+    message: Message
+    statistics: DemandStatistics
+    past_value: Array  # [K] state values ``privacy.trend_window`` rounds ago
+    past_valid: Array  # [K] 1 where there was one
+    visits: Array  # [K] own real steps in each cell, exactly
+
+
+class Received(NamedTuple):
+    """What receivers read out of a message, the same in every mode.
+
+    What a mode does not carry is 0 here: ``count`` where values may not be used,
+    ``demand.count`` where demand may not, ``trend`` where there is none.
+    """
+
+    insight: Insight
+    demand: DemandSummary
+    performance: Array  # []
+    trend: Array  # [K] in [-1, 1], expected sign of the change of values
 
 
 class Guidance(NamedTuple):
@@ -97,6 +130,7 @@ class Guidance(NamedTuple):
     value_weight: Array  # [K] in [0, 1]; 0 means pure local bootstrap
     entropy: Array  # [K] nats, aggregated over neighbours
     std_weight: Array  # [K] in [0, 1]; 0 means own exploration alone
+    trend: Array  # [K] in [-1, 1], which way the neighbours' values move
     prior: Prior  # the network's prior of demand, the base prior if it is silent
     has_prior: Array  # [] 1 where the network informs the prior, else 0
 

@@ -7,8 +7,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from p2p_sac_jax.exchange import topology
-from p2p_sac_jax.exchange.aggregation import weighted_mean
+from p2p_sac_jax.exchange import mixing, topology
+from p2p_sac_jax.exchange.aggregation import AGGREGATORS, weighted_mean
+from p2p_sac_jax.validation import CHOICES
 from tests.reference import exchange as reference
 
 RECEIVERS, J, K, A = 3, 5, 4, 2
@@ -69,12 +70,27 @@ def test_what_weighs_nothing_may_be_anything():
     np.testing.assert_allclose(mean, 1.0, rtol=1e-6)
 
 
+def test_every_choice_has_its_aggregator():
+    assert set(AGGREGATORS) == set(CHOICES["exchange.aggregator"])
+
+
+def test_the_aggregator_mean_is_the_weighted_mean():
+    rng = np.random.default_rng(0)
+    edge, sender = sparse(rng, RECEIVERS, J), sparse(rng, J, K)
+    x = rng.normal(size=(J, K, A)).astype(np.float32)
+    ignored = np.full((RECEIVERS, K, A), np.nan, np.float32)
+    mean = jax.jit(AGGREGATORS["mean"], static_argnums=5)
+    got = mean(edge, sender, x, ignored, ignored[..., 0], 0.34)
+    for a, b in zip(got, mean_of(edge, sender, x), strict=True):
+        np.testing.assert_array_equal(a, b)
+
+
 @pytest.mark.parametrize("name", ["ring", "star", "complete"])
 def test_gossip_contracts_by_the_spectral_gap(name):
     """‖x_t - x̄‖ ≤ (1-δ)^t ‖x_0 - x̄‖ for symmetric doubly stochastic W."""
     peers = 8
-    W = topology.metropolis_hastings(topology.adjacency(name, peers))
-    keep = 1.0 - topology.spectral_gap(W)
+    W = mixing.metropolis_hastings(topology.adjacency(name, peers))
+    keep = 1.0 - mixing.spectral_gap(W)
     start = np.random.default_rng(0).normal(size=(peers, K))
     average = start.mean(axis=0)
     distance = np.linalg.norm(start - average)
@@ -82,10 +98,10 @@ def test_gossip_contracts_by_the_spectral_gap(name):
     @jax.jit
     def gossip(x):
         ones = jnp.ones((peers, K))
-        mixing = jnp.asarray(W, jnp.float32)
+        shares = jnp.asarray(W, jnp.float32)
 
         def step(x, _):
-            x, _ = weighted_mean(mixing, ones, x)
+            x, _ = weighted_mean(shares, ones, x)
             return x, x
 
         return jax.lax.scan(step, x, length=30)[1]

@@ -11,7 +11,16 @@ ROOT = Path(__file__).parents[1]
 PACKAGE = "p2p_sac_jax"
 MAX_LINES = 400
 
-BASE = {"types", "config", "config_io", "hyper", "linalg", "validation"}
+BASE = {
+    "types",
+    "config",
+    "config_io",
+    "consistency",
+    "hyper",
+    "linalg",
+    "records",
+    "validation",
+}
 ROOMS = {"environments", "learner", "memory", "exchange"}
 # What each part of the package may import, beside itself.
 MAY_IMPORT = (

@@ -46,7 +46,14 @@ CONTROL = {
 def test_every_field_has_a_rule():
     ruled = validation.CHOICES.keys() | validation.RANGES.keys()
     free = {name for name in DEFAULTS if name not in ruled}
-    assert free == {"arms", "population.held_out", "exchange.matrix"}
+    assert free == {
+        "arms",
+        "population.held_out",
+        "exchange.matrix",
+        "weights.recency",
+        "weights.confidence",
+        "weights.performance_filter",
+    }
     assert ruled <= DEFAULTS.keys()
     for name in validation.CHOICES:
         assert isinstance(DEFAULTS[name], str)
@@ -133,7 +140,38 @@ def test_unknown_choice_names_field_value_and_choices(name):
             {"exchange__local_weight": 0.0, "exchange__network_weight": 0.0},
             "exchange.local_weight=0.0 must be above 0 where",
         ),
-        ({"exchange__mode": "public"}, "exchange.mode='public' is not available yet"),
+        (
+            {"exchange__mode": "public", "population__peers": 3},
+            "privacy.min_peers=3 must be below population.peers=3",
+        ),
+        (
+            {"exchange__mode": "consortium", "weights__performance_filter": True},
+            "weights.performance_filter=True must be False with exchange.mode=",
+        ),
+        (CONTROL | {"weights__similarity_width": 1.0}, "weights.similarity_width=1.0"),
+        (
+            {"synchronisation__threshold": 0.1},
+            "synchronisation.threshold=0.1 must be 0 with synchronisation.max_interval",
+        ),
+        ({"synchronisation__refill": 1.0}, "synchronisation.refill=1.0 must be 0 with"),
+        ({"faults__churn": 0.5}, "faults.leave_step=0 must be above 0 and below steps"),
+        (
+            {"faults__churn": 0.5, "faults__leave_step": 9, "faults__rejoin_step": 9},
+            "faults.rejoin_step=9 must be 0 (never), or above faults.leave_step=9",
+        ),
+        ({"faults__leave_step": 9}, "faults.leave_step=9 must be 0 where faults.churn"),
+        ({"faults__partition_step": 9}, "faults.partition_step=9 must be 0 where"),
+        (
+            {"faults__partition_step": 9, "faults__heal_step": 8},
+            "faults.heal_step=8 must be 0 (no partition), or above faults.partition_",
+        ),
+        ({"faults__stragglers": 0.5}, "faults.stragglers=0.5 must be 1.0 where"),
+        ({"attack__kind": "ipm"}, "attack.hostile=0 must be above 0 with attack.kind="),
+        ({"attack__hostile": 2}, "attack.hostile=2 must be 0 with attack.kind='none'"),
+        (
+            {"attack__kind": "ipm", "attack__hostile": 16},
+            "attack.hostile=16 must be below the 16 peers that are there from",
+        ),
         ({"exchange__topology": "matrix"}, "exchange.matrix='' must name a .npy or"),
         ({"exchange__matrix": "a.npy"}, "exchange.matrix='a.npy' must be empty unless"),
         ({"arms": "plain,wrong"}, "arms='plain,wrong' must name each of"),

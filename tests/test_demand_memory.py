@@ -12,11 +12,21 @@ from hypothesis import strategies as st
 from p2p_sac_jax import linalg
 from p2p_sac_jax.config import ConfigError
 from p2p_sac_jax.memory import demand
+from p2p_sac_jax.records import RECORD_BOUND, RECORD_SCALE, SUM_SENSITIVITY
 from p2p_sac_jax.types import Candidates, Experience
-from tests.reference import bayes
+from tests.reference import bayes, modes
 
 THETA = np.array([0.1, 2.7, 0.3, 0.4, 0.1, -0.05])
 ONE = np.float32(1.0)
+
+
+def within_bound(x, z):
+    """The rows that no memory clips."""
+    norms = [
+        np.linalg.norm(modes.bounded_record(*row)) for row in zip(x, z, strict=True)
+    ]
+    kept = np.asarray(norms) < 0.999 * modes.BOUND
+    return x[kept], z[kept]
 
 
 def theta(size):
@@ -67,8 +77,9 @@ def test_linear_algebra_matches_numpy(size):
 @pytest.mark.parametrize("decay", [1.0, 0.97])
 def test_posterior_is_weighted_least_squares(size, decay):
     rng = np.random.default_rng(1)
-    x = bayes.market_features(rng, 60, size)
-    z = bayes.log_sales(rng, x, theta(size), 0.4)
+    x = bayes.market_features(rng, 90, size)
+    x, z = within_bound(x, bayes.log_sales(rng, x, theta(size), 0.4))
+    x, z = x[:60], z[:60]
     prior = demand.base_prior(size)
     state = learn(x, z, np.float32(decay))
     belief = posterior(state, prior)
@@ -155,6 +166,47 @@ def test_prediction_error_is_one_where_the_memory_is_right():
     rows = Experience(x[60:], z[60:], blank[:, None], blank, blank)
     assert abs(np.mean(predict_errors(belief, rows)) - 1) < 0.2
     assert np.mean(predict_errors(belief, rows._replace(log_sales=z[60:] + 3))) > 10
+
+
+@pytest.mark.parametrize("size", [5, 6])
+def test_no_week_weighs_more_than_its_bound(size):
+    assert (RECORD_BOUND, RECORD_SCALE) == (modes.BOUND, modes.SCALE)
+    rng = np.random.default_rng(size)
+    x = (rng.normal(size=(200, size)) * 3 ** rng.normal(size=(200, 1))).astype(
+        np.float32
+    )
+    z = (2 * rng.normal(size=200)).astype(np.float32)
+    x[:50] *= 0.1
+    scale = np.append(RECORD_SCALE if size == 6 else np.delete(RECORD_SCALE, 2), 0.7)
+    sums = []
+    for row in zip(x, z, strict=True):
+        state = learn(row[0][None], row[1][None], ONE)
+        edge = np.append(state.h, state.yy)
+        full = np.block([[np.asarray(state.G), edge[:-1, None]], [edge[None]]])
+        sums.append(np.outer(scale, scale) * full)
+        record = modes.bounded_record(*row)
+        np.testing.assert_allclose(sums[-1], np.outer(record, record), atol=1e-4)
+    weight = np.trace(sums, axis1=1, axis2=2)
+    assert np.max(weight) < RECORD_BOUND**2 * (1 + 1e-5)
+    assert 20 < np.sum(weight > 0.999 * RECORD_BOUND**2) < 180  # both kinds occur
+    replaced = [np.linalg.norm(a - b) for a in sums[:40] for b in sums[100:]]
+    assert np.max(replaced) < SUM_SENSITIVITY * (1 + 1e-5)
+    # All but the count is bounded; a clipped week is still a week.
+    assert learn(x, z, ONE).n == 200
+
+
+def test_clipped_weeks_lie_on_the_same_curve():
+    rng = np.random.default_rng(8)
+    x = bayes.market_features(rng, 400)
+    z = bayes.log_sales(rng, x, theta(5), 0.2)
+    x[:, 1] *= 3
+    z += ((2 / 3) * theta(5)[1] * x[:, 1]).astype(np.float32)
+    clipped = sum(
+        np.linalg.norm(a) > modes.BOUND for a in x * np.float32([1, 4, 1, 1, 1])
+    )
+    assert clipped > 150
+    belief = posterior(learn(x, z, ONE), demand.base_prior(5))
+    np.testing.assert_allclose(belief.mean, theta(5), atol=0.05)
 
 
 def grid(cost, count=201):

@@ -7,9 +7,10 @@ import dataclasses
 
 import pytest
 
-from configs import newcomers, pricing
+from configs import guarded, newcomers, pricing
 from p2p_sac_jax import train
 from p2p_sac_jax.config_io import from_dict
+from p2p_sac_jax.validation import CHOICES
 
 pytestmark = pytest.mark.evidence
 SEEDS = 3
@@ -34,3 +35,25 @@ def test_newcomers_start_better_with_a_network(tmp_path):
     networked = found["newcomer_earned_fraction"]
     assert networked > found["isolated_newcomer_earned_fraction"] + 0.02
     assert networked > found["historical_newcomer_earned_fraction"] + 0.02
+
+
+def under_attack(preset, kind, workdir):
+    """A third of the sixteen peers lies; figures are those of the honest."""
+    config = from_dict(preset.get_config().to_dict())
+    attack = dataclasses.replace(config.attack, kind=kind, hostile=5)
+    config = dataclasses.replace(config, attack=attack, arms="memory,network")
+    return train(config, workdir, quiet=True)
+
+
+@pytest.mark.parametrize("kind", sorted({*CHOICES["attack.kind"]} - {"none"}))
+def test_recommended_settings_stand_every_attack(kind, tmp_path):
+    found = under_attack(guarded, kind, tmp_path)
+    for figure in ("oracle_fraction", "earned_fraction"):
+        assert found[figure] > found[f"isolated_{figure}"] - 0.01
+
+
+def test_plain_means_do_not(tmp_path):
+    """What the lies cost is shown, not hidden."""
+    found = under_attack(pricing, "gaussian", tmp_path)
+    early = "earned_fraction_early"
+    assert found[early] < found[f"isolated_{early}"] - 0.01

@@ -10,26 +10,45 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from p2p_sac_jax.config import ConfigError, TrainConfig
-from p2p_sac_jax.exchange import privacy, synchronisation, topology
-from p2p_sac_jax.exchange.exchange import ESTIMATIONS, POOLINGS, make_exchange
+from p2p_sac_jax.exchange import topology
+from p2p_sac_jax.exchange.estimation import ESTIMATIONS
+from p2p_sac_jax.exchange.exchange import POOLINGS, Clock, make_exchange
 from p2p_sac_jax.exchange.guidance import bootstrap
 from p2p_sac_jax.hyper import make_hyper
-from p2p_sac_jax.types import DemandSummary, Insight, Message, Prior
+from p2p_sac_jax.types import DemandSummary, Insight, Message, Prior, Received
 from tests.reference import exchange as reference
 
 P, K, A, F = 5, 4, 2, 5
 NOW = np.float32(50.0)
-HYPER = make_hyper(TrainConfig()).exchange._replace(
+ALL_HYPER = make_hyper(TrainConfig())
+HYPER = ALL_HYPER.exchange._replace(
     recency_tau_s=np.float32(20.0), age_max_s=np.float32(40.0)
 )
 BASE = Prior(np.arange(F, dtype=np.float32) / 7, np.eye(F, dtype=np.float32))
-MODES = ("seed_scalar", "keyed", "precision")
+MODES = ("seed_scalar", "keyed", "precision", "shaping", "max")
 STEPS = np.array([0.0, 10.0, 100.0, 200.0, 400.0], np.float32)
 
 
 @cache
 def compiled(mode, pooling="none"):
-    return jax.jit(make_exchange(mode, pooling, A, BASE))
+    return jax.jit(round_of(mode, pooling))
+
+
+def round_of(mode, pooling, action_dim=A):
+    """The guidance of a round among strangers, every message read in full."""
+    exchange = make_exchange(mode, pooling, action_dim, BASE)
+
+    def guide(sent, own, edge, hyper, now, steps):
+        trust = jnp.ones(edge.shape)
+        rules = ALL_HYPER._replace(exchange=hyper)
+        clock = Clock(jnp.asarray(1000, jnp.int32), now)
+        return exchange(read(sent), own, edge, trust, rules, clock, steps).guidance
+
+    return guide
+
+
+def read(sent):
+    return Received(*sent, trend=jnp.zeros(jnp.shape(sent.insight.valid)))
 
 
 def cells_of(mode):
@@ -60,6 +79,7 @@ def random_messages(rng, peers, cells):
             shift=normal(peers, F),
             count=rng.integers(0, 9, peers).astype(np.float32),
         ),
+        performance=normal(peers),
     )
 
 
@@ -73,7 +93,7 @@ def full_messages(peers, cells, seed=0):
         valid=np.ones(shape, np.float32),
     )
     demand = messages.demand._replace(count=np.full(peers, 5, np.float32))
-    return Message(insight, demand)
+    return Message(insight, demand, messages.performance)
 
 
 def take(tree, index):
@@ -122,7 +142,7 @@ def test_matches_the_full_tensor(mode, seed):
         mode, edge, messages.insight, own.insight, HYPER, NOW, steps
     )
     np.testing.assert_allclose(guidance.value_weight, weight, rtol=1e-4, atol=1e-6)
-    np.testing.assert_allclose(guidance.value, value, rtol=1e-4, atol=1e-4)
+    np.testing.assert_allclose(guidance.value, value, rtol=1e-3, atol=1e-3)
     w = reference.edge_weights(edge, messages.insight, NOW, 20.0, 40.0)
     entropy, mass = reference.aggregate(w, messages.insight.entropy)
     np.testing.assert_allclose(guidance.entropy, entropy, atol=1e-5)
@@ -276,9 +296,7 @@ def test_no_gradient_crosses(mode):
     @jax.jit
     @jax.grad
     def gradient(sent):
-        guidance = make_exchange(mode, "pooled", A, BASE)(
-            sent, sent, edge, HYPER, NOW, STEPS
-        )
+        guidance = round_of(mode, "pooled")(sent, sent, edge, HYPER, NOW, STEPS)
         mixed = jax.vmap(lambda g, c: bootstrap(g, c)(jnp.ones(3)))(guidance, cells)
         total = sum(jnp.sum(x) for x in jax.tree.leaves(guidance))
         return total + jnp.sum(mixed**2)
@@ -303,8 +321,10 @@ def test_a_poisoned_message_is_as_good_as_none():
 
 
 def test_refusals():
-    with pytest.raises(ConfigError, match=r"exchange\.estimation='max' must be one of"):
-        make_exchange("max", "none", A, BASE)
+    with pytest.raises(ConfigError, match=r"exchange\.estimation='sum' must be one of"):
+        make_exchange("sum", "none", A, BASE)
+    with pytest.raises(ConfigError, match=r"exchange\.aggregator='sum' must be one of"):
+        make_exchange("max", "none", A, BASE, "sum")
     with pytest.raises(ConfigError, match=r"memory\.pooling='all' must be one of"):
         make_exchange("keyed", "all", A, BASE)
     messages = full_messages(P, K)
@@ -314,54 +334,10 @@ def test_refusals():
     with pytest.raises(ValueError, match="adjacency has shape"):
         compiled("keyed")(messages, messages, edge[:2], HYPER, NOW, STEPS)
     with pytest.raises(ValueError, match="action_mean has shape"):
-        make_exchange("keyed", "none", A + 1, BASE)(
-            messages, messages, edge, HYPER, NOW, STEPS
-        )
+        round_of("keyed", "none", A + 1)(messages, messages, edge, HYPER, NOW, STEPS)
 
 
 def test_every_mode_can_be_made():
     for mode in ESTIMATIONS:
         for pooling in POOLINGS:
             make_exchange(mode, pooling, A, BASE)
-
-
-def test_private_mode_sends_all_and_counts_it():
-    message = take(full_messages(P, K), 0)
-    for got, sent in zip(
-        jax.tree.leaves(privacy.outbound("private")(message)),
-        jax.tree.leaves(message),
-        strict=True,
-    ):
-        np.testing.assert_array_equal(got, sent)
-    expected = 4 * (7 * K + 2 * K * A + F * F + F + 1)
-    assert privacy.payload_bytes(message) == expected
-    assert privacy.payload_bytes(jax.eval_shape(lambda: message)) == expected
-
-
-@pytest.mark.parametrize("mode", ["consortium", "public", "secret"])
-def test_modes_that_would_not_protect_are_refused(mode):
-    for refuse in (privacy.check_mode, privacy.outbound):
-        with pytest.raises(ConfigError, match="must be one of: private") as error:
-            refuse(mode)
-        message = str(error.value)
-        assert message.startswith(f"exchange.mode={mode!r}")
-        assert "consortium and public are not available yet" in message
-        assert "\n" not in message
-
-
-def test_bytes_are_counted_where_they_arrive():
-    messages = full_messages(4, 3)
-    size = privacy.payload_bytes(take(messages, 0))
-    edge = topology.adjacency("star", 4)
-    edge[3, 0] = 0.5  # a faint edge still carries a whole message
-    edge[0, 3] = 0.0  # peer 3 listens and does not speak
-    count = jax.jit(synchronisation.bytes_received)
-    np.testing.assert_array_equal(
-        count(messages, edge, 0.3), size * np.array([2, 1, 1, 1])
-    )
-    np.testing.assert_array_equal(count(messages, edge, 0.0), np.zeros(4))
-    # A peer that has nothing to say sends nothing.
-    messages.insight.valid[2] = messages.demand.count[2] = 0.0
-    np.testing.assert_array_equal(
-        count(messages, edge, 0.3), size * np.array([1, 1, 1, 1])
-    )

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from populations import assert_close, peer_of, run, small_config
 
-from p2p_sac_jax.exchange.exchange import make_exchange
+from p2p_sac_jax.exchange.exchange import Clock, make_exchange
 from p2p_sac_jax.exchange.guidance import bootstrap as guide
 from p2p_sac_jax.hyper import make_hyper
 from p2p_sac_jax.peer.rooms import make_rooms
@@ -67,12 +67,15 @@ def test_no_gradient_crosses_between_peers(batched):
             learner=jax.tree.map(lambda leaf: leaf[:, None], learners)
         )
         runs = setup.runs._replace(hyper=jax.tree.map(lambda x: x[None], hyper))
-        sent = setup.population.messages(states, setup.members, runs, clock)
-        sent = peer_of(sent, (slice(None), 0))
+        own = setup.population.knowledge(states, setup.members, runs, clock)
+        own = peer_of(own, (slice(None), 0))
+        sent = rooms.mode.inbound(own)  # in mode private a message says it all
         edges = setup.members.adjacency[:, NETWORK]
         now = clock * config.environment.seconds_per_step
-        guidance = exchange(sent, sent, edges, hyper.exchange, now, everyone.steps)
-        heard = peer_of(guidance, one)
+        heard = exchange(
+            sent, own, edges, everyone.trust, hyper, Clock(clock, now), everyone.steps
+        )
+        heard = peer_of(heard.guidance, one)
         row_key, update_key = jax.random.split(key)
         rows = rooms.replay.sample(peer_of(everyone.replay, one), row_key, 8)
 

@@ -9,7 +9,7 @@ import jax
 import numpy as np
 import pytest
 
-from p2p_sac_jax.memory import base, bins, demand
+from p2p_sac_jax.memory import base, bins, demand, none
 from p2p_sac_jax.types import Candidates, Experience, Prior
 from tests.reference import bayes
 
@@ -100,6 +100,26 @@ def test_shapes_types_and_finiteness(memory, ask):
     chex.assert_shape(list(regions[2:]), (base.NUM_REGIONS,))
     assert isinstance(memory.base_prior, Prior)
     assert all(isinstance(leaf, np.ndarray) for leaf in memory.base_prior)
+
+
+def test_statistics_have_the_shape_of_the_prior(memory, learn):
+    size = memory.base_prior.mean.shape[0]
+    fresh = memory.statistics(memory.init())
+    chex.assert_shape(fresh.G, (size, size))
+    chex.assert_shape(fresh.h, (size,))
+    chex.assert_shape([fresh.yy, fresh.n], ())
+    assert all(not np.any(leaf) for leaf in fresh)
+    lived = memory.statistics(learn(experiences(0, STEPS, num_features(memory))))
+    # Memories without coefficients have none to tell, whatever they lived through.
+    assert lived.n == (STEPS if size > 1 else 0)
+    assert np.any(lived.G) == (size > 1)
+
+
+def test_no_memory_has_no_statistics():
+    memory = none.make_no_memory()
+    nothing = memory.statistics(memory.init())
+    assert [leaf.shape for leaf in nothing] == [(0, 0), (0,), (), ()]
+    assert nothing.n == 0
 
 
 def test_vmap_is_a_loop_and_compiles_once(memory, learn, ask):

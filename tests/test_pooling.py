@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -12,7 +14,7 @@ from hypothesis import strategies as st
 from p2p_sac_jax.config import ConfigError
 from p2p_sac_jax.exchange import pooling
 from p2p_sac_jax.types import DemandSummary, Prior
-from tests.reference import bayes
+from tests.reference import bayes, modes
 
 PRIORS = {
     5: ([0, 2, 0, 0, 0], [1, 2, 1, 0.3, 0.3]),
@@ -23,6 +25,7 @@ SIGMA = 0.4
 
 neighbour_prior = jax.jit(pooling.neighbour_prior)
 pooled_prior = jax.jit(pooling.pooled_prior)
+mean_prior = jax.jit(functools.partial(pooling.mean_prior, min_peers=3))
 
 
 def base(size):
@@ -111,7 +114,7 @@ def test_neighbour_prior_is_the_reference(size):
             )
 
 
-@pytest.mark.parametrize("learn", [neighbour_prior, pooled_prior])
+@pytest.mark.parametrize("learn", [neighbour_prior, pooled_prior, mean_prior])
 def test_silence_leaves_the_base_prior(learn):
     _, summaries = peers(np.random.default_rng(2), 4)
     empty = jax.tree.map(np.zeros_like, single(summaries))
@@ -174,6 +177,46 @@ def test_a_newcomers_prior_is_calibrated_and_pooling_is_not():
     assert np.median(gain) < 0.7  # closer to the truth than the base prior
 
 
+def told(means, variance, count):
+    """Claims of mean coefficients ``[J, F]`` with one public variance ``[F]``."""
+    J, size = means.shape
+    precision = np.broadcast_to(np.diag(1 / variance), (J, size, size))
+    return single(DemandSummary(precision, means / variance, count))
+
+
+@pytest.mark.parametrize("size", [5, 6])
+def test_mean_prior_is_the_reference_and_nothing_below_enough_peers(size):
+    rng = np.random.default_rng(5)
+    means = kept(CENTRE, size) + rng.normal(size=(6, size))
+    variance = np.diag(base(size).covariance)
+    count = np.array([8, 8, 8, 0, 8, 8])
+    weights = np.zeros((6, 6), np.float32)
+    weights[0, 1:] = [1, 0.2, 1, 0.7, 1]  # peer 3 has no data: four are heard
+    weights[1, [0, 2, 3]] = 1  # two are heard
+    weights[2, [0, 1, 4]] = 1
+    prior, has_prior = mean_prior(weights, told(means, variance, count), base(size))
+    np.testing.assert_array_equal(has_prior, [1, 0, 1, 0, 0, 0])
+    for i, heard in ((0, [1, 2, 4, 5]), (2, [0, 1, 4])):
+        mean, expected = modes.mean_prior(
+            means[heard], variance, base(size).mean, variance, kept(bayes.SPREAD, size)
+        )
+        np.testing.assert_allclose(prior.mean[i], mean, atol=1e-5)
+        np.testing.assert_allclose(prior.covariance[i], np.diag(expected), atol=1e-5)
+    np.testing.assert_array_equal(prior.mean[1], base(size).mean)
+    np.testing.assert_array_equal(prior.covariance[1], base(size).covariance)
+
+
+def test_mean_prior_reads_the_mean_alone():
+    rng = np.random.default_rng(6)
+    means, variance = rng.normal(size=(5, 5)), np.diag(base(5).covariance)
+    weights = np.ones((1, 5), np.float32)
+    one, _ = mean_prior(weights, told(means, variance, np.full(5, 8.0)), base(5))
+    same = np.broadcast_to(means.mean(0), means.shape)  # who said what is lost
+    other, _ = mean_prior(weights, told(same, variance, np.full(5, 30.0)), base(5))
+    np.testing.assert_allclose(one.mean, other.mean, atol=1e-6)
+    np.testing.assert_array_equal(one.covariance, other.covariance)
+
+
 def test_a_run_axis_changes_nothing():
     _, summaries = peers(np.random.default_rng(4), 4)
     weights = 1 - np.eye(4, dtype=np.float32)
@@ -192,7 +235,7 @@ def test_memories_without_coefficients_keep_their_trivial_prior(size):
     nothing = DemandSummary(
         jnp.zeros((2, size, size)), jnp.zeros((2, size)), jnp.zeros(2)
     )
-    for learn in (neighbour_prior, pooled_prior):
+    for learn in (neighbour_prior, pooled_prior, mean_prior):
         prior, has_prior = learn(jnp.ones((2, 2)), nothing, trivial)
         assert prior.covariance.shape == (2, size, size)
         np.testing.assert_array_equal(has_prior, 0)

@@ -113,9 +113,9 @@ def test_time_and_bytes_are_counted(finished):
     steps, updates = 24 * 4 * len(ARMS), 21 * 2 * 4 * len(ARMS)
     assert summary["env_steps_per_s"] == pytest.approx(steps / summary["run_s"])
     assert summary["updates_per_s"] == pytest.approx(updates / summary["run_s"])
-    # Nine numbers a cell in 20 cells, and demand statistics of five coefficients,
-    # to three receivers in each round but the first, when nobody has data.
-    floats = 9 * 20 + 5 * 5 + 5 + 1
+    # Nine numbers a cell in 20 cells, demand statistics of five coefficients and how
+    # the peer does, to three receivers in each round but the first: nobody has data.
+    floats = 9 * 20 + (5 * 5 + 5 + 1) + 1
     assert summary["bytes_shared_per_peer"] == 4 * floats * 3 * (24 // 4 - 1)
 
 
@@ -234,7 +234,7 @@ def test_an_observation_that_makes_no_sense_is_named(finished):
     ("arguments", "message"),
     [
         ([TINY, "--config.sac.tua=0.1"], "did you mean --config.sac.tau?"),
-        ([TINY, "--config.exchange.mode=public"], "exchange.mode='public' is not"),
+        ([TINY, "--config.attack.kind=ipm"], "attack.hostile=0 must be above 0"),
         ([TINY], "--workdir is missing; for example --workdir=runs/001"),
     ],
 )

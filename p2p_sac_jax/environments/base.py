@@ -58,5 +58,6 @@ class Environment(NamedTuple):
     observation_dim: int
     action_dim: int
     num_cells: int
+    cells_per_group: int = 1  # this many cells in a row make one of a coarser grid
     has_oracle: bool = False  # whether ``score`` knows oracle and baseline
     demand: DemandModel | None = None  # None: nothing to remember or imagine

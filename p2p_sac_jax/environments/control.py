@@ -133,6 +133,7 @@ def make_pendulum(config: EnvironmentConfig) -> Environment:
         observation_dim=3,
         action_dim=1,
         num_cells=_ANGLE_CELLS * (len(_SPEED_EDGES) + 1),
+        cells_per_group=len(_SPEED_EDGES) + 1,
     )
 
 
@@ -182,6 +183,7 @@ def make_lqr(config: EnvironmentConfig) -> Environment:
         observation_dim=2,
         action_dim=1,
         num_cells=(len(_LQR_EDGES) + 1) ** 2,
+        cells_per_group=len(_LQR_EDGES) + 1,
         has_oracle=True,
     )
 

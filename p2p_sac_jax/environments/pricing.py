@@ -98,6 +98,7 @@ def make_pricing(config: EnvironmentConfig) -> Environment:
         observation_dim=OBSERVATION_DIM,
         action_dim=1,
         num_cells=(len(COST_EDGES) + 1) * NUM_SEASONS,
+        cells_per_group=NUM_SEASONS,
         has_oracle=True,
         demand=DemandModel(
             num_features=6 if farsighted else 5,

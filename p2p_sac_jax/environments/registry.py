@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any, NamedTuple
 
+import numpy as np
+
 from p2p_sac_jax.config import EnvironmentConfig, PopulationConfig
 from p2p_sac_jax.environments import calibration, control, pricing
 from p2p_sac_jax.environments.base import Environment
@@ -15,6 +17,7 @@ class World(NamedTuple):
     environment: Environment
     params: Any  # [P, ...] NumPy leaves
     names: list[str]  # P, how each peer is called in reports
+    context: np.ndarray  # [P, C] public descriptors of each peer, standardised
 
 
 def make_world(config: EnvironmentConfig, population: PopulationConfig) -> World:
@@ -37,10 +40,12 @@ def make_world(config: EnvironmentConfig, population: PopulationConfig) -> World
             pricing.make_pricing(config),
             pricing.make_pricing_params(config, sellers),
             calibration.market_names(sellers),
+            sellers.context,
         )
     make = {"pendulum": control.make_pendulum, "lqr": control.make_lqr}[config.name]
     return World(
         make(config),
         control.make_control_params(config, population.peers),
         [f"{config.name} {peer}" for peer in range(population.peers)],
+        np.zeros((population.peers, 1), np.float32),
     )

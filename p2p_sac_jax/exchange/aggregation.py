@@ -1,13 +1,15 @@
-"""Weighted means over neighbours, factorised as edge x sender."""
+"""How several claims become one: weighted means, and the table of all aggregators.
+
+The mean is factorised as edge x sender; the robust ones are in ``robust``.
+"""
 
 from __future__ import annotations
 
 import jax.numpy as jnp
 
+from p2p_sac_jax.exchange import robust
+from p2p_sac_jax.exchange.robust import MIN_MASS, Aggregator
 from p2p_sac_jax.types import Array
-
-# Below this float32 products of weights lose their digits: the network is silent.
-_MIN_MASS = 1e-30
 
 
 def weighted_mean(edge: Array, sender_weight: Array, x: Array) -> tuple[Array, Array]:
@@ -31,8 +33,33 @@ def weighted_mean(edge: Array, sender_weight: Array, x: Array) -> tuple[Array, A
     term = jnp.where(weight > 0.0, weight * x, 0.0)
     mass = jnp.einsum("ij,jk->ik", edge, sender_weight, precision="highest")
     total = jnp.einsum("ij,jk...->ik...", edge, term, precision="highest")
-    heard = mass > _MIN_MASS
+    heard = mass > MIN_MASS
     mass = jnp.where(heard, mass, 0.0)
     shape = mass.shape + extra
     divisor = jnp.where(heard, mass, 1.0).reshape(shape)
     return jnp.where(heard.reshape(shape), total / divisor, 0.0), mass
+
+
+def _mean(
+    edge: Array,
+    weight: Array,
+    x: Array,
+    own: Array,
+    own_weight: Array,
+    tolerated: float,
+) -> tuple[Array, Array]:
+    """``weighted_mean``; believes every claim."""
+    del own, own_weight, tolerated
+    return weighted_mean(edge, weight, x)
+
+
+AGGREGATORS: dict[str, Aggregator] = {
+    "mean": _mean,
+    "median": robust.median,
+    "trimmed_mean": robust.trimmed,
+    "geometric_median": robust.geometric_median,
+    "krum": robust.krum,
+    "multi_krum": robust.multi_krum,
+    "centred_clipping": robust.centred_clipping,
+    "nearest_neighbour": robust.nearest_neighbour,
+}

@@ -1,12 +1,14 @@
-"""One round: from everybody's messages to each receiver's guidance.
+"""One round: from everything that was heard to each receiver's guidance.
 
-Three channels share one set of weights: values (by estimation mode), entropy
-(for exploration) and demand statistics (for the price memory's prior).
+Claims are bounded, trust is updated on the receiver's own data, every neighbour gets
+a voice, and three channels share these voices: values (by estimation mode), entropy
+and trend (for exploration), and demand (for the price memory's prior).
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import NamedTuple
 
 import jax
@@ -14,148 +16,194 @@ import jax.numpy as jnp
 
 from p2p_sac_jax.config import ConfigError
 from p2p_sac_jax.exchange import pooling as pooling_lib
+from p2p_sac_jax.exchange import trust as trust_lib
 from p2p_sac_jax.exchange import weights
-from p2p_sac_jax.exchange.aggregation import weighted_mean
-from p2p_sac_jax.exchange.insight import has_scale, normalise
-from p2p_sac_jax.hyper import ExchangeHyper
-from p2p_sac_jax.types import Array, DemandSummary, Guidance, Insight, Message, Prior
+from p2p_sac_jax.exchange.aggregation import AGGREGATORS, weighted_mean
+from p2p_sac_jax.exchange.claims import accept, accept_received
+from p2p_sac_jax.exchange.estimation import ESTIMATIONS, Round
+from p2p_sac_jax.exchange.screening import screen_demand
+from p2p_sac_jax.hyper import Hyper
+from p2p_sac_jax.types import Array, DemandSummary, Guidance, Message, Prior, Received
 
-Exchange = Callable[[Message, Message, Array, ExchangeHyper, Array, Array], Guidance]
 PriorPool = Callable[[Array, DemandSummary, Prior], tuple[Prior, Array]]
 
 
-class _Round(NamedTuple):
-    """What every value mode reads; claims are already bounded."""
+class Clock(NamedTuple):
+    """What time it is, in the units that a round needs."""
 
-    sent: Insight  # [J, K]
-    own: Insight  # [I, K]
-    edge: Array  # [I, J] adjacency, empty where network_weight is 0
-    weight: Array  # [J, K] weight of each sender's word
-    hyper: ExchangeHyper
-    now: Array  # []
-    annealing: Array  # [I, 1] share of the network's values left by own steps
+    steps: Array  # [] int32 environment steps since the start
+    seconds: Array  # [] on the shared clock
+
+
+class Weighing(NamedTuple):
+    """How one receiver weighed what it heard; leaves [I]."""
+
+    coverage: Array  # share of context cells on which anybody was heard
+    neighbours: Array  # effective number of neighbours, (Σw)²/Σw²
+    largest_share: Array  # of one neighbour in all that was heard
+    lowest_trust: Array  # of a neighbour heard, relative to the most trusted
+
+
+class Heard(NamedTuple):
+    """What a round leaves with I receivers."""
+
+    guidance: Guidance  # [I, ...]
+    trust: Array  # [I, J] opinions after the round
+    weighing: Weighing
+
+
+Exchange = Callable[[Received, Message, Array, Array, Hyper, Clock, Array], Heard]
 
 
 def make_exchange(
-    estimation: str, pooling: str, action_dim: int, base_prior: Prior
+    estimation: str,
+    pooling: str | PriorPool,
+    action_dim: int,
+    base_prior: Prior,
+    aggregator: str = "mean",
+    tolerated: float = 0.0,
 ) -> Exchange:
     """Builds the round of I receivers and J senders.
 
     Args:
       estimation: how values are shared, a key of ``ESTIMATIONS``.
-      pooling: how demand is shared, a key of ``POOLINGS``.
+      pooling: how demand is shared, a key of ``POOLINGS``, or the function itself.
       action_dim: A.
       base_prior: demand prior of a peer that hears nothing, fields [F], [F, F].
+      aggregator: how several claims become one, a key of ``AGGREGATORS``.
+      tolerated: share of neighbours that a robust aggregator may lose.
 
     Returns:
-      ``exchange(messages [J], own [I], adjacency [I, J], hyper, now [],
-      own_steps [I]) -> Guidance [I]``. Adjacency entries are non-negative;
-      ``own_steps`` counts each receiver's real steps. No gradient passes. A
-      receiver that hears nobody gets weights of exactly 0 and ``base_prior``
-      itself; so does everyone if ``hyper.network_weight`` is 0.
+      ``exchange(received [J], own [I], adjacency [I, J], trust [I, J], hyper, clock,
+      own_steps [I]) -> Heard``. Adjacency entries are non-negative; ``own_steps``
+      counts each receiver's real steps. No gradient passes. A receiver that hears
+      nobody gets weights of exactly 0, ``base_prior`` itself and its trust back; so
+      does everyone if ``network_weight`` is 0.
 
     Raises:
-      ConfigError: a mode is unknown.
+      ConfigError: a name is unknown.
     """
-    for field, name, allowed in (
-        ("exchange.estimation", estimation, ESTIMATIONS),
-        ("memory.pooling", pooling, POOLINGS),
-    ):
-        if name not in allowed:
-            raise ConfigError(f"{field}={name!r} must be one of: {', '.join(allowed)}")
-    estimate, pool = ESTIMATIONS[estimation], POOLINGS[pooling]
+    # A mode with a pool of its own reads means alone: no sender can be left out.
+    by_sender = isinstance(pooling, str)
+    if isinstance(pooling, str):
+        _check("memory.pooling", pooling, POOLINGS)
+        pooling = POOLINGS[pooling]
+    _check("exchange.estimation", estimation, ESTIMATIONS)
+    _check("exchange.aggregator", aggregator, AGGREGATORS)
+    pool, estimate = pooling, ESTIMATIONS[estimation]
+    aggregate = partial(AGGREGATORS[aggregator], tolerated=tolerated)
 
     def exchange(
-        messages: Message,
+        received: Received,
         own: Message,
         adjacency: Array,
-        hyper: ExchangeHyper,
-        now: Array,
+        trust: Array,
+        hyper: Hyper,
+        clock: Clock,
         own_steps: Array,
-    ) -> Guidance:
-        _check_shapes(messages.insight, own.insight, adjacency, action_dim)
-        edge = adjacency * jnp.where(hyper.network_weight > 0.0, 1.0, 0.0)
-        sent = weights.accept(messages.insight)
-        weight = weights.sender_weight(sent, now, hyper)
+    ) -> Heard:
+        _check_shapes(received, own, adjacency, action_dim)
+        claims = accept_received(received, clock.steps)
+        insight, demand = claims.insight, claims.demand
+        mine = accept(own.insight)
+        rules, now = hyper.exchange, clock.seconds
+        edge = adjacency * jnp.where(rules.network_weight > 0.0, 1.0, 0.0)
+
+        # Who is believed: judged on the receiver's own data, never on claims.
+        speaks = (jnp.max(insight.valid, axis=-1) > 0.0) | (demand.count > 0.0)
+        listening = jnp.where(edge > 0.0, 1.0, 0.0) * jnp.where(speaks, 1.0, 0.0)[None]
+        advice = trust_lib.coefficients(demand, base_prior)
+        error = trust_lib.demand_error(own.demand, advice)
+        error = error + trust_lib.value_error(mine, insight)
+        trust = trust_lib.update_trust(trust, error, listening, hyper.weights)
+        voice = weights.edge_factor(
+            edge, trust, own.performance, claims.performance, hyper.weights
+        )
+        weight = weights.sender_weight(insight, now, rules, hyper.weights)
+
         value, value_weight = estimate(
-            _Round(
-                sent=sent,
-                own=weights.accept(own.insight),
-                edge=edge,
+            Round(
+                sent=insight,
+                own=mine,
+                edge=voice,
                 weight=weight,
-                hyper=hyper,
+                hyper=rules,
                 now=now,
-                annealing=weights.annealing(own_steps, hyper.anneal_steps)[:, None],
+                annealing=weights.annealing(own_steps, rules.anneal_steps)[:, None],
+                aggregate=aggregate,
             )
         )
-        entropy, mass = weighted_mean(edge, weight, sent.entropy)
-        summaries = weights.accept_demand(messages.demand)
-        prior, has_prior = pool(edge, summaries, base_prior)
+        entropy, mass = aggregate(
+            voice, weight, insight.entropy, mine.entropy, mine.valid
+        )
+        trend, _ = weighted_mean(voice, weight, claims.trend)
+
+        # Demand has no cells: what is out of date as a whole is not heard.
+        stamps = received.insight.timestamp
+        newest = jnp.max(jnp.where(jnp.isfinite(stamps), stamps, -jnp.inf), axis=-1)
+        current = weights.temporal(now, newest, rules.recency_tau_s, rules.age_max_s)
+        told = voice * jnp.where(current > 0.0, 1.0, 0.0)[None]
+        if by_sender:
+            told = screen_demand(
+                told, demand, own.demand, base_prior, aggregator, tolerated
+            )
+        prior, has_prior = pool(told, demand, base_prior)
+
         guidance = Guidance(
             value=jnp.where(value_weight > 0.0, value, 0.0),
             value_weight=value_weight,
             entropy=entropy,
-            std_weight=weights.network_share(hyper, _has(mass)),
+            std_weight=weights.network_share(rules, jnp.where(mass > 0.0, 1.0, 0.0)),
+            trend=trend,
             prior=prior,
             has_prior=has_prior,
         )
-        return jax.lax.stop_gradient(guidance)
+        weighing = _weighing(voice * listening, mass, trust, listening)
+        return jax.lax.stop_gradient(Heard(guidance, trust, weighing))
 
     return exchange
 
 
-def _silent(round_: _Round) -> tuple[Array, Array]:
-    """Values are not shared."""
-    zeros = jnp.zeros((round_.edge.shape[0], round_.sent.valid.shape[1]))
-    return zeros, zeros
+def each_receiver(exchange: Exchange) -> Exchange:
+    """The same round where every receiver was told something else.
 
+    Args:
+      exchange: a round from ``make_exchange``.
 
-def _seed_scalar(round_: _Round) -> tuple[Array, Array]:
-    """Raw values, recency x confidence, and a constant weight, one cell for all.
-
-    The formula this project started from, kept as a documented negative: the
-    weight fades neither with age (``age_max_s`` does not apply) nor with own data.
+    Returns:
+      The round for ``received`` with leaves [I, J, ...].
     """
-    if round_.sent.valid.shape[1] != 1:
-        raise ValueError("exchange.estimation='seed_scalar' works on one cell, K = 1")
-    ageless = round_.hyper._replace(age_max_s=jnp.inf)
-    weight = weights.sender_weight(round_.sent, round_.now, ageless)
-    value, mass = weighted_mean(round_.edge, weight, round_.sent.state_value)
-    return value, weights.network_share(round_.hyper, _has(mass))
+
+    def one(
+        received: Received,
+        own: Message,
+        adjacency: Array,
+        trust: Array,
+        hyper: Hyper,
+        clock: Clock,
+        own_steps: Array,
+    ) -> Heard:
+        own, adjacency, trust, own_steps = jax.tree.map(
+            lambda leaf: leaf[None], (own, adjacency, trust, own_steps)
+        )
+        heard = exchange(received, own, adjacency, trust, hyper, clock, own_steps)
+        return jax.tree.map(lambda leaf: leaf[0], heard)
+
+    return jax.vmap(one, (0, 0, 0, 0, None, None, 0))
 
 
-def _keyed(round_: _Round) -> tuple[Array, Array]:
-    """Shapes of the value function, cell by cell, on the receiver's own scale."""
-    value, mass, heard = _rescaled(round_, round_.weight)
-    share = weights.network_share(round_.hyper, _has(mass))
-    return value, share * round_.annealing * heard
-
-
-def _precision(round_: _Round) -> tuple[Array, Array]:
-    """As keyed, but each side weighs by its evidence: w = w_t·Π_net/(Π_net+Π_local).
-
-    Π_net = Σ_j w_ij·n_j is also the weight of the average, Π_local = n·confidence.
-    """
-    value, network, heard = _rescaled(round_, round_.weight * round_.sent.count)
-    local = round_.own.count * round_.own.confidence * round_.own.valid
-    total = network + local
-    share = network / jnp.where(total > 0.0, total, 1.0)
-    ceiling = jnp.minimum(round_.hyper.network_weight, 1.0) * round_.annealing
-    return value, ceiling * share * heard
-
-
-def _rescaled(round_: _Round, weight: Array) -> tuple[Array, Array, Array]:
-    """Network values on each receiver's scale [I, K], mass [I, K], heard [I, 1].
-
-    A peer with data in fewer than two cells has no scale: it cannot read shapes
-    (heard is 0) and has none to tell.
-    """
-    shape, _, _ = jax.vmap(normalise)(round_.sent)
-    weight = weight * jax.vmap(has_scale)(round_.sent)[:, None]
-    mean, mass = weighted_mean(round_.edge, weight, shape)
-    _, centre, scale = jax.vmap(normalise)(round_.own)
-    heard = jax.vmap(has_scale)(round_.own)[:, None]
-    return centre[:, None] + scale[:, None] * mean, mass, heard
+def _weighing(voice: Array, mass: Array, trust: Array, listening: Array) -> Weighing:
+    heard = listening > 0.0
+    highest = jnp.max(jnp.where(heard, trust, 0.0), axis=-1)
+    lowest = jnp.min(jnp.where(heard, trust, jnp.inf), axis=-1)
+    any_heard = jnp.any(heard, axis=-1)
+    ratio = jnp.where(any_heard, lowest, 0.0) / jnp.where(any_heard, highest, 1.0)
+    return Weighing(
+        coverage=weights.coverage(mass),
+        neighbours=weights.effective_neighbours(voice),
+        largest_share=weights.largest_share(voice),
+        lowest_trust=ratio,
+    )
 
 
 def _base_prior(edge: Array, _: DemandSummary, base: Prior) -> tuple[Prior, Array]:
@@ -168,17 +216,20 @@ def _base_prior(edge: Array, _: DemandSummary, base: Prior) -> tuple[Prior, Arra
     return jax.tree.map(repeat, base), jnp.zeros((receivers,))
 
 
-def _has(mass: Array) -> Array:
-    """1 where any weight arrived, else 0."""
-    return jnp.where(mass > 0.0, 1.0, 0.0)
+def _check(field: str, name: str, allowed: dict) -> None:
+    if name not in allowed:
+        raise ConfigError(f"{field}={name!r} must be one of: {', '.join(allowed)}")
 
 
-def _check_shapes(sent: Insight, own: Insight, edge: Array, action_dim: int) -> None:
+def _check_shapes(
+    received: Received, own: Message, edge: Array, action_dim: int
+) -> None:
     """Refuses arrays that do not fit together, when the round is traced."""
-    (senders, cells), receivers = sent.valid.shape, own.valid.shape[0]
+    sent = received.insight
+    (senders, cells), receivers = sent.valid.shape, own.insight.valid.shape[0]
     expected = {
         "adjacency": (edge.shape, (receivers, senders)),
-        "own insight": (own.valid.shape, (receivers, cells)),
+        "own insight": (own.insight.valid.shape, (receivers, cells)),
         "action_mean": (sent.action_mean.shape, (senders, cells, action_dim)),
     }
     for name, (shape, wanted) in expected.items():
@@ -186,12 +237,6 @@ def _check_shapes(sent: Insight, own: Insight, edge: Array, action_dim: int) -> 
             raise ValueError(f"{name} has shape {shape}, expected {wanted}")
 
 
-ESTIMATIONS: dict[str, Callable[[_Round], tuple[Array, Array]]] = {
-    "none": _silent,
-    "seed_scalar": _seed_scalar,
-    "keyed": _keyed,
-    "precision": _precision,
-}
 POOLINGS: dict[str, PriorPool] = {
     "prior": pooling_lib.neighbour_prior,
     "pooled": pooling_lib.pooled_prior,

@@ -13,6 +13,7 @@ _UNIT_ENTROPY = 0.5 * math.log(2.0 * math.pi * math.e)  # nats of a unit Gaussia
 _MIN_STD = math.exp(-5.0)  # bounds of the behaviour std before the tanh
 _MAX_STD = math.exp(1.0)
 _LOG_STD_RANGE = 20.0  # keeps a claimed entropy from overflowing the exponential
+_USES = ("mix", "max", "shaping", "none")
 
 
 def network_std(entropy: Array, action_dim: int) -> Array:
@@ -39,8 +40,9 @@ def exploration_std(
 ) -> Array:
     """Behaviour std of one peer in one state, before the tanh.
 
-    ((1-w)·local + w·network_std) · (1 + β·w·bonus), clipped to [e^-5, e]; where the
-    network is silent (w = 0) ``local_std`` comes back untouched, bit for bit.
+    ((1-w)·local + w·network_std) · (1 + β·w·bonus'), clipped to [e^-5, e]; where the
+    network is silent (w = 0) ``local_std`` comes back untouched, bit for bit. Where
+    neighbours' values rise there is more to find: bonus' is the bonus plus the trend.
 
     Args:
       local_std: [A] the peer's own exploration.
@@ -55,27 +57,96 @@ def exploration_std(
     """
     w = guidance.std_weight[cell]
     shared = network_std(guidance.entropy[cell], action_dim)
+    rise = jnp.maximum(guidance.trend[cell], 0.0)
+    bonus = jnp.where(rise > 0.0, jnp.clip(bonus + rise, 0.0, 1.0), bonus)
     mixed = ((1.0 - w) * local_std + w * shared) * (1.0 + hyper_beta * w * bonus)
     return jnp.where(w > 0.0, jnp.clip(mixed, _MIN_STD, _MAX_STD), local_std)
 
 
-def bootstrap(guidance: Guidance, cells: Array) -> Callable[[Array], Array]:
-    """Mixes the network's value into the next states' own.
+def bootstrap(
+    guidance: Guidance, cells: Array, use: str = "mix"
+) -> Callable[[Array], Array]:
+    """Brings the network's value U, of weight w, into the next states' own V.
 
-    Enhanced target y = r + discount·[(1-w) V(s') + w U(s')]: the entropy term is
-    inside V, once. Where w = 0 the own value passes bit for bit.
+    - ``mix``: (1-w)·V + w·U. The enhanced target is then y = r + discount ·
+      [(1-w) V(s') + w U(s')]: the entropy term is inside V, once. Its fixed point is
+      biased by at most γw/(1-γ(1-w)) · ‖U - V*‖.
+    - ``max``: V + w·max(U - V, 0): the network can only raise a value. The bound is
+      the same, with the largest excess of U over V* for the norm.
+    - ``shaping`` and ``none``: V. Shaping acts on rewards, see ``shaped_reward``.
+
+    Where w = 0 the own value passes bit for bit.
 
     Args:
       guidance: of one peer.
       cells: [B] int32 cells of the next states.
+      use: a value of ``estimation.USES``.
 
     Returns:
       A function from own values v [B] to bootstrap values [B].
+
+    Raises:
+      ValueError: ``use`` is unknown.
     """
+    if use not in _USES:
+        raise ValueError(f"use={use!r} must be one of: {', '.join(_USES)}")
     w = guidance.value_weight[cells]
-    u = guidance.value[cells]
+    u = jnp.where(w > 0.0, guidance.value[cells], 0.0)
 
     def mix(v: Array) -> Array:
         return jnp.where(w > 0.0, (1.0 - w) * v + w * u, v)
 
-    return mix
+    def raise_to(v: Array) -> Array:
+        return jnp.where(w > 0.0, v + w * jnp.maximum(u - v, 0.0), v)
+
+    def keep(v: Array) -> Array:
+        return v
+
+    return {"mix": mix, "max": raise_to}.get(use, keep)
+
+
+def potential(guidance: Guidance) -> Array:
+    """Potential Φ = w·U of each context cell, 0 where the network is silent.
+
+    A critic that learns from shaped rewards holds Q - Φ: whoever reads values off it
+    adds Φ of the cell to have them in units of the real return.
+
+    Args:
+      guidance: of one peer.
+
+    Returns:
+      [K].
+    """
+    w = guidance.value_weight
+    return w * jnp.where(w > 0.0, guidance.value, 0.0)
+
+
+def shaped_reward(
+    guidance: Guidance,
+    reward: Array,
+    cells: Array,
+    next_cells: Array,
+    discount: Array,
+    gamma: Array,
+) -> Array:
+    """Potential-based shaping: r + γ·discount·Φ(s') - Φ(s) (Ng, Harada & Russell 1999).
+
+    Optimal policies stay what they are for any Φ: values fall by Φ(s), whatever the
+    action. Φ counts nothing at terminals, where ``discount`` is 0. Where the network
+    is silent in both states the reward passes bit for bit.
+
+    Args:
+      guidance: of one peer.
+      reward: [B].
+      cells: [B] int32 cells of the states.
+      next_cells: [B] int32 cells of their true successors.
+      discount: [B] 1 - terminated.
+      gamma: [] discount factor of the learner.
+
+    Returns:
+      [B].
+    """
+    phi = potential(guidance)
+    speaks = guidance.value_weight > 0.0
+    shaped = reward + gamma * discount * phi[next_cells] - phi[cells]
+    return jnp.where(speaks[cells] | speaks[next_cells], shaped, reward)

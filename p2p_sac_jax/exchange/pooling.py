@@ -15,6 +15,7 @@ from p2p_sac_jax.linalg import spd_inverse
 from p2p_sac_jax.types import Array, DemandSummary, Prior
 
 EM_STEPS = 8
+_BLOCK = 32  # receivers whose pairs with all senders are held at once
 SPREAD_COUNT = 4.0  # neighbours that the prior guess of the spread is worth
 # Variance of each coefficient between peers: level, slope, (reference price), rival,
 # cos, sin. Guess before any neighbour is heard, and the least it may become.
@@ -98,7 +99,26 @@ def neighbour_prior(
     num_features = base.mean.shape[-1]
     if num_features <= 1:
         return _or_base(_repeat(base, weights.shape[0]), 0.0 * heard, base)
-    guess, floor = _spread_constants(num_features)
+    receivers = weights.shape[0]
+    if receivers <= _BLOCK:
+        return _or_base(_random_effects(heard, summaries, base), heard, base)
+    # A block at a time, so that memory grows with J and not with I J.
+    blocks = -(-receivers // _BLOCK)
+    rows = jnp.pad(heard, ((0, blocks * _BLOCK - receivers), (0, 0)))
+    learned = jax.lax.map(
+        lambda block: _random_effects(block, summaries, base),
+        rows.reshape(blocks, _BLOCK, -1),
+    )
+    learned = jax.tree.map(
+        lambda x: x.reshape(blocks * _BLOCK, *x.shape[2:])[:receivers], learned
+    )
+    return _or_base(learned, heard, base)
+
+
+def _random_effects(heard: Array, summaries: DemandSummary, base: Prior) -> Prior:
+    """The learned prior of some receivers, of weights ``[I, J]``, by EM."""
+    num_features = base.mean.shape[-1]
+    guess, floor = spread_constants(num_features)
     base_variance = jnp.diagonal(jnp.asarray(base.covariance))  # [F]
     cap = _SPREAD_CAP * base_variance
     mass = jnp.expand_dims(jnp.sum(heard, axis=-1), -1)  # [I, 1]
@@ -123,15 +143,63 @@ def neighbour_prior(
         return updated, spread, mean, uncertainty
 
     start = jnp.broadcast_to(
-        jnp.clip(guess, floor, cap), (weights.shape[0], num_features)
+        jnp.clip(guess, floor, cap), (heard.shape[0], num_features)
     )
     carry = (start, start, start, _diagonal(start))
     # One pass more than EM needs: mean and uncertainty belong to its last spread.
     _, spread, mean, uncertainty = jax.lax.fori_loop(0, EM_STEPS + 1, step, carry)
-    return _or_base(Prior(mean, _diagonal(spread) + uncertainty), heard, base)
+    return Prior(mean, _diagonal(spread) + uncertainty)
 
 
-def _spread_constants(num_features: int) -> tuple[np.ndarray, np.ndarray]:
+def mean_prior(
+    weights: Array, summaries: DemandSummary, base: Prior, *, min_peers: int
+) -> tuple[Prior, Array]:
+    """A prior out of nothing but the mean coefficients of several neighbours.
+
+    What a single neighbour says is never used by itself, so it may come out of a
+    secure sum. The plain mean over ``n`` neighbours, each a draw of ``N(μ, T)`` known
+    with variance ``V``, tells ``μ`` with variance ``(T + V)/n``, on top of what the
+    base prior says of it; ``T`` is the guess, as no mean shows how peers differ.
+
+    Args:
+      weights: ``[I, J]`` in [0, 1], zero from a peer to itself; a neighbour counts in
+        full or, at weight 0, not at all.
+      summaries: leaves ``[J, ...]``, precisions diagonal: ``1/V`` of each sender.
+      base: prior of a peer that knows nothing, ``[F]`` and a *diagonal* ``[F, F]``.
+      min_peers: neighbours with data that a mean needs.
+
+    Returns:
+      ``Prior`` with leaves ``[I, ...]`` and ``has_prior`` ``[I]``; the base prior to
+      the bit, and 0, where fewer are heard. A memory without demand coefficients
+      (``F <= 1``) always gets its base prior.
+
+    Raises:
+      ConfigError: coefficients of an unknown kind, ``F`` not in (0, 1, 5, 6).
+    """
+    heard = (_heard(weights, summaries) > 0).astype(jnp.float32)
+    number = jnp.sum(heard, axis=-1)  # [I]
+    enough = (number >= min_peers).astype(jnp.float32)
+    heard = heard * enough[:, None]
+    num_features = base.mean.shape[-1]
+    if num_features <= 1:
+        return _or_base(_repeat(base, weights.shape[0]), 0.0 * heard, base)
+    spread, _ = spread_constants(num_features)
+    base_variance = jnp.diagonal(jnp.asarray(base.covariance))
+    spread = jnp.minimum(spread, _SPREAD_CAP * base_variance)
+    precision = jnp.diagonal(summaries.precision, axis1=-2, axis2=-1)  # [J, F]
+    variance = 1.0 / jnp.where(precision > 0, precision, 1.0)
+    share = heard / jnp.maximum(number, 1.0)[:, None]
+    mean = jnp.einsum("ij,jf->if", share, summaries.shift * variance)
+    told = 1.0 / (spread[None] + jnp.einsum("ij,jf->if", share, variance))
+    told = number[:, None] * told
+    own = 1.0 / (base_variance - spread)
+    uncertainty = 1.0 / (own[None] + told)
+    centre = uncertainty * ((own * base.mean)[None] + told * mean)
+    learned = Prior(centre, _diagonal(spread[None] + uncertainty))
+    return _or_base(learned, heard, base)
+
+
+def spread_constants(num_features: int) -> tuple[np.ndarray, np.ndarray]:
     """Guess and floor of the variance between peers, ``[F]`` each."""
     if num_features not in (5, 6):
         raise ConfigError(

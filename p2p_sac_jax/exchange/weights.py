@@ -1,63 +1,16 @@
-"""How much one sender's word weighs: recency, confidence, validity.
+"""How much one sender's word weighs, and for whom.
 
-Everything a sender says is a claim. Claims are bounded here, once, before any
-of them is multiplied with another.
+A weight has two factors: ``sender_weight`` [J, K] is the same whoever listens,
+``edge_factor`` [I, J] the same whatever the cell. What a sender claims of itself
+must have been bounded before it comes here.
 """
 
 from __future__ import annotations
 
-import jax
 import jax.numpy as jnp
 
-from p2p_sac_jax.hyper import ExchangeHyper
-from p2p_sac_jax.types import Array, DemandSummary, Insight
-
-# No honest entry comes near; squares and sums of what passes stay finite.
-_MAX_CLAIM = 1e9
-
-
-def accept(insight: Insight) -> Insight:
-    """Bounds what senders claim, so that no claim can poison an average.
-
-    Confidence is clipped to [0, 1] and becomes 0 where it is not a number. A cell
-    with an entry that is not finite, beyond ±1e9, or a negative count is treated
-    as a cell without data: all its entries become 0.
-
-    Args:
-      insight: fields [..., K] and [..., K, A].
-
-    Returns:
-      Insight of the same shapes, everywhere finite; ``valid`` is exactly 0 or 1.
-    """
-    confidence = jnp.where(jnp.isfinite(insight.confidence), insight.confidence, 0.0)
-    insight = insight._replace(confidence=jnp.clip(confidence, 0.0, 1.0))
-    values = (insight.state_value, insight.action_value, insight.entropy, insight.count)
-    credible = (insight.valid > 0.0) & (insight.count >= 0.0)
-    credible &= jnp.isfinite(insight.timestamp)
-    for x in values:
-        credible &= jnp.abs(x) <= _MAX_CLAIM
-    for x in (insight.action_mean, insight.action_std):
-        credible &= jnp.all(jnp.abs(x) <= _MAX_CLAIM, axis=-1)
-
-    def keep(x: Array) -> Array:
-        extra = (1,) * (x.ndim - credible.ndim)
-        return jnp.where(credible.reshape(credible.shape + extra), x, 0.0)
-
-    return jax.tree.map(keep, insight)._replace(
-        valid=jnp.where(credible, 1.0, 0.0),
-    )
-
-
-def accept_demand(summary: DemandSummary) -> DemandSummary:
-    """Drops a sender's demand statistics [J, ...] if any entry is not finite."""
-    finite = jnp.isfinite(summary.count) & (summary.count >= 0.0)
-    finite &= jnp.all(jnp.isfinite(summary.shift), axis=-1)
-    finite &= jnp.all(jnp.isfinite(summary.precision), axis=(-2, -1))
-    return DemandSummary(
-        precision=jnp.where(finite[..., None, None], summary.precision, 0.0),
-        shift=jnp.where(finite[..., None], summary.shift, 0.0),
-        count=jnp.where(finite, summary.count, 0.0),
-    )
+from p2p_sac_jax.hyper import ExchangeHyper, WeightsHyper
+from p2p_sac_jax.types import Array, Insight
 
 
 def temporal(now: Array, timestamp: Array, tau_s: Array, age_max_s: Array) -> Array:
@@ -78,20 +31,121 @@ def temporal(now: Array, timestamp: Array, tau_s: Array, age_max_s: Array) -> Ar
     return jnp.where(fresh, jnp.exp(-jnp.where(fresh, age, 0.0) / tau_s), 0.0)
 
 
-def sender_weight(insight: Insight, now: Array, hyper: ExchangeHyper) -> Array:
+def sender_weight(
+    insight: Insight, now: Array, hyper: ExchangeHyper, switches: WeightsHyper
+) -> Array:
     """Weight of each sender's word on each cell, whoever listens.
 
     Args:
-      insight: claims of J senders, fields [J, K]; need not be clean.
+      insight: accepted claims of J senders, fields [J, K].
       now: [] seconds.
       hyper: ``recency_tau_s`` and ``age_max_s`` are read.
+      switches: where ``recency`` is 0 age costs nothing up to ``age_max_s``, where
+        ``confidence`` is 0 every claim counts in full.
 
     Returns:
       [J, K] in [0, 1]: temporal x confidence x valid.
     """
-    claim = accept(insight)
-    recency = temporal(now, claim.timestamp, hyper.recency_tau_s, hyper.age_max_s)
-    return recency * claim.confidence * claim.valid
+    tau = jnp.where(switches.recency > 0.0, hyper.recency_tau_s, jnp.inf)
+    recency = temporal(now, insight.timestamp, tau, hyper.age_max_s)
+    confidence = jnp.where(switches.confidence > 0.0, insight.confidence, 1.0)
+    return recency * confidence * insight.valid
+
+
+def edge_factor(
+    edge: Array,
+    trust: Array,
+    own_performance: Array,
+    performance: Array,
+    hyper: WeightsHyper,
+) -> Array:
+    """How loud each neighbour is for each receiver, whatever the cell.
+
+    edge x trust x 1[performance_j >= performance_i - margin], with shares capped.
+    Trust is relative to the largest of its row, so that the most trusted speaks with
+    full voice and equal trust changes nothing, bit for bit. Performance is a claim:
+    the filter helps among the honest, trust and cap are for the rest.
+
+    Args:
+      edge: [I, J] non-negative; 0 where i does not receive from j.
+      trust: [I, J] non-negative.
+      own_performance: [I] mean reward of the receivers.
+      performance: [J] the same as claimed by the senders.
+      hyper: the filter, its margin and ``max_share`` are read.
+
+    Returns:
+      [I, J] non-negative.
+    """
+    highest = jnp.max(trust, axis=-1, keepdims=True)
+    below = trust < highest
+    relative = jnp.where(below, trust / jnp.where(below, highest, 1.0), 1.0)
+    keeps_up = (
+        performance[None] >= (own_performance - hyper.performance_margin)[:, None]
+    )
+    audible = keeps_up | (hyper.performance_filter <= 0.0)
+    voice = edge * relative * jnp.where(audible, 1.0, 0.0)
+    return cap_shares(voice, hyper.max_share)
+
+
+def cap_shares(edge: Array, max_share: Array) -> Array:
+    """Lowers the loudest so that nobody has more than a share of its row's total.
+
+    Water-filling: all above a level c are lowered to it, c the largest number with
+    c <= max_share · Σ_j min(w_j, c). As a sum of minima is the least over "m largest
+    lowered" of m·c + (sum of the rest), c = min_m max_share·rest_m/(1 - max_share·m).
+    Fewer than 1/max_share neighbours cannot all stay below it: they become equal,
+    as faint as the faintest.
+
+    Args:
+      edge: [I, J] non-negative.
+      max_share: [] in (0, 1]; 1 leaves ``edge`` as it is, bit for bit.
+
+    Returns:
+      [I, J].
+    """
+    order = jnp.sort(edge, axis=-1, descending=True)
+    # Summed from the faintest upwards: no digits are lost by subtraction.
+    rest = jnp.cumsum(order[:, ::-1], axis=-1)[:, ::-1]
+    left = 1.0 - max_share * jnp.arange(edge.shape[-1])
+    possible = left > 0.0
+    level = max_share * rest / jnp.where(possible, left, 1.0)[None]
+    level = jnp.min(jnp.where(possible[None], level, jnp.inf), axis=-1, keepdims=True)
+    heard = jnp.where(edge > 0.0, edge, jnp.inf)
+    faintest = jnp.min(heard, axis=-1, keepdims=True)
+    capped = jnp.minimum(edge, jnp.maximum(level, faintest))
+    return jnp.where(max_share < 1.0, capped, edge)
+
+
+def coverage(mass: Array) -> Array:
+    """Share [I] of context cells on which a receiver heard anybody, mass [I, K]."""
+    return jnp.mean(jnp.where(mass > 0.0, 1.0, 0.0), axis=-1)
+
+
+def effective_neighbours(edge: Array) -> Array:
+    """(Σw)²/Σw² of each row (Kish 1965): n for n equal voices, 0 for none.
+
+    Args:
+      edge: [I, J] non-negative weights of the neighbours that were heard.
+
+    Returns:
+      [I].
+    """
+    share = _relative(edge)
+    squares = jnp.sum(jnp.square(share), axis=-1)
+    total = jnp.square(jnp.sum(share, axis=-1))
+    return total / jnp.where(squares > 0.0, squares, 1.0)
+
+
+def largest_share(edge: Array) -> Array:
+    """Share [I] of the loudest in each row of weights [I, J], 0 for none."""
+    total = jnp.sum(_relative(edge), axis=-1)
+    return jnp.where(total > 0.0, 1.0 / jnp.where(total > 0.0, total, 1.0), 0.0)
+
+
+def _relative(edge: Array) -> Array:
+    """Rows divided by their maximum: squares of faint weights would underflow."""
+    loudest = jnp.max(edge, axis=-1, keepdims=True)
+    return edge / jnp.where(loudest > 0.0, loudest, 1.0)
 
 
 def network_share(hyper: ExchangeHyper, has: Array) -> Array:

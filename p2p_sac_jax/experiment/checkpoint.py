@@ -18,6 +18,8 @@ import orbax.checkpoint as ocp
 from p2p_sac_jax.config import ConfigError
 from p2p_sac_jax.peer import PeerState
 
+_OPINIONS = "trust"  # the one leaf with an axis of other peers, its last
+
 
 class Checkpoints:
     """The checkpoints of one run."""
@@ -44,7 +46,7 @@ class Checkpoints:
     def save(self, step: int, state: PeerState) -> None:
         """Writes the state [P, R, ...] reached after ``step`` environment steps."""
         arrays = {
-            name: np.asarray(leaf)[: self._peers]
+            name: self._trimmed(name, np.asarray(leaf))
             for name, leaf in _flatten(state).items()
         }
         self._manager.save(step, args=ocp.args.StandardSave(arrays))
@@ -68,7 +70,8 @@ class Checkpoints:
         for path, leaf in paths:
             raw = _raw_shape(leaf)
             if np.prod(raw.shape):
-                target[_name(path)] = np.zeros((self._peers, *raw.shape[1:]), raw.dtype)
+                whole = np.broadcast_to(np.zeros((), raw.dtype), raw.shape)
+                target[_name(path)] = self._trimmed(_name(path), whole)
         foreign = ConfigError(
             f"checkpoint {step} in {str(self._manager.directory)!r} does not hold the "
             "state of this configuration in this version of the package"
@@ -94,7 +97,10 @@ class Checkpoints:
         Padding peers, which never act, keep the state they have in ``like``.
         """
 
-        def merge(saved: Any, leaf: jax.Array) -> jax.Array:
+        def merge(path: Any, saved: Any, leaf: jax.Array) -> jax.Array:
+            if _name(path) == _OPINIONS:  # nobody has one of a peer that only pads
+                padding = leaf.shape[-1] - self._peers
+                saved = np.pad(saved, ((0, 0), (0, 0), (0, padding)))
             if _is_key(leaf):
                 saved, old = jax.random.key_data(saved), jax.random.key_data(leaf)
                 data = jnp.asarray(np.concatenate([saved, old[self._peers :]]))
@@ -102,7 +108,13 @@ class Checkpoints:
             full = np.concatenate([saved, np.asarray(leaf)[self._peers :]])
             return jax.device_put(full, leaf.sharding)
 
-        return jax.tree.map(merge, self.load(step, like), like)
+        return jax.tree_util.tree_map_with_path(merge, self.load(step, like), like)
+
+    def _trimmed(self, name: str, leaf: np.ndarray) -> np.ndarray:
+        """Without the peers that only pad, as owners of a state and as others."""
+        leaf = leaf[: self._peers]
+        # A copy: the checkpointer wants arrays that own their memory.
+        return np.array(leaf[..., : self._peers] if name == _OPINIONS else leaf)
 
     def close(self) -> None:
         """Finishes pending work."""

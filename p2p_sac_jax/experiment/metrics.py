@@ -8,6 +8,7 @@ both can be remade from the file alone.
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -16,8 +17,9 @@ import jax
 import numpy as np
 
 from p2p_sac_jax.config import ConfigError
+from p2p_sac_jax.exchange.network import Report
 from p2p_sac_jax.experiment.setup import Setup
-from p2p_sac_jax.peer import PeerMetrics
+from p2p_sac_jax.peer import Evaluation, PeerMetrics
 from p2p_sac_jax.population import RoundMetrics
 from p2p_sac_jax.types import Score
 
@@ -38,7 +40,7 @@ def fraction(achieved: Any, oracle: Any) -> Any:
 
 
 def chunk_rows(
-    setup: Setup, step: int, metrics: RoundMetrics, evaluation: Score
+    setup: Setup, step: int, metrics: RoundMetrics, evaluation: Evaluation, trust: Any
 ) -> list[Row]:
     """Rows of one chunk that ended at ``step``.
 
@@ -46,13 +48,14 @@ def chunk_rows(
       setup: names the runs and the peers.
       step: environment steps taken by the clock.
       metrics: of the chunk, leaves [rounds, P, R, ...].
-      evaluation: leaves [P, R], mean score per step of the greedy policies.
+      evaluation: leaves [P, R, ...], of the greedy policies.
+      trust: [P, R, J] opinions at the end of the chunk.
 
     Returns:
       For every run one row of the population and one of each peer that has joined.
     """
-    metrics, evaluation = jax.device_get((metrics, evaluation))
-    joins = np.asarray(setup.members.joins)
+    metrics, evaluation, trust = jax.device_get((metrics, evaluation, trust))
+    joins = np.asarray(setup.members.presence.joins)
     peers = [p for p in range(setup.config.population.peers) if joins[p] < step]
     rows: list[Row] = []
     for run, (arm, seed) in enumerate(setup.labels):
@@ -61,14 +64,15 @@ def chunk_rows(
             {
                 **key,
                 "peer": peer,
-                **_evaluated(setup, evaluation, peer, run),
+                **_evaluated(setup, evaluation.score, peer, run),
                 **_trained(setup, metrics.peer, peer, run),
-                "bytes_received": float(metrics.bytes_received[:, peer, run].sum()),
-                "has_prior": float(metrics.has_prior[:, peer, run].mean()),
+                **_exchanged(setup, metrics.exchange, trust, peer, run),
             }
             for peer in peers
         ]
-        rows.append({**key, "population": True, **_population(peer_rows)})
+        honest = [row for row in peer_rows if not row.get("hostile")]
+        summary = _population(honest) | _rated(evaluation, honest, run)
+        rows.append({**key, "population": True, **summary})
         rows.extend(peer_rows)
     return rows
 
@@ -110,7 +114,46 @@ def _trained(setup: Setup, metrics: PeerMetrics, peer: int, run: int) -> Row:
     return row
 
 
+def _exchanged(setup: Setup, report: Report, trust: Any, peer: int, run: int) -> Row:
+    """What one peer sent and heard in this chunk, and at what price in privacy."""
+    weighing = report.weighing._asdict()
+    row: Row = {
+        name: float(leaf[:, peer, run].mean()) for name, leaf in weighing.items()
+    }
+    releases = int(report.releases[-1, peer, run])
+    row |= {
+        "has_prior": float(report.has_prior[:, peer, run].mean()),
+        "bytes_received": float(report.bytes_received[:, peer, run].sum()),
+        "sent": float(report.sent[:, peer, run].sum()),
+        "releases": releases,
+    }
+    if setup.config.exchange.mode != "private":
+        epsilon = setup.ledger.epsilon(releases)
+        row["epsilon"] = epsilon if math.isfinite(epsilon) else None
+    if setup.config.weights.trust_rate > 0:
+        opinion = trust[peer, run, : setup.config.population.peers]
+        row["trust"] = [round(float(x), 4) for x in opinion / opinion.max()]
+    if setup.hostile[peer]:
+        row["hostile"] = True
+    return row
+
+
+def _rated(evaluation: Evaluation, rows: list[Row], run: int) -> Row:
+    """Correlation of confidence with error, over all cells of the peers in ``rows``.
+
+    Well below 0 where confidence means something: what is claimed with confidence is
+    nearer to the return that follows.
+    """
+    peers = [row["peer"] for row in rows]
+    confidence, error, visits = (leaf[peers, run].ravel() for leaf in evaluation.rating)
+    confidence, error = confidence[visits > 0], error[visits > 0]
+    if confidence.size < 3 or not (confidence.std() > 0 and error.std() > 0):
+        return {}
+    return {"confidence_calibration": float(np.corrcoef(confidence, error)[0, 1])}
+
+
 def _population(rows: list[Row]) -> Row:
+    """Means of the honest peers: what a liar earns is no concern of the network."""
     result = {"score": float(np.mean([row["score"] for row in rows]))}
     if "oracle_fraction" in rows[0]:
         fractions = np.array([row["oracle_fraction"] for row in rows])

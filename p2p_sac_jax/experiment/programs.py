@@ -33,18 +33,19 @@ def compile_programs(setup: Setup) -> tuple[PeerState, Programs]:
     population, newcomers = setup.population, setup.config.population.newcomers
     inputs = setup.members, setup.runs
     began = time.perf_counter()
-    state = _compile(population.init, inputs)(*inputs)
+    state = compile_program(population.init, inputs)(*inputs)
     arguments = state, *inputs, jnp.zeros((), jnp.int32)
-    run_chunk = _compile(population.run_chunk, arguments, donate_argnums=0)
-    evaluate = _compile(population.evaluate, arguments)
+    run_chunk = compile_program(population.run_chunk, arguments, donate_argnums=0)
+    evaluate = compile_program(population.evaluate, arguments)
     rehearse = None
     if newcomers:
-        rehearse = _compile(population.rehearse, arguments, donate_argnums=0)
+        rehearse = compile_program(population.rehearse, arguments, donate_argnums=0)
     seconds = time.perf_counter() - began
     return state, Programs(run_chunk, evaluate, rehearse, seconds)
 
 
-def _compile(function: Any, arguments: tuple[Any, ...], **options: Any) -> Any:
+def compile_program(function: Any, arguments: tuple[Any, ...], **options: Any) -> Any:
+    """``function``, compiled for these arguments as every program of a run is."""
     lowered = jax.jit(function, **options).lower(*arguments)
     on_cpu = jax.default_backend() == "cpu"
     return lowered.compile(compiler_options=_CPU_OPTIONS if on_cpu else None)

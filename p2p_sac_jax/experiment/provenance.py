@@ -10,9 +10,11 @@ from pathlib import Path
 from typing import Any
 
 import jax
+import numpy as np
 
 from p2p_sac_jax.config import TrainConfig
 from p2p_sac_jax.config_io import config_hash, to_dict
+from p2p_sac_jax.exchange import mixing
 from p2p_sac_jax.experiment.devices import Placement
 from p2p_sac_jax.experiment.setup import Setup
 
@@ -51,8 +53,23 @@ def describe(setup: Setup, placement: Placement) -> dict[str, Any]:
         "peers": [
             {"peer": peer, "name": name} for peer, name in enumerate(setup.world.names)
         ],
+        "hostile": np.flatnonzero(setup.hostile).tolist(),
         "adjacency": setup.adjacency.tolist(),
+        "network": mixing.describe(setup.adjacency, setup.partners),
+        "privacy": privacy(setup),
         "channels": channels(config),
+    }
+
+
+def privacy(setup: Setup) -> dict[str, Any]:
+    """What of the exchange carries a privacy guarantee, of what kind, and why not."""
+    ledger, config = setup.ledger, setup.config
+    return {
+        "mode": config.exchange.mode,
+        "adjacency": ledger.adjacency,
+        "channels": ledger.channels,
+        "epsilon_budget": config.privacy.epsilon,
+        "messages_allowed": ledger.allowed if config.privacy.epsilon > 0 else None,
     }
 
 
@@ -70,7 +87,9 @@ def channels(config: TrainConfig) -> dict[str, str]:
             prior = "off: no demand is shared"
         if exchange.estimation == "none":
             value = "off: exchange.estimation is none"
-        elif config.sac.discount == 0:
+        elif exchange.mode == "public":
+            value = "off: exchange.mode is public, where values never leave a peer"
+        elif config.sac.discount == 0 and exchange.estimation != "shaping":
             value = "idle: sac.discount is 0, so no target looks ahead"
     return {
         "demand prior": prior,

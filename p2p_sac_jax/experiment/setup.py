@@ -9,7 +9,12 @@ import numpy as np
 
 from p2p_sac_jax.config import TrainConfig
 from p2p_sac_jax.environments.registry import World, make_world
-from p2p_sac_jax.exchange import topology
+from p2p_sac_jax.exchange import mixing, topology
+from p2p_sac_jax.exchange.accounting import Ledger, make_ledger
+from p2p_sac_jax.exchange.faults import make_fault_plan
+from p2p_sac_jax.exchange.network import Senders
+from p2p_sac_jax.exchange.schedules import partners
+from p2p_sac_jax.exchange.similarity import context_similarity
 from p2p_sac_jax.experiment.devices import Placement
 from p2p_sac_jax.hyper import ISOLATED, arm_config, arm_names, make_hyper
 from p2p_sac_jax.population import (
@@ -33,35 +38,52 @@ class Setup(NamedTuple):
     runs: Runs
     labels: list[tuple[str, int]]  # arm and seed of each run
     adjacency: np.ndarray  # [P, P] of the networked arm, without padding
+    partners: np.ndarray | None  # [P, C] who is heard when, in a time-varying network
+    hostile: np.ndarray  # [P] bool, who lies
+    ledger: Ledger  # what privacy costs
 
 
-def make_setup(config: TrainConfig, placement: Placement) -> Setup:
+def make_setup(
+    config: TrainConfig, placement: Placement, world: World | None = None
+) -> Setup:
     """Builds population and inputs; every arm at every seed is one run.
 
+    Args:
+      config: a validated configuration.
+      placement: where the peers live.
+      world: environment and peers, in place of those that ``config`` names.
+
     Raises:
-      ConfigError: arms, population or adjacency cannot be built.
+      ConfigError: arms, population, adjacency or privacy budget cannot be had.
     """
-    world = make_world(config.environment, config.population)
-    peers = config.population.peers
+    if world is None:
+        world = make_world(config.environment, config.population)
+    peers, padded = config.population.peers, placement.peers
     adjacency = _adjacency(config)
+    voices = mixing.voices(config.exchange.mixing, adjacency)
+    voices = voices * context_similarity(world.context, config.weights.similarity_width)
+    schedule = _schedule(config)
+    ledger = _ledger(config, world)
     seeds = range(config.seed, config.seed + config.seeds)
     labels = [(arm, seed) for arm in arm_names(config) for seed in seeds]
-    edges = np.zeros((placement.peers, len(labels), placement.peers), np.float32)
+    edges = np.zeros((padded, len(labels), padded), np.float32)
     for run, (arm, _) in enumerate(labels):
         if arm not in ISOLATED:
-            edges[:peers, run, :peers] = adjacency
+            edges[:peers, run, :peers] = voices
     hypers = [make_hyper(arm_config(config, arm)) for arm, _ in labels]
-    joins = _joins(config, placement.peers)
+    senders = _senders(config, padded)
     members = Members(
-        ids=np.arange(placement.peers, dtype=np.int32),
-        params=jax.tree.map(lambda leaf: _pad(leaf, placement.peers), world.params),
-        joins=joins,
+        params=jax.tree.map(lambda leaf: _pad(leaf, padded), world.params),
         adjacency=edges,
+        partners=() if schedule is None else _pad(schedule, padded),
+        connected=(edges > 0.0).any(axis=0).T.astype(np.float32),
+        presence=senders,
     )
     runs = Runs(
         seeds=np.array([seed for _, seed in labels], np.int32),
         hyper=jax.tree.map(lambda *leaves: np.stack(leaves), *hypers),
-        sender_joins=joins,
+        allowed=np.full(len(labels), min(ledger.allowed, NEVER), np.int32),
+        senders=senders,
     )
     return Setup(
         config=config,
@@ -73,25 +95,60 @@ def make_setup(config: TrainConfig, placement: Placement) -> Setup:
         runs=jax.tree.map(jax.numpy.asarray, runs),
         labels=labels,
         adjacency=adjacency,
+        partners=schedule,
+        hostile=senders.hostile[:peers] > 0.0,
+        ledger=ledger,
     )
 
 
 def _adjacency(config: TrainConfig) -> np.ndarray:
     peers, exchange = config.population.peers, config.exchange
+    matrix = None
     if exchange.topology == "matrix":
         matrix = topology.load_matrix(exchange.matrix, peers)
-        return topology.adjacency("matrix", peers, matrix)
-    return topology.adjacency(exchange.topology, peers)
+    return topology.adjacency(
+        exchange.topology,
+        peers,
+        matrix,
+        degree=exchange.degree,
+        edge_chance=exchange.edge_chance,
+        seed=config.seed,
+    )
 
 
-def _joins(config: TrainConfig, padded: int) -> np.ndarray:
+def _schedule(config: TrainConfig) -> np.ndarray | None:
+    rounds = config.steps // config.exchange.interval
+    peers = config.population.peers
+    return partners(config.exchange.topology, peers, rounds, config.seed)
+
+
+def _ledger(config: TrainConfig, world: World) -> Ledger:
+    environment = world.environment
+    num_cells, in_group = environment.num_cells, environment.cells_per_group
+    if config.exchange.estimation == "seed_scalar":
+        num_cells = in_group = 1
+    return make_ledger(
+        config,
+        num_cells=num_cells,
+        num_groups=-(-num_cells // in_group),
+        has_demand=config.memory.kind == "demand"
+        and config.memory.pooling != "none"
+        and environment.demand is not None,
+    )
+
+
+def _senders(config: TrainConfig, padded: int) -> Senders:
+    """Who joins when, who lies, and whom faults strike; leaves [padded]."""
     peers, newcomers = config.population.peers, config.population.newcomers
     joins = np.full(padded, NEVER, np.int32)
     joins[:peers] = 0
     joins[peers - newcomers : peers] = config.population.join_step
-    return joins
+    hostile = np.zeros(padded, np.float32)
+    veterans = peers - newcomers
+    hostile[veterans - config.attack.hostile : veterans] = 1.0
+    return Senders(joins, hostile, make_fault_plan(config, padded))
 
 
 def _pad(leaf: Any, padded: int) -> np.ndarray:
-    """Repeats the last peer's parameters for peers that only pad."""
+    """Repeats the last peer's leaf for peers that only pad."""
     return np.concatenate([leaf, np.repeat(leaf[-1:], padded - len(leaf), axis=0)])

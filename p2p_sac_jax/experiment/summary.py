@@ -52,13 +52,19 @@ def _figures(config: TrainConfig, rows: list[Row]) -> dict[str, float]:
     figures: dict[str, float] = {}
     for arm in dict.fromkeys(row["run"] for row in rows):
         mine = [row for row in rows if row["run"] == arm]
-        peers = [row for row in mine if "peer" in row]
+        everyone = [row for row in mine if "peer" in row]
+        peers = [row for row in everyone if not row.get("hostile")]
         last = next(r for r in mine if r["step"] == config.steps and "population" in r)
         prefix = _PREFIX[arm]
         # Every byte that reached a peer had left another one.
-        moved = sum(row["bytes_received"] for row in peers)
+        moved = sum(row["bytes_received"] for row in everyone)
         figures[f"{prefix}bytes_shared_per_peer"] = moved / config.population.peers
         figures[f"{prefix}score"] = last["score"]
+        spent = [row["epsilon"] for row in everyone if row.get("epsilon") is not None]
+        if spent:
+            figures[f"{prefix}privacy_epsilon"] = max(spent)
+        if "confidence_calibration" in last:
+            figures[f"{prefix}confidence_calibration"] = last["confidence_calibration"]
         if "oracle_fraction" not in last:
             continue
         for name in ("oracle_fraction", "oracle_fraction_worst", "gap_closed"):

@@ -26,6 +26,7 @@ from p2p_sac_jax.config_io import (
 )
 from p2p_sac_jax.experiment import provenance
 from p2p_sac_jax.experiment.accounting import Account, rates
+from p2p_sac_jax.experiment.budget import exhausted_budgets
 from p2p_sac_jax.experiment.cache import use_compilation_cache
 from p2p_sac_jax.experiment.checkpoint import Checkpoints
 from p2p_sac_jax.experiment.console import Reporter
@@ -126,6 +127,8 @@ def _train(
     with reporter:
         for step in range(start, config.steps, config.evaluate_every):
             state, rows = _advance(setup, programs, state, step)
+            for line in exhausted_budgets(setup, metrics_file.rows, rows):
+                reporter.say(line)
             metrics_file.append(rows)
             done = step + config.evaluate_every
             planned = done % config.checkpoint_every == 0 or done == config.steps
@@ -159,7 +162,8 @@ def _advance(
         state = programs.rehearse(state, *inputs)
     state, metrics = programs.run_chunk(state, *inputs)
     evaluation = programs.evaluate(state, *inputs)
-    rows = chunk_rows(setup, step + config.evaluate_every, metrics, evaluation)
+    end = step + config.evaluate_every
+    rows = chunk_rows(setup, end, metrics, evaluation, state.trust)
     return state, rows
 
 

@@ -8,7 +8,14 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from p2p_sac_jax.types import Array, Candidates, DemandSummary, Experience, Prior
+from p2p_sac_jax.types import (
+    Array,
+    Candidates,
+    DemandStatistics,
+    DemandSummary,
+    Experience,
+    Prior,
+)
 
 MemoryState = Any
 
@@ -51,6 +58,8 @@ class PriceMemory(NamedTuple):
     update: Callable[[MemoryState, Experience, Array, Array], MemoryState]
     posterior: Callable[[MemoryState, Prior], Posterior]
     summary: Callable[[MemoryState], DemandSummary]
+    # The sums behind the summary, zeros where there are none
+    statistics: Callable[[MemoryState], DemandStatistics]
     # (posterior, candidates, action [A]) -> [] in [0, 1]
     exploration_bonus: Callable[[Posterior, Candidates, Array], Array]
     # (posterior, candidates, action [A], key) -> [] in action units, unclipped

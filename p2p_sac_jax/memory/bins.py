@@ -24,7 +24,14 @@ from p2p_sac_jax.memory.base import (
     keep_unless,
     rank_regions,
 )
-from p2p_sac_jax.types import Array, Candidates, DemandSummary, Experience, Prior
+from p2p_sac_jax.types import (
+    Array,
+    Candidates,
+    DemandStatistics,
+    DemandSummary,
+    Experience,
+    Prior,
+)
 
 NUM_BINS = 21
 MAX_CONTEXTS = 4
@@ -123,6 +130,7 @@ def make_binned_memory(num_cells: int) -> PriceMemory:
         update=update,
         posterior=posterior,
         summary=summary,
+        statistics=statistics,
         exploration_bonus=exploration_bonus,
         optimal_exploration_std=optimal_exploration_std,
         promising_regions=promising_regions,
@@ -185,6 +193,13 @@ def summary(state: BinState) -> DemandSummary:
     """Nothing: rewards by bin say nothing of demand coefficients (``F = 1``, zeros)."""
     del state
     return DemandSummary(jnp.zeros((1, 1)), jnp.zeros(1), jnp.zeros(()))
+
+
+def statistics(state: BinState) -> DemandStatistics:
+    """Nothing, as in ``summary``."""
+    del state
+    zero = jnp.zeros(())
+    return DemandStatistics(jnp.zeros((1, 1)), jnp.zeros(1), zero, zero)
 
 
 def _candidate_weights(candidates: Candidates) -> Array:

@@ -3,12 +3,11 @@
 Log sales ``z = ln(q / usual units)`` of one step are ``θᵀx - σ²/2 + σ ε`` with
 features ``x = [1, -(p-1), (-(p-r)), y, cos, sin]``: ``θ`` describes the logarithm of
 *mean* demand. The statistics hold no noise variance, so they add up whatever the
-noise turns out to be; it is estimated whenever a posterior is asked for.
+noise turns out to be; it is estimated whenever a posterior is asked for. No step
+weighs more in them than ``records`` allows.
 """
 
 from __future__ import annotations
-
-from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -26,7 +25,15 @@ from p2p_sac_jax.memory.base import (
     keep_unless,
     rank_regions,
 )
-from p2p_sac_jax.types import Array, Candidates, DemandSummary, Experience, Prior
+from p2p_sac_jax.records import clip_record
+from p2p_sac_jax.types import (
+    Array,
+    Candidates,
+    DemandStatistics,
+    DemandSummary,
+    Experience,
+    Prior,
+)
 
 # Base prior by coefficient: level, slope, (reference price), rival, cos, sin.
 _PRIOR_MEAN = (0.0, 2.0, 0.0, 0.0, 0.0, 0.0)
@@ -39,13 +46,8 @@ NOISE_STEPS = 4  # fixed-point steps of the noise variance
 MIN_SLOPE = 0.5  # a draw flatter than this would ask for an absurd price
 
 
-class DemandState(NamedTuple):
-    """Discounted sufficient statistics of one peer's own steps."""
-
-    G: Array  # [F, F] sum of x xᵀ
-    h: Array  # [F] sum of x z
-    yy: Array  # [] sum of z²
-    n: Array  # [] number of steps
+# The state is the discounted statistics themselves.
+DemandState = DemandStatistics
 
 
 def make_demand_memory(num_features: int) -> PriceMemory:
@@ -82,6 +84,7 @@ def make_demand_memory(num_features: int) -> PriceMemory:
         update=update,
         posterior=posterior,
         summary=summary,
+        statistics=lambda state: state,
         exploration_bonus=exploration_bonus,
         optimal_exploration_std=optimal_exploration_std,
         promising_regions=promising_regions,
@@ -107,7 +110,7 @@ def base_prior(num_features: int) -> Prior:
 def update(
     state: DemandState, experience: Experience, decay: Array, active: Array
 ) -> DemandState:
-    """Adds one real step; older steps keep the weight ``decay`` each time.
+    """Adds one real step, clipped; older steps keep the weight ``decay`` each time.
 
     Args:
       state: statistics so far.
@@ -115,7 +118,7 @@ def update(
       decay: ``[]`` in (0, 1], 1 forgets nothing.
       active: ``[]`` 1 to learn, 0 to leave the state as it is.
     """
-    x, z = experience.features, experience.log_sales
+    x, z = clip_record(experience.features, experience.log_sales)
     new = DemandState(
         G=decay * state.G + jnp.outer(x, x),
         h=decay * state.h + x * z,

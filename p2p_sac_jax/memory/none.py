@@ -8,7 +8,14 @@ import jax.numpy as jnp
 import numpy as np
 
 from p2p_sac_jax.memory.base import PriceMemory, Regions
-from p2p_sac_jax.types import Array, Candidates, DemandSummary, Experience, Prior
+from p2p_sac_jax.types import (
+    Array,
+    Candidates,
+    DemandStatistics,
+    DemandSummary,
+    Experience,
+    Prior,
+)
 
 
 class Nothing(NamedTuple):
@@ -37,6 +44,11 @@ def make_no_memory() -> PriceMemory:
         del state
         return DemandSummary(jnp.zeros((0, 0)), jnp.zeros(0), jnp.zeros(()))
 
+    def statistics(state: Nothing) -> DemandStatistics:
+        del state
+        zero = jnp.zeros(())
+        return DemandStatistics(jnp.zeros((0, 0)), jnp.zeros(0), zero, zero)
+
     def exploration_bonus(
         posterior: Any, candidates: Candidates, action: Array
     ) -> Array:
@@ -61,6 +73,7 @@ def make_no_memory() -> PriceMemory:
         update=update,
         posterior=posterior,
         summary=summary,
+        statistics=statistics,
         exploration_bonus=exploration_bonus,
         optimal_exploration_std=optimal_exploration_std,
         promising_regions=promising_regions,

@@ -1,6 +1,12 @@
 """One peer: the bracket around environment, replay, memory, learner and insight."""
 
-from p2p_sac_jax.peer.pipeline import Peer, PeerMetrics, PeerState, make_peer
+from p2p_sac_jax.peer.pipeline import (
+    Evaluation,
+    Peer,
+    PeerMetrics,
+    PeerState,
+    make_peer,
+)
 from p2p_sac_jax.peer.rooms import Situation
 
-__all__ = ["Peer", "PeerMetrics", "PeerState", "Situation", "make_peer"]
+__all__ = ["Evaluation", "Peer", "PeerMetrics", "PeerState", "Situation", "make_peer"]

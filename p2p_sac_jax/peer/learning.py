@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 
 from p2p_sac_jax.exchange import guidance as guide
+from p2p_sac_jax.exchange.estimation import USES
 from p2p_sac_jax.learner.replay import Replay
 from p2p_sac_jax.learner.sac import SacMetrics, SacState
 from p2p_sac_jax.peer.imagination import mix_imagined, rehearsal_rows
@@ -42,15 +43,27 @@ def learn(
       State after, and metrics with an axis of updates in front.
     """
     batch_size = rooms.config.sac.batch_size
+    use = USES[rooms.config.exchange.estimation]
+    gamma = situation.hyper.sac.discount
 
     def bootstrap(value: Array, next_obs: Array) -> Array:
         cells = jax.vmap(rooms.cell)(next_obs)
-        return guide.bootstrap(situation.guidance, cells)(value)
+        return guide.bootstrap(situation.guidance, cells, use)(value)
+
+    def shaped(batch: Transition) -> Array:
+        cells, next_cells = jax.vmap(jax.vmap(rooms.cell))(
+            jnp.stack([batch.obs, batch.next_obs])
+        )
+        return guide.shaped_reward(
+            situation.guidance, batch.reward, cells, next_cells, batch.discount, gamma
+        )
 
     def update(
         state: SacState, data: tuple[Transition, Array]
     ) -> tuple[SacState, SacMetrics]:
         batch, number = data
+        if use == "shaping":
+            batch = batch._replace(reward=shaped(batch))
         update_key = jax.random.fold_in(key, number)
         return rooms.sac.update(
             state, batch, bootstrap, situation.hyper.sac, update_key

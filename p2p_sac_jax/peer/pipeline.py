@@ -18,27 +18,28 @@ import numpy as np
 
 from p2p_sac_jax.config import TrainConfig
 from p2p_sac_jax.environments.base import Environment
-from p2p_sac_jax.exchange.insight import InsightInputs, make_insight
-from p2p_sac_jax.exchange.privacy import outbound
+from p2p_sac_jax.exchange.modes import Mode
+from p2p_sac_jax.exchange.synchronisation import Outbox, Terms
 from p2p_sac_jax.hyper import Hyper
-from p2p_sac_jax.learner import distributions
 from p2p_sac_jax.learner.replay import Replay
 from p2p_sac_jax.learner.sac import SacMetrics, SacState
 from p2p_sac_jax.memory import demand
 from p2p_sac_jax.peer.behaviour import choose_action
 from p2p_sac_jax.peer.imagination import imagined_share
 from p2p_sac_jax.peer.learning import rehearse, study
+from p2p_sac_jax.peer.rating import Lived, Rating, rate
 from p2p_sac_jax.peer.rooms import (
     EVALUATE,
     INIT,
-    INSIGHT,
     MARKET,
+    RATE,
     RESET,
     Rooms,
     Situation,
     make_rooms,
     stream,
 )
+from p2p_sac_jax.peer.speaking import Spoken, knowledge, new_outbox, speak
 from p2p_sac_jax.types import (
     Array,
     Experience,
@@ -48,8 +49,8 @@ from p2p_sac_jax.types import (
     Transition,
 )
 
-INSIGHT_ROWS = 256  # replay rows behind one insight
 SURPRISE_DECAY = 0.95
+PERFORMANCE_DECAY = 0.95
 # One number, not none: results without elements crash jaxlib 0.11 under shard_map.
 _NO_BELIEF = Prior(np.zeros(1, np.float32), np.zeros((1, 1), np.float32))
 
@@ -65,7 +66,11 @@ class PeerState(NamedTuple):
     replay: Replay
     memory: Any
     surprise: Array  # [] moving average of the memory's standardised squared error
+    performance: Array  # [] moving average of rewards, from 0
     last_seen: Array  # [K] int32 clock step at which each cell was last visited
+    visits: Array  # [K] int32 own real steps in each cell
+    outbox: Outbox  # what it remembers of its own sending
+    trust: Array  # [J] its opinion of the others; ``exchange`` alone reads and writes
 
 
 class PeerMetrics(NamedTuple):
@@ -81,17 +86,27 @@ class PeerMetrics(NamedTuple):
     belief: Prior  # demand posterior; ``_NO_BELIEF`` without a demand memory
 
 
+class Evaluation(NamedTuple):
+    """One evaluation episode of the greedy policy."""
+
+    score: Score  # mean per step
+    rating: Rating  # what the peer's confidence was worth
+
+
 class Peer(NamedTuple):
     """Pure functions of one peer, and what the network must agree on."""
 
-    init: Callable[[Array, Any], PeerState]  # (key, params)
-    message: Callable[[PeerState, Hyper, Array], Message]  # (state, hyper, clock)
+    init: Callable[[Array, Any, Array], PeerState]  # (key, params, trust [J])
+    knowledge: Callable[[PeerState, Hyper, Array], Message]  # (state, hyper, clock)
+    # (state, hyper, terms, clock) -> the state's next outbox, and what was said
+    speak: Callable[[PeerState, Hyper, Terms, Array], tuple[Outbox, Spoken]]
     # (state, situation, clock) -> (state, metrics [S])
     round: Callable[[PeerState, Situation, Array], tuple[PeerState, PeerMetrics]]
     # (state, situation, clock) -> state; ``active`` marks who joins at ``clock``
     rehearse: Callable[[PeerState, Situation, Array], PeerState]
-    evaluate: Callable[[PeerState, Any], Score]  # (state, params): mean per step
+    evaluate: Callable[[PeerState, Any, Hyper, Array], Evaluation]
     base_prior: Prior
+    mode: Mode
 
 
 def make_peer(config: TrainConfig, environment: Environment) -> Peer:
@@ -99,17 +114,19 @@ def make_peer(config: TrainConfig, environment: Environment) -> Peer:
     rooms = make_rooms(config, environment)
     return Peer(
         init=partial(_init, rooms),
-        message=partial(_message, rooms),
+        knowledge=partial(_knowledge, rooms),
+        speak=partial(speak, rooms),
         round=partial(_round, rooms),
         rehearse=partial(_rehearse, rooms),
         evaluate=partial(_evaluate, rooms),
         base_prior=rooms.memory.base_prior,
+        mode=rooms.mode,
     )
 
 
-def _init(rooms: Rooms, key: Array, params: Any) -> PeerState:
+def _init(rooms: Rooms, key: Array, params: Any, trust: Array) -> PeerState:
     world, obs = rooms.environment.reset(stream(key, RESET, 0), params)
-    return PeerState(
+    state = PeerState(
         key=key,
         steps=jnp.zeros((), jnp.int32),
         environment=world,
@@ -118,31 +135,17 @@ def _init(rooms: Rooms, key: Array, params: Any) -> PeerState:
         replay=rooms.replay.init(),
         memory=rooms.memory.init(),
         surprise=jnp.ones(()),
+        performance=jnp.zeros(()),
         last_seen=jnp.zeros((rooms.num_cells,), jnp.int32),
+        visits=jnp.zeros((rooms.num_cells,), jnp.int32),
+        outbox=None,  # type: ignore[arg-type]
+        trust=trust,
     )
+    return state._replace(outbox=new_outbox(rooms, state))
 
 
-def _message(rooms: Rooms, state: PeerState, hyper: Hyper, clock: Array) -> Message:
-    row_key, value_key = jax.random.split(stream(state.key, INSIGHT, clock))
-    rows = rooms.replay.sample(state.replay, row_key, INSIGHT_ROWS)
-    mean, log_std = rooms.sac.policy(state.learner, rows.obs)
-    state_value, action_value = rooms.sac.value(state.learner, rows.obs, value_key)
-    inputs = InsightInputs(
-        cell=jax.vmap(rooms.cell)(rows.obs),
-        state_value=state_value,
-        action_value=action_value,
-        entropy=distributions.entropy(log_std),
-        action_mean=jnp.tanh(mean),
-        action_std=jnp.exp(log_std),
-        size=state.replay.size,
-        td_error=state.learner.td_error,
-    )
-    seen = state.last_seen * rooms.config.environment.seconds_per_step
-    message = Message(
-        insight=make_insight(inputs, rooms.num_cells, seen, hyper.exchange),
-        demand=rooms.memory.summary(state.memory),
-    )
-    return outbound(rooms.config.exchange.mode)(message)
+def _knowledge(rooms: Rooms, state: PeerState, hyper: Hyper, clock: Array) -> Message:
+    return knowledge(rooms, state, hyper.exchange, clock)
 
 
 def _step(
@@ -196,7 +199,12 @@ def _step(
         replay=replay,
         memory=memory,
         surprise=surprise,
+        performance=PERFORMANCE_DECAY * state.performance
+        + (1.0 - PERFORMANCE_DECAY) * world.reward,
         last_seen=state.last_seen.at[cell].set(clock),
+        visits=state.visits.at[cell].add(1),
+        outbox=state.outbox,
+        trust=state.trust,
     )
     metrics = PeerMetrics(
         score=rooms.environment.score(world.info),
@@ -215,7 +223,15 @@ def _step(
 
 def _hold_inactive(active: Array, new: PeerState, old: PeerState) -> PeerState:
     """``old`` where not active; replay, learner and memory are masked already."""
-    names = ("steps", "environment", "obs", "surprise", "last_seen")
+    names = (
+        "steps",
+        "environment",
+        "obs",
+        "surprise",
+        "performance",
+        "last_seen",
+        "visits",
+    )
     held = _select(
         active > 0,
         {name: getattr(new, name) for name in names},
@@ -246,21 +262,37 @@ def _rehearse(
     return state._replace(learner=_select(informed, learner, state.learner))
 
 
-def _evaluate(rooms: Rooms, state: PeerState, params: Any) -> Score:
-    """Greedy policy from ``reset`` on keys of its own; mean score per step."""
+def _evaluate(
+    rooms: Rooms, state: PeerState, params: Any, hyper: Hyper, clock: Array
+) -> Evaluation:
+    """Greedy policy from ``reset`` on keys of its own, and how its claims fare."""
     environment = rooms.environment
     start = environment.reset(stream(state.key, EVALUATE, 0), params)
 
-    def body(carry: tuple[Any, Array], clock: Array) -> tuple[Any, Score]:
+    def body(carry: tuple[Any, Array], step: Array) -> tuple[Any, tuple[Score, Lived]]:
         world, obs = carry
-        key = stream(state.key, EVALUATE, clock)
+        key = stream(state.key, EVALUATE, step)
         action = rooms.sac.mode(state.learner, obs)
         result = environment.step(key, world, action, params)
-        return (result.state, result.obs), environment.score(result.info)
+        lived = Lived(
+            obs, result.reward, result.final_obs, result.terminated, result.truncated
+        )
+        return (result.state, result.obs), (environment.score(result.info), lived)
 
-    clocks = 1 + jnp.arange(rooms.config.evaluation_weeks)
-    _, scores = jax.lax.scan(body, start, clocks)
-    return jax.tree.map(jnp.mean, scores)
+    steps = 1 + jnp.arange(rooms.config.evaluation_weeks)
+    _, (scores, lived) = jax.lax.scan(body, start, steps)
+    claims = knowledge(rooms, state, hyper.exchange, clock).insight
+    return Evaluation(
+        score=jax.tree.map(jnp.mean, scores),
+        rating=rate(
+            rooms,
+            state.learner,
+            claims,
+            lived,
+            hyper.sac.discount,
+            stream(state.key, RATE, clock),
+        ),
+    )
 
 
 def _experience(rooms: Rooms, transition: Transition, info: Any) -> Experience:

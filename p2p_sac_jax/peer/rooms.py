@@ -14,6 +14,7 @@ import jax.numpy as jnp
 
 from p2p_sac_jax.config import TrainConfig
 from p2p_sac_jax.environments.base import DemandModel, Environment
+from p2p_sac_jax.exchange.modes import Mode, make_mode
 from p2p_sac_jax.hyper import Hyper
 from p2p_sac_jax.learner.replay import ReplayBuffer, make_replay
 from p2p_sac_jax.learner.sac import Sac, make_sac
@@ -24,9 +25,20 @@ from p2p_sac_jax.memory.none import make_no_memory
 from p2p_sac_jax.types import Array, Guidance
 
 # Streams of randomness; the numbers are part of the determinism contract.
-INIT, RESET, MARKET, ACT, THOMPSON, UPDATE, IMAGINE, INSIGHT, EVALUATE, REHEARSE = (
-    range(10)
-)
+(
+    INIT,
+    RESET,
+    MARKET,
+    ACT,
+    THOMPSON,
+    UPDATE,
+    IMAGINE,
+    INSIGHT,
+    EVALUATE,
+    REHEARSE,
+    PRIVACY,
+    RATE,
+) = range(12)
 
 
 class Situation(NamedTuple):
@@ -46,6 +58,7 @@ class Rooms(NamedTuple):
     sac: Sac
     replay: ReplayBuffer
     memory: PriceMemory
+    mode: Mode  # what may leave the peer
     num_cells: int  # K, cells of an insight
 
     @property
@@ -65,13 +78,22 @@ def make_rooms(config: TrainConfig, environment: Environment) -> Rooms:
     # The seed's scalar insight is the case of a single cell.
     scalar = config.exchange.estimation == "seed_scalar"
     sizes = environment.observation_dim, environment.action_dim
+    num_cells = 1 if scalar else environment.num_cells
+    memory = _make_memory(config.memory.kind, environment)
     return Rooms(
         config=config,
         environment=environment,
         sac=make_sac(config.sac, *sizes),
         replay=make_replay(config.sac.replay_capacity or config.steps, *sizes),
-        memory=_make_memory(config.memory.kind, environment),
-        num_cells=1 if scalar else environment.num_cells,
+        memory=memory,
+        mode=make_mode(
+            config,
+            num_cells=num_cells,
+            cells_per_group=1 if scalar else environment.cells_per_group,
+            action_dim=environment.action_dim,
+            base_prior=memory.base_prior,
+        ),
+        num_cells=num_cells,
     )
 
 

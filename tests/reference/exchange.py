@@ -90,7 +90,7 @@ def value_channel(mode, adjacency, sent, own, hyper, now, own_steps):
         centre, scale, has = shape(sent, j)
         w[:, j] *= has
         shapes[j] = (sent.state_value[j] - centre) / scale
-    if mode == "precision":
+    if mode != "keyed":
         w = w * sent.count
     mean, mass = aggregate(w, shapes)
     value, weight = np.zeros(mass.shape), np.zeros(mass.shape)
@@ -107,27 +107,3 @@ def value_channel(mode, adjacency, sent, own, hyper, now, own_steps):
                     fade * network * mass[i, k] / (mass[i, k] + float(pi_local))
                 )
     return value, weight
-
-
-def soft_mdp(rng, states, actions):
-    """A random MDP: transitions [S, N, S] and rewards [S, N]."""
-    transition = rng.dirichlet(np.ones(states), size=(states, actions))
-    return transition, rng.uniform(0.0, 1.0, (states, actions))
-
-
-def soft_value(q, alpha):
-    """The soft maximum over actions: α log Σ exp(q/α)."""
-    top = q.max(axis=-1, keepdims=True)
-    return top[..., 0] + alpha * np.log(np.exp((q - top) / alpha).sum(axis=-1))
-
-
-def soft_iteration(transition, reward, discount, alpha, mix=lambda v: v):
-    """Fixed point of q = r + discount·P mix(soft_value(q))."""
-    q = np.zeros_like(reward)
-    for _ in range(400):
-        following = np.asarray(mix(soft_value(q, alpha)), np.float64)
-        updated = reward + discount * transition @ following
-        if np.abs(updated - q).max() < 1e-9:
-            return updated
-        q = updated
-    return q

@@ -1,4 +1,4 @@
-"""What stands behind the results: network, diagnostics, provenance, limits."""
+"""What stands behind the results: diagnostics, provenance, limits."""
 
 from __future__ import annotations
 
@@ -12,13 +12,10 @@ from p2p_sac_jax.config import TrainConfig
 from p2p_sac_jax.experiment.report import data as d
 from p2p_sac_jax.experiment.report import figures
 from p2p_sac_jax.experiment.report.elements import (
-    cell,
     figure,
     paragraph,
     section,
-    size,
     table,
-    text,
 )
 from p2p_sac_jax.experiment.report.style import look
 
@@ -67,41 +64,6 @@ _DIAGNOSTICS = (
         "How badly the critic predicts the peer's own experience.",
     ),
 )
-
-
-def network(data: d.RunData) -> str:
-    """Who hears whom, what the channels do, how much was sent."""
-    adjacency = data.run.get("adjacency")
-    if not adjacency:
-        return ""
-    sentence = figures.describe_network(adjacency)
-    svg = figures.network(adjacency, "network", f"Network diagram: {sentence}")
-    picture = figure(
-        svg,
-        "<b>What to see.</b> A line joins two peers that hear each other; an arrow"
-        f" points from sender to receiver. {text(sentence)} <b>How drawn.</b> The"
-        " adjacency of the arm “network”, peers on a circle by number.",
-        "Who hears whom",
-    )
-    channels = data.summary.get("channels") or data.run.get("channels") or {}
-    rows = list(channels.items())
-    interval = data.run.get("config", {}).get("exchange", {}).get("interval")
-    sent = d.number(data.summary.get("bytes_shared_per_peer"))
-    words = []
-    if interval is not None:
-        words.append(f"Peers exchange every {cell(interval)} {data.unit}s.")
-    if sent is not None:
-        words.append(
-            f"Each peer sent <b>{size(sent)}</b> over the whole run: the payload that"
-            " left it, times its receivers."
-        )
-    side = (
-        '<div class="card"><h3>Channels</h3>'
-        + (table(["channel", "status"], rows, "Channels", "words") if rows else "")
-        + paragraph(" ".join(words))
-        + "</div>"
-    )
-    return section("network", "The network", f'<div class="pair">{picture}{side}</div>')
 
 
 def diagnostics(data: d.RunData) -> str:

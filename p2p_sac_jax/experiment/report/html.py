@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pathlib
 
-from p2p_sac_jax.experiment.report import background, results, sections
+from p2p_sac_jax.experiment.report import background, exchange, results, sections
 from p2p_sac_jax.experiment.report.data import RunData, load_run
 from p2p_sac_jax.experiment.report.elements import cell, text
 
@@ -115,7 +115,7 @@ def render(data: RunData) -> str:
         sections.worst(data),
         sections.prices(data),
         sections.beliefs(data),
-        background.network(data),
+        exchange.network(data),
         background.diagnostics(data),
         background.limits(data),
         background.provenance(data),

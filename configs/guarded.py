@@ -1,0 +1,15 @@
+"""Among peers some of whom may lie: robust means, and trust that has to be earned."""
+
+from __future__ import annotations
+
+from ml_collections import ConfigDict
+
+from configs import pricing
+
+
+def get_config() -> ConfigDict:
+    """The pricing market with the settings recommended outside one's own chain."""
+    config = pricing.get_config()
+    config.exchange.aggregator = "median"
+    config.weights.trust_rate = 0.3
+    return config

@@ -1,0 +1,215 @@
+"""What an adjacency implies: how loud neighbours are, and how fast gossip settles.
+
+Everything here is NumPy, and any positive entry of an adjacency is an edge.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from p2p_sac_jax.config import ConfigError
+from p2p_sac_jax.exchange.topology import Matrix
+
+# Relative size at which what is left of a disagreement is rounding error.
+_NOTHING = 1e-12
+
+
+def voices(name: str, adjacency: Matrix) -> Matrix:
+    """How loud each neighbour is for each receiver, before anything is said.
+
+    Args:
+      name: "uniform", all alike; or "metropolis", where a peer that many listen to
+        is damped: Metropolis–Hastings weights without the diagonal, relative to the
+        largest of their row, so that the loudest neighbour keeps its full voice.
+      adjacency: [P, P]; entries other than 0 and 1 scale the voice.
+
+    Returns:
+      [P, P] float32, positive where ``adjacency`` is; itself for "uniform".
+
+    Raises:
+      ConfigError: the name is unknown, or the graph is directed and has no
+        Metropolis–Hastings weights.
+    """
+    if name == "uniform":
+        return np.asarray(adjacency, np.float32)
+    if name != "metropolis":
+        raise ConfigError(
+            f"exchange.mixing={name!r} must be one of: uniform, metropolis"
+        )
+    pair = _one_way(adjacency)
+    if pair is not None:
+        raise ConfigError(
+            "exchange.mixing='metropolis' must be 'uniform' for a directed graph;"
+            f" peers {pair[0]} and {pair[1]} exchange one way only"
+        )
+    weights = metropolis_hastings(adjacency)
+    np.fill_diagonal(weights, 0.0)
+    loudest = weights.max(axis=1, keepdims=True)
+    relative = weights / np.where(loudest > 0.0, loudest, 1.0)
+    return (relative * adjacency).astype(np.float32)
+
+
+def metropolis_hastings(adjacency: Matrix) -> Matrix:
+    """Symmetric doubly stochastic mixing matrix of an undirected graph.
+
+    W_ij = 1/(1 + max(d_i, d_j)) on edges, the rest on the diagonal (Xiao, Boyd and
+    Lall 2006, "Distributed average consensus with time-varying Metropolis weights").
+
+    Args:
+      adjacency: [P, P].
+
+    Returns:
+      [P, P] float64.
+
+    Raises:
+      ValueError: an edge has no counterpart in the other direction.
+    """
+    pair = _one_way(adjacency)
+    if pair is not None:
+        raise ValueError(
+            f"adjacency must be symmetric; peers {pair[0]} and {pair[1]} exchange one"
+            " way only"
+        )
+    edges = np.asarray(adjacency) > 0.0
+    degree = edges.sum(axis=1)
+    mixing = edges / (1.0 + np.maximum.outer(degree, degree))
+    return mixing + np.diag(1.0 - mixing.sum(axis=1))
+
+
+def uniform_mixing(adjacency: Matrix) -> Matrix:
+    """Row-stochastic mixing matrix: each peer and its d senders weigh 1/(1 + d).
+
+    Args:
+      adjacency: [P, P], directed or not.
+
+    Returns:
+      [P, P] float64.
+    """
+    heard = (np.asarray(adjacency) > 0.0) + np.eye(len(adjacency))
+    return heard / heard.sum(axis=1, keepdims=True)
+
+
+def spectral_gap(W: Matrix) -> float:
+    """1 - |λ₂| of a stochastic matrix: how fast gossip forgets disagreement.
+
+    Args:
+      W: [P, P], rows sum to 1.
+
+    Returns:
+      In [0, 1]; 0 where no peer's word reaches all others, 1 for a single peer.
+    """
+    return cycle_gap([W])
+
+
+def cycle_gap(rounds: Iterable[Matrix]) -> float:
+    """Spectral gap, per round, of gossip that mixes differently in every round.
+
+    1 - |λ₂(W_C ⋯ W_1)|^(1/C): the gap of a constant W that would forget as much over
+    a cycle of C rounds.
+
+    Args:
+      rounds: C matrices [P, P] in the order in which they act, rows sum to 1.
+
+    Returns:
+      In [0, 1]; 1 where a cycle ends in exact consensus.
+    """
+    # Disagreement is x_i - x_0, on which W acts as B_ij = W_ij - W_0j: without the
+    # eigenvalue of consensus, the product can be rescaled as it shrinks.
+    product, log_scale, cycle = None, 0.0, 0
+    for W in rounds:
+        W = np.asarray(W, np.float64)
+        disagreement = (W - W[:1])[1:, 1:]
+        product = disagreement if product is None else disagreement @ product
+        size = np.linalg.norm(product)
+        if size < _NOTHING:
+            return 1.0
+        product, log_scale, cycle = (
+            product / size,
+            log_scale + math.log(size),
+            cycle + 1,
+        )
+    if product is None:
+        raise ValueError("a cycle must have at least one round")
+    radius = np.abs(np.linalg.eigvals(product)).max()
+    if radius < _NOTHING:
+        return 1.0
+    kept = math.exp((log_scale + math.log(radius)) / cycle)
+    return float(np.clip(1.0 - kept, 0.0, 1.0))
+
+
+class DegreeStatistics(NamedTuple):
+    """How an adjacency spreads its edges."""
+
+    edges: int  # directed
+    in_min: int  # fewest senders any peer hears
+    in_mean: float
+    in_max: int
+    out_min: int  # fewest receivers any peer reaches
+    out_max: int
+    isolated: int  # peers that neither hear nor reach anyone
+
+
+def degree_statistics(adjacency: Matrix) -> DegreeStatistics:
+    """Counts edges of an adjacency [P, P]."""
+    edges = np.asarray(adjacency) > 0.0
+    senders, receivers = edges.sum(axis=1), edges.sum(axis=0)
+    return DegreeStatistics(
+        edges=int(edges.sum()),
+        in_min=int(senders.min()),
+        in_mean=float(senders.mean()),
+        in_max=int(senders.max()),
+        out_min=int(receivers.min()),
+        out_max=int(receivers.max()),
+        isolated=int(((senders + receivers) == 0).sum()),
+    )
+
+
+def describe(adjacency: Matrix, partners: np.ndarray | None = None) -> dict[str, Any]:
+    """The shape of a network, for the record of a run.
+
+    Args:
+      adjacency: [P, P]; in a time-varying network whoever is heard in some round.
+      partners: [P, C] the one sender heard in each round of a cycle, -1 for nobody
+        (see ``schedules.partners``); None where all are heard in every round.
+
+    Returns:
+      ``DegreeStatistics`` of ``adjacency`` by name; ``heard_per_round``, senders a
+      peer hears in one round, on average; and ``spectral_gap`` of ``mixing``:
+      "metropolis" for a graph of mutual edges, else "uniform". Of a time-varying
+      network it is the gap per round over the whole cycle, each peer weighing its
+      partner like itself; a schedule drawn at random has one cycle, the run.
+    """
+    statistics = degree_statistics(adjacency)
+    if partners is None:
+        heard = statistics.in_mean
+        mutual = _one_way(adjacency) is None
+        name = "metropolis" if mutual else "uniform"
+        W = metropolis_hastings(adjacency) if mutual else uniform_mixing(adjacency)
+        gap = spectral_gap(W)
+    else:
+        heard = float((partners >= 0).mean())
+        rounds = (_edges(adjacency, senders) for senders in partners.T)
+        name, gap = "uniform", cycle_gap(uniform_mixing(edges) for edges in rounds)
+    return {
+        **statistics._asdict(),
+        "heard_per_round": heard,
+        "mixing": name,
+        "spectral_gap": gap,
+    }
+
+
+def _edges(adjacency: Matrix, senders: np.ndarray) -> np.ndarray:
+    """Edges [P, P] bool of a round in which each peer hears ``senders`` [P]."""
+    chosen = senders[:, None] == np.arange(len(adjacency))[None]
+    return chosen & (np.asarray(adjacency) > 0.0)
+
+
+def _one_way(adjacency: Matrix) -> tuple[int, int] | None:
+    """The first pair of peers of whom only one hears the other."""
+    edges = np.asarray(adjacency) > 0.0
+    pairs = np.argwhere(edges != edges.T)
+    return (int(pairs[0, 0]), int(pairs[0, 1])) if len(pairs) else None

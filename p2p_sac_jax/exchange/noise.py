@@ -1,0 +1,159 @@
+"""Noise of what leaves a peer: Gaussian, correlated for streams, and random signs.
+
+A release is noised with ``std = multiplier · sensitivity``; what guarantee that
+makes is reckoned in ``accounting``. The draws are those of float32 and of a
+counter-based generator: right in distribution, not hardened against an attacker
+who studies the last bits of a release (Mironov 2012).
+"""
+
+from __future__ import annotations
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from p2p_sac_jax.types import Array
+
+
+def gaussian(key: Array, shape: tuple[int, ...], std: Array | float) -> Array:
+    """Independent Gaussian noise.
+
+    Args:
+      key: typed key, used once.
+      shape: of the result.
+      std: [], or of ``shape``.
+
+    Returns:
+      ``shape``, float32, exactly 0 where ``std`` is 0.
+    """
+    return jnp.asarray(std, jnp.float32) * jax.random.normal(key, shape, jnp.float32)
+
+
+def stream_coefficients(horizon: int) -> np.ndarray:
+    """First column of the square root of the prefix-sum matrix.
+
+    Prefix sums of T numbers are A x, A lower triangular and all ones. A = B C with
+    B = C, Toeplitz, of coefficients f_k = binom(2k, k) / 4^k (Fichtenberger,
+    Henzinger and Upadhyay 2023; Henzinger, Upadhyay and Upadhyay 2023). Noise g
+    added to C x leaves as B g on every prefix sum: far less than noise for each
+    release, as later rounds share what earlier ones drew.
+
+    Args:
+      horizon: T, number of rounds, at least 1.
+
+    Returns:
+      [T] float64, from 1 downwards.
+    """
+    k = np.arange(1, horizon, dtype=np.float64)
+    return np.concatenate([np.ones(1), np.cumprod((2.0 * k - 1.0) / (2.0 * k))])
+
+
+def stream_factor(horizon: int) -> float:
+    """Sensitivity of C x to a number that enters the sums once: ‖C‖ of columns.
+
+    The noise of a stream needs ``std = multiplier · sensitivity · stream_factor``,
+    whatever the number of its rounds that are released.
+
+    Args:
+      horizon: number of rounds, at least 1.
+
+    Returns:
+      sqrt(Σ_k f_k²), 1 for one round, growing like the root of a logarithm.
+    """
+    return float(np.linalg.norm(stream_coefficients(horizon)))
+
+
+def stream_noise(
+    key: Array,
+    round_index: Array,
+    horizon: int,
+    shape: tuple[int, ...],
+    std: Array | float,
+) -> Array:
+    """Noise of the running sums in round t: Σ_{s ≤ t} f_{t-s} g_s.
+
+    The draws g_s come from ``fold_in(key, s)``, so nothing is carried from round to
+    round and one key gives one stream. Costs ``horizon`` draws of ``shape``.
+
+    Args:
+      key: typed key of the stream, the same in every round and used for this alone.
+      round_index: [] int32, t. From ``horizon`` on the noise of the last round
+        comes again: the difference of two such sums would be bare, so a caller must
+        fall silent there.
+      horizon: static number of rounds the stream may have.
+      shape: of the sums.
+      std: [], of each g_s.
+
+    Returns:
+      ``shape``, float32, of standard deviation ``stream_std``.
+    """
+    rounds = np.arange(horizon, dtype=np.int32)
+    back = jnp.clip(round_index, 0, horizon - 1) - rounds  # [T], t - s
+    coefficients = jnp.asarray(stream_coefficients(horizon), jnp.float32)
+    weight = jnp.where(back >= 0, coefficients[jnp.maximum(back, 0)], 0.0)
+
+    def draw(index: Array) -> Array:
+        return jax.random.normal(jax.random.fold_in(key, index), shape, jnp.float32)
+
+    draws = jax.vmap(draw)(rounds)  # [T, *shape]
+    total = jnp.tensordot(weight, draws, axes=1, precision="highest")
+    return jnp.asarray(std, jnp.float32) * total
+
+
+def stream_std(horizon: int, round_index: Array, std: Array | float) -> Array:
+    """Standard deviation of ``stream_noise``: std · sqrt(Σ_{k ≤ t} f_k²).
+
+    Args:
+      horizon: static number of rounds the stream may have.
+      round_index: [] int32, clipped to the horizon like the noise.
+      std: [], of each draw.
+
+    Returns:
+      [] float32.
+    """
+    growth = np.sqrt(np.cumsum(stream_coefficients(horizon) ** 2)).astype(np.float32)
+    last = jnp.clip(round_index, 0, horizon - 1)
+    return jnp.asarray(std, jnp.float32) * jnp.asarray(growth)[last]
+
+
+def randomised_response(key: Array, sign: Array, epsilon: Array | float) -> Array:
+    """Tells a sign truthfully with chance e^ε / (1 + e^ε) (Warner 1965).
+
+    Where there is nothing to tell a fair coin is told, so silence shows no more
+    than a sign does. Each entry is ε-differentially private.
+
+    Args:
+      key: typed key, used once.
+      sign: [...] positive, negative or 0.
+      epsilon: [], positive. Above 16 the grid of float32 uniforms lies a little
+        more often than asked, never less.
+
+    Returns:
+      [...] float32, -1 or 1.
+    """
+    lie = jax.nn.sigmoid(-jnp.asarray(epsilon, jnp.float32))
+    truth = jnp.where(sign < 0, -1.0, 1.0)
+    chance = jnp.where(sign == 0, 0.5, lie)
+    uniform = jax.random.uniform(key, jnp.shape(sign), jnp.float32)
+    return jnp.where(uniform < chance, -truth, truth)
+
+
+def expected_sign(
+    response: Array, epsilon: Array | float, *, clip: bool = True
+) -> Array:
+    """Sign behind randomised responses: response / (2p - 1), 2p - 1 = tanh(ε/2).
+
+    Unbiased, but beyond ±1 for any single response. Clipped to [-1, 1], a single
+    response stands for itself and its mean is the sign times tanh(ε/2); a mean over
+    many responses is hardly clipped and hardly biased.
+
+    Args:
+      response: [...] in [-1, 1]: single responses, or means of several.
+      epsilon: [], positive, that of the responses.
+      clip: keep the estimate in [-1, 1]; without it there is no bias.
+
+    Returns:
+      [...] float32.
+    """
+    estimate = response / jnp.tanh(0.5 * jnp.asarray(epsilon, jnp.float32))
+    return jnp.clip(estimate, -1.0, 1.0) if clip else estimate

@@ -1,0 +1,139 @@
+"""What one peer knows, and what of it leaves: insight -> privacy -> message."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple, Protocol
+
+import jax
+import jax.numpy as jnp
+
+from p2p_sac_jax.exchange.insight import InsightInputs, make_insight
+from p2p_sac_jax.exchange.synchronisation import Outbox, Terms, empty_outbox, publish
+from p2p_sac_jax.hyper import ExchangeHyper, Hyper, make_hyper
+from p2p_sac_jax.learner import distributions
+from p2p_sac_jax.learner.replay import Replay
+from p2p_sac_jax.learner.sac import SacState
+from p2p_sac_jax.peer.rooms import INSIGHT, PRIVACY, Rooms, stream
+from p2p_sac_jax.types import Array, Knowledge, Message
+
+INSIGHT_ROWS = 256  # replay rows behind one insight
+
+
+class Speaker(Protocol):
+    """The part of a peer's state that speaking reads."""
+
+    @property
+    def key(self) -> Array: ...  # noqa: D102
+    @property
+    def learner(self) -> SacState: ...  # noqa: D102
+    @property
+    def replay(self) -> Replay: ...  # noqa: D102
+    @property
+    def memory(self) -> Any: ...  # noqa: D102
+    @property
+    def performance(self) -> Array: ...  # noqa: D102
+    @property
+    def last_seen(self) -> Array: ...  # noqa: D102
+    @property
+    def visits(self) -> Array: ...  # noqa: D102
+    @property
+    def outbox(self) -> Outbox: ...  # noqa: D102
+
+
+class Spoken(NamedTuple):
+    """One peer's turn in one round."""
+
+    own: Message  # everything it knows; stays home
+    wire: Any  # what neighbours can read now, as the mode writes it
+    sending: Array  # [] 1 if a message left in this round
+
+
+def knowledge(
+    rooms: Rooms, state: Speaker, hyper: ExchangeHyper, clock: Array
+) -> Message:
+    """Everything one peer could say at ``clock``, from 256 rows of its replay."""
+    row_key, value_key = jax.random.split(stream(state.key, INSIGHT, clock))
+    rows = rooms.replay.sample(state.replay, row_key, INSIGHT_ROWS)
+    mean, log_std = rooms.sac.policy(state.learner, rows.obs)
+    state_value, action_value = rooms.sac.value(state.learner, rows.obs, value_key)
+    inputs = InsightInputs(
+        cell=jax.vmap(rooms.cell)(rows.obs),
+        state_value=state_value,
+        action_value=action_value,
+        entropy=distributions.entropy(log_std),
+        action_mean=jnp.tanh(mean),
+        action_std=jnp.exp(log_std),
+        size=state.replay.size,
+        td_error=state.learner.td_error,
+    )
+    seen = state.last_seen * rooms.config.environment.seconds_per_step
+    return Message(
+        insight=make_insight(inputs, rooms.num_cells, seen, hyper),
+        demand=rooms.memory.summary(state.memory),
+        performance=state.performance,
+    )
+
+
+def speak(
+    rooms: Rooms, state: Speaker, hyper: Hyper, terms: Terms, clock: Array
+) -> tuple[Outbox, Spoken]:
+    """One peer's turn: what it knows, what the mode lets out, whether it is sent."""
+    own = knowledge(rooms, state, hyper.exchange, clock)
+    round_index = clock // rooms.config.exchange.interval
+    wire = _write(rooms, state, own, clock)
+    outbox, carried, sending = publish(
+        state.outbox,
+        wire,
+        own,
+        terms,
+        hyper.synchronisation,
+        rooms.config.faults,
+        round_index,
+        clock,
+    )
+    return outbox, Spoken(own, carried, sending)
+
+
+def new_outbox(rooms: Rooms, state: Speaker) -> Outbox:
+    """An outbox for messages of the form that ``state`` will write."""
+    config, start = rooms.config, jnp.zeros((), jnp.int32)
+    hyper = make_hyper(config).exchange
+
+    def write(state: Speaker, past: Array) -> Any:
+        own = knowledge(rooms, state, hyper, start)
+        return _write_with(rooms, state, own, past, past, start)
+
+    past = jax.ShapeDtypeStruct((rooms.num_cells,), jnp.float32)
+    wire = jax.eval_shape(write, state, past)
+    window = config.privacy.trend_window
+    return empty_outbox(wire, rooms.num_cells, window, config.faults.delay)
+
+
+def _write(rooms: Rooms, state: Speaker, own: Message, clock: Array) -> Any:
+    past = state.outbox.past_value[0], state.outbox.past_valid[0]
+    return _write_with(rooms, state, own, *past, clock)
+
+
+def _write_with(
+    rooms: Rooms,
+    state: Speaker,
+    own: Message,
+    past_value: Array,
+    past_valid: Array,
+    clock: Array,
+) -> Any:
+    """The outbound message of the mode, with noise of the peer's own."""
+    config = rooms.config
+    known = Knowledge(
+        message=own,
+        statistics=rooms.memory.statistics(state.memory),
+        past_value=past_value,
+        past_valid=past_valid,
+        visits=state.visits,
+    )
+    return rooms.mode.outbound(
+        known,
+        stream(state.key, PRIVACY, 0),
+        clock // config.exchange.interval,
+        clock * config.environment.seconds_per_step,
+    )

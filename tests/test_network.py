@@ -1,0 +1,150 @@
+"""The network inside a population: faults, modes, budgets and lies, end to end."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from populations import assert_identical, peer_of, run, small_config
+
+pytestmark = pytest.mark.slow
+NETWORK = 2
+ROUNDS_A_CHUNK = 2
+CHURN = {"churn": 0.25, "leave_step": 4, "rejoin_step": 8}
+SPLIT = {"partition_step": 4, "heal_step": 8}
+
+
+def assert_finite(tree):
+    for leaf in jax.tree.leaves(tree):
+        if jnp.issubdtype(leaf.dtype, jnp.floating):
+            assert np.isfinite(leaf).all()
+
+
+@pytest.fixture(scope="module")
+def sound():
+    """A network without faults."""
+    return run(small_config())
+
+
+def with_edges(setup, keep):
+    """The setup with the edges [P, P] that ``keep`` says."""
+    edges = np.asarray(setup.members.adjacency) * keep[:, None]
+    members = setup.members._replace(
+        adjacency=jnp.asarray(edges),
+        connected=jnp.asarray((edges > 0).any(axis=0).T.astype(np.float32)),
+    )
+    return setup._replace(members=members)
+
+
+def live_through(sound, keep):
+    """Three chunks, the second with other edges: state after each."""
+    states, state = [], sound.programs.init(sound.setup.members, sound.setup.runs)
+    for chunk in range(3):
+        setup = with_edges(sound.setup, keep) if chunk == 1 else sound.setup
+        clock = jnp.asarray(4 * chunk, jnp.int32)
+        state, _ = sound.programs.run_chunk(state, setup.members, setup.runs, clock)
+        states.append(state)
+    return states
+
+
+@pytest.mark.parametrize("fault", ["leaves", "partition"])
+def test_who_is_cut_off_lives_as_with_an_empty_adjacency(sound, fault):
+    """The faulty run equals, bit for bit, one whose edges are cut by hand."""
+    faulty = run(small_config(faults=CHURN if fault == "leaves" else SPLIT))
+    plan = faulty.setup.members.presence.plan
+    if fault == "leaves":
+        away = np.asarray(plan.leaves) == 4
+        assert away.sum() == 1
+        keep = np.outer(~away, ~away).astype(np.float32)
+    else:
+        side = np.asarray(plan.side)
+        assert side.sum() == 2
+        keep = (side[:, None] == side[None]).astype(np.float32)
+    by_hand = live_through(sound, keep)
+    assert_identical(without_trade(faulty.state), without_trade(by_hand[-1]))
+    if fault == "leaves":
+        alone = live_through(sound, 0.0 * keep)
+        gone = int(np.flatnonzero(away)[0])
+        lonely, cut = peer_of(alone[1], gone), peer_of(by_hand[1], gone)
+        assert_identical(without_trade(lonely), without_trade(cut))
+    reported = np.asarray(faulty.metrics[1].exchange.weighing.coverage)[:, :, NETWORK]
+    if fault == "leaves":
+        assert (reported[:, gone] == 0).all()
+    assert (reported[:, np.asarray(keep).any(axis=1)] > 0).any()
+
+
+def without_trade(state):
+    """Without the books of what was sent, which differ where nobody could hear it."""
+    return state._replace(outbox=None)
+
+
+def test_a_network_in_which_everything_goes_wrong_at_once():
+    """Loss, delay, a partition, and a quarter away, in mode public: no NaN."""
+    faults = {
+        "loss": 0.3,
+        "delay": 5,
+        "churn": 0.25,
+        "leave_step": 6,
+        "rejoin_step": 26,
+        "partition_step": 8,
+        "heal_step": 28,
+    }
+    root = {"steps": 40, "evaluate_every": 4, "evaluation_weeks": 8}
+    outcome = run(
+        small_config(
+            root=root,
+            faults=faults,
+            exchange={"mode": "public"},
+            privacy={"min_peers": 2, "min_weeks": 4},
+        )
+    )
+    assert_finite(outcome.state)
+    reports = [chunk.exchange for chunk in outcome.metrics]
+    assert_finite([chunk.peer.score for chunk in outcome.metrics])
+    heard = np.concatenate([np.asarray(r.has_prior)[:, :, NETWORK] for r in reports])
+    assert heard[-1].any()  # after it has healed the network is back
+    coverage = np.concatenate(
+        [np.asarray(r.weighing.coverage)[:, :, NETWORK] for r in reports]
+    )
+    assert not coverage[:5].any()  # nothing arrives before the delay has passed
+    assert coverage[5:].any()
+    weights = [np.asarray(chunk.peer.value_weight) for chunk in outcome.metrics]
+    assert not np.any(weights)  # in public, values never reach a target
+
+
+@pytest.fixture(scope="module")
+def guarded():
+    """Consortium with a budget of three messages, liars, trust and trimmed means."""
+    config = small_config(
+        root={"steps": 16},
+        exchange={"mode": "consortium", "aggregator": "trimmed_mean"},
+        weights={"trust_rate": 0.3, "max_share": 0.5},
+        privacy={"min_weeks": 2, "min_count": 1},
+        attack={"kind": "sign_flip", "hostile": 1},
+    )
+    setup = run(config, chunks=0).setup
+    short = setup.runs._replace(allowed=jnp.full_like(setup.runs.allowed, 3))
+    return run(config, setup=setup._replace(runs=short))
+
+
+def test_a_peer_out_of_budget_stops_sharing(guarded):
+    sent = np.concatenate(
+        [np.asarray(chunk.exchange.sent)[:, :, NETWORK] for chunk in guarded.metrics]
+    )  # [rounds, P]
+    assert (sent.sum(axis=0) == 3).all()
+    assert not sent[-3:].any()
+    assert (np.asarray(guarded.state.outbox.releases)[:, NETWORK] == 3).all()
+    received = np.concatenate(
+        [np.asarray(c.exchange.bytes_received)[:, :, NETWORK] for c in guarded.metrics]
+    )
+    np.testing.assert_array_equal(received > 0, sent > 0)
+
+
+def test_isolated_arms_spend_nothing(guarded):
+    assert not np.asarray(guarded.state.outbox.releases)[:, :NETWORK].any()
+
+
+def test_opinions_form_and_nothing_breaks(guarded):
+    assert_finite(guarded.state)
+    trust = np.asarray(guarded.state.trust)[:, NETWORK]
+    np.testing.assert_allclose(trust.sum(axis=1), 1.0, rtol=1e-5)
+    assert np.abs(trust - 0.25).max() > 1e-3
