@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import dataclasses
+import math
 from typing import Any, NoReturn
 
 from p2p_sac_jax.config import ConfigError, TrainConfig
 
+_ONE_AT_A_TIME = ("one_peer_exponential", "random_matching")
 _CONTROL_TASKS = ("pendulum", "lqr")
 # Control tasks have no demand to remember or imagine, and no stores to hold out.
 _CONTROL_FIELDS: dict[str, Any] = {
@@ -33,6 +36,7 @@ def check_consistency(config: TrainConfig, fields: dict[str, Any]) -> None:
     _validate_memory(config)
     _validate_exchange(config)
     _validate_weights(config)
+    _validate_defence(config)
     _validate_privacy(config)
     _validate_faults(config)
     _validate_attack(config)
@@ -147,12 +151,47 @@ def _validate_weights(config: TrainConfig) -> None:
             " every round waits for nothing"
         )
         refuse("synchronisation.threshold", sync.threshold, reason)
+    if 0 < sync.tokens < 1 and not sync.refill:
+        reason = "must be 0 or at least 1 with synchronisation.refill=0"
+        refuse("synchronisation.tokens", sync.tokens, reason)
     if sync.refill and not sync.tokens:
         reason = "must be 0 with synchronisation.tokens=0: tokens are unlimited"
         refuse("synchronisation.refill", sync.refill, reason)
 
 
+def _validate_defence(config: TrainConfig) -> None:
+    exchange, rate = config.exchange, config.weights.trust_rate
+    if exchange.topology not in _ONE_AT_A_TIME:
+        return
+    reason = f"with exchange.topology={exchange.topology!r}: one voice a round"
+    if exchange.aggregator != "mean":
+        wanted = f"must be 'mean' {reason} has no median"
+        refuse("exchange.aggregator", exchange.aggregator, wanted)
+    if rate:
+        wanted = f"must be 0 {reason} is compared with no other"
+        refuse("weights.trust_rate", rate, wanted)
+
+
 def _validate_privacy(config: TrainConfig) -> None:
+    privacy, mode = config.privacy, config.exchange.mode
+    rounds = config.steps // config.exchange.interval
+    if mode == "private":
+        for field in dataclasses.fields(privacy):
+            value = getattr(privacy, field.name)
+            if value != field.default and field.name != "epsilon":
+                reason = f"must be {field.default!r} with exchange.mode='private'"
+                refuse(f"privacy.{field.name}", value, f"{reason}: all is shared")
+        return
+    if privacy.min_weeks >= config.steps:
+        reason = f"must be below steps={config.steps}"
+        refuse("privacy.min_weeks", privacy.min_weeks, reason)
+    if privacy.trend_window >= rounds and mode == "public" and rounds > 1:
+        reason = f"must be below the {rounds} rounds of the run"
+        refuse("privacy.trend_window", privacy.trend_window, reason)
+    remembered = math.inf if config.memory.decay == 1 else 1 / (1 - config.memory.decay)
+    if remembered < privacy.min_weeks:
+        reason = f"must be at most the {remembered:.3g} weeks that memory.decay keeps"
+        refuse("privacy.min_weeks", privacy.min_weeks, reason)
     peers, needed = config.population.peers, config.privacy.min_peers
     if config.exchange.mode == "public" and 1 < peers <= needed:
         reason = (
@@ -166,6 +205,10 @@ def _validate_faults(config: TrainConfig) -> None:
     _validate_churn(config)
     _validate_partition(config)
     faults, peers = config.faults, config.population.peers
+    rounds = config.steps // config.exchange.interval
+    if faults.delay >= rounds and faults.delay:
+        reason = f"must be below the {rounds} rounds of the run"
+        refuse("faults.delay", faults.delay, reason)
     if not faults.delay and faults.stragglers != 1.0:
         reason = "must be 1.0 where faults.delay=0: nothing is delayed"
         refuse("faults.stragglers", faults.stragglers, reason)
@@ -190,6 +233,8 @@ def _validate_churn(config: TrainConfig) -> None:
     if not 0 < leave < steps:
         reason = f"must be above 0 and below steps={steps} where faults.churn > 0"
         refuse("faults.leave_step", leave, reason)
+    if rejoin and leave < rejoin:
+        _meets_a_round(config, "faults.rejoin_step", leave, rejoin)
     if rejoin and not leave < rejoin < steps:
         reason = f"must be 0 (never), or above faults.leave_step={leave}"
         refuse("faults.rejoin_step", rejoin, f"{reason} and below steps={steps}")
@@ -206,6 +251,14 @@ def _validate_partition(config: TrainConfig) -> None:
     if not start < heal <= steps:
         reason = f"must be 0 (no partition), or above faults.partition_step={start}"
         refuse("faults.heal_step", heal, f"{reason} and at most steps={steps}")
+    _meets_a_round(config, "faults.heal_step", start, heal)
+
+
+def _meets_a_round(config: TrainConfig, name: str, start: int, end: int) -> None:
+    interval = config.exchange.interval
+    if -(-start // interval) * interval >= end:
+        reason = f"must leave a round (every {interval} steps) between {start} and it"
+        refuse(name, end, reason)
 
 
 def _validate_attack(config: TrainConfig) -> None:

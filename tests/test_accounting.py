@@ -189,7 +189,10 @@ def test_what_is_not_noised_is_not_claimed():
     fresh: Any = {"memory__decay": 0.99, "privacy__release": "independent"}
     assert "demand coefficients" in marked(ledger("consortium", **fresh))
     timed = ledger("public", synchronisation__threshold=0.1)
-    assert marked(timed) == set(timed.channels) - {"time"}
+    assert not marked(timed)
+    assert timed.epsilon(1) == math.inf
+    with pytest.raises(ConfigError, match=r"synchronisation\.threshold=0\.1 must be 0"):
+        ledger("public", synchronisation__threshold=0.1, privacy__epsilon=8.0)
 
 
 @pytest.mark.parametrize(

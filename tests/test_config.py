@@ -153,6 +153,38 @@ def test_unknown_choice_names_field_value_and_choices(name):
             {"synchronisation__threshold": 0.1},
             "synchronisation.threshold=0.1 must be 0 with synchronisation.max_interval",
         ),
+        (
+            {"synchronisation__tokens": 0.5},
+            "synchronisation.tokens=0.5 must be 0 or at least 1 with",
+        ),
+        (
+            {"privacy__value_noise": 9.0},
+            "privacy.value_noise=9.0 must be 1.0 with exchange.mode='private'",
+        ),
+        (
+            {"exchange__mode": "consortium", "memory__decay": 0.8},
+            "privacy.min_weeks=8 must be at most the 5 weeks that memory.decay",
+        ),
+        (
+            {"exchange__mode": "public", "privacy__min_weeks": 208},
+            "privacy.min_weeks=208 must be below steps=208",
+        ),
+        (
+            {"exchange__topology": "random_matching", "weights__trust_rate": 0.3},
+            "weights.trust_rate=0.3 must be 0 with exchange.topology=",
+        ),
+        (
+            {
+                "exchange__topology": "one_peer_exponential",
+                "exchange__aggregator": "median",
+            },
+            "exchange.aggregator='median' must be 'mean' with exchange.topology=",
+        ),
+        ({"faults__delay": 52}, "faults.delay=52 must be below the 52 rounds"),
+        (
+            {"faults__partition_step": 1, "faults__heal_step": 3},
+            "faults.heal_step=3 must leave a round (every 4 steps) between 1",
+        ),
         ({"synchronisation__refill": 1.0}, "synchronisation.refill=1.0 must be 0 with"),
         ({"faults__churn": 0.5}, "faults.leave_step=0 must be above 0 and below steps"),
         (

@@ -298,7 +298,7 @@ def test_faults_that_can_happen_are_accepted():
         stragglers=0.5,
         churn=0.5,
         leave_step=1,
-        rejoin_step=2,
+        rejoin_step=8,
         heal_step=208,
     )
     validate(dataclasses.replace(TrainConfig(), faults=everything))

@@ -6,6 +6,9 @@ import numpy as np
 import pytest
 from populations import assert_identical, peer_of, run, small_config
 
+from p2p_sac_jax import train
+from p2p_sac_jax.config_io import load_json
+
 pytestmark = pytest.mark.slow
 NETWORK = 2
 ROUNDS_A_CHUNK = 2
@@ -137,6 +140,21 @@ def test_a_peer_out_of_budget_stops_sharing(guarded):
         [np.asarray(c.exchange.bytes_received)[:, :, NETWORK] for c in guarded.metrics]
     )
     np.testing.assert_array_equal(received > 0, sent > 0)
+
+
+def test_the_log_says_whose_budget_is_spent(tmp_path, capfd):
+    """From the configured epsilon to the line in the log, and once only."""
+    config = small_config(
+        root={"steps": 16, "arms": "network"},
+        exchange={"mode": "consortium"},
+        privacy={"epsilon": 12.0, "min_weeks": 2},
+    )
+    summary = train(config, tmp_path / "run")
+    assert 0 < summary["privacy_epsilon"] <= 12.0
+    lines = [line for line in capfd.readouterr().err.splitlines() if "no more" in line]
+    assert len(lines) == config.population.peers
+    assert all("epsilon 12 in 2 messages and shares no more" in line for line in lines)
+    assert load_json(tmp_path / "run" / "run.json")["privacy"]["messages_allowed"] == 2
 
 
 def test_isolated_arms_spend_nothing(guarded):

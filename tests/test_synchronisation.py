@@ -85,8 +85,8 @@ def test_by_default_every_round_is_spoken_at():
 
 
 def test_a_fixed_timer_is_the_special_case_without_a_trigger():
-    """An infinite threshold and a longest interval of three rounds."""
-    rules = hyper(threshold=1e9, max_interval=3 * STEPS_A_ROUND)
+    """No threshold and a longest interval of three rounds."""
+    rules = hyper(max_interval=3 * STEPS_A_ROUND)
     _, sent, arrived = live([1.0, 2, 3, 4, 5, 6, 7], rules)
     assert sent == [0, 0, 0, 1, 0, 0, 1]
     assert arrived == [0, 0, 0, 4, 4, 4, 7]

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import importlib.util
 import math
 from collections.abc import Mapping
 from typing import Any
@@ -23,6 +24,7 @@ from p2p_sac_jax.config import ConfigError, TrainConfig
 UNLIMITED = 2**31 - 1  # releases of a peer without a budget
 ADJACENCY = "replace one real step (a week) of one peer by another"
 
+_ON_TIME = "epsilon: 0, rounds fall on the public clock"
 _GRID = 5e-5  # step of the grid of privacy losses, a share of their range
 _LOG_TAIL = -50.0  # log probability of losses that count as infinite
 _MOST = 700.0  # of an epsilon whose exponential has an inverse in floats
@@ -43,6 +45,7 @@ class Ledger:
     delta: float = 1e-5
     budget: float = 0.0  # epsilon a peer may spend; 0 sets none
     adjacency: str = ADJACENCY
+    counted: bool = True  # False without ``dp_accounting``: nobody can tell epsilon
 
     @property
     def bounded(self) -> bool:
@@ -57,7 +60,7 @@ class Ledger:
         """
         if releases <= 0:
             return 0.0
-        if not self.bounded:
+        if not (self.bounded and self.counted):
             return math.inf
         spent = self.once + releases * self.each
         responses = releases * self.responses
@@ -117,8 +120,12 @@ def make_ledger(
             reason = "must be 0 with exchange.mode='private': it shares everything"
             _refuse("privacy.epsilon", budget, f"{reason} in full, no bound holds")
         return _private(config, has_demand)
+    timed = config.synchronisation.threshold
     if budget > 0:
         _library()
+        if timed > 0:
+            reason = "must be 0 with a privacy.epsilon: when a peer speaks tells of its"
+            _refuse("synchronisation.threshold", timed, f"{reason} data")
     must = "in mode public" if mode == "public" else "with a privacy.epsilon"
     if mode == "public" or budget > 0:
         if privacy.value_noise == 0 and (mode == "public" or _values_leave(config)):
@@ -135,6 +142,12 @@ def make_ledger(
     if budget > 0 and not ledger.bounded:
         reason = "must be 0 where no noised channel leaves: no values and no demand"
         _refuse("privacy.epsilon", budget, reason)
+    if timed > 0:
+        # What is released depends, noiselessly, on the data: no channel has a bound.
+        why = "no epsilon: synchronisation.threshold lets the data say when"
+        return Ledger(dict.fromkeys(ledger.channels, why), delta=privacy.delta)
+    if budget == 0 and not _installed():
+        return dataclasses.replace(ledger, counted=False)
     return ledger
 
 
@@ -194,7 +207,7 @@ def _consortium(config: TrainConfig, num_groups: int, has_demand: bool) -> Ledge
     if has_demand:
         channels["demand coefficients"], often, ever = _demand(config)
         each, once = each + often, once + ever
-    channels["time"] = _time(config)
+    channels["time"] = _ON_TIME
     return Ledger(channels, each, once, delta=privacy.delta, budget=privacy.epsilon)
 
 
@@ -212,7 +225,7 @@ def _public(config: TrainConfig, num_cells: int, has_demand: bool) -> Ledger:
     if has_demand:
         channels["demand coefficients"], often, once = _demand(config)
         each += often
-    channels["time"] = _time(config)
+    channels["time"] = _ON_TIME
     return Ledger(
         channels,
         each,
@@ -236,12 +249,6 @@ def _demand(config: TrainConfig) -> tuple[str, float, float]:
         return f"no epsilon: {decay}, matrix noise is for plain sums", 0.0, 0.0
     whole = how.replace("a release", "for all releases together")
     return _counted(whole, "square-root factorisation of running sums"), 0.0, cost
-
-
-def _time(config: TrainConfig) -> str:
-    if config.synchronisation.threshold > 0:
-        return "no epsilon: synchronisation.threshold lets the data say when"
-    return "epsilon: 0, rounds fall on the public clock"
 
 
 def _gaussian(name: str, multiplier: float) -> str:
@@ -269,6 +276,10 @@ def _inverse_square(multiplier: float) -> float:
 
 def _refuse(name: str, value: Any, reason: str) -> None:
     raise ConfigError(f"{name}={value!r} {reason}")
+
+
+def _installed() -> bool:
+    return importlib.util.find_spec("dp_accounting") is not None
 
 
 def _library() -> Any:

@@ -10,10 +10,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from p2p_sac_jax.records import LEAST_NOISE_VARIANCE, RECORD_BOUND, record_scale
 from p2p_sac_jax.types import Array, DemandSummary, Insight, Received
 
 # No honest entry comes near; squares and sums of what passes stay finite.
 MAX_CLAIM = 1e9
+ENTROPY_BOUND = 5.0  # nats a dimension; no policy's log std reaches so far
 # Least eigenvalue, on a unit diagonal, that rounding may have made negative.
 _SEMIDEFINITE = 1e-5
 _NO_DATA = 1e-20  # a regressor of less precision has never been seen
@@ -23,8 +25,9 @@ def accept(insight: Insight, max_count: Array | float = MAX_CLAIM) -> Insight:
     """Bounds what senders claim, so that no claim can poison an average.
 
     Confidence is clipped to [0, 1] and becomes 0 where it is not a number; counts are
-    clipped to ``max_count``. A cell with an entry that is not finite, beyond ±1e9, or
-    a negative count is treated as a cell without data: all its entries become 0.
+    clipped to ``max_count``, entropies to ±5 nats a dimension. A cell with an entry
+    that is not finite, beyond ±1e9, or a negative count is treated as a cell without
+    data: all its entries become 0.
 
     Args:
       insight: fields [..., K] and [..., K, A].
@@ -48,7 +51,9 @@ def accept(insight: Insight, max_count: Array | float = MAX_CLAIM) -> Insight:
         return jnp.where(credible.reshape(credible.shape + extra), x, 0.0)
 
     kept = jax.tree.map(keep, insight)
+    most = ENTROPY_BOUND * insight.action_mean.shape[-1]
     return kept._replace(
+        entropy=jnp.clip(kept.entropy, -most, most),
         valid=jnp.where(credible, 1.0, 0.0),
         count=jnp.minimum(kept.count, max_count),
     )
@@ -61,9 +66,11 @@ def accept_demand(
 
     Dropped whole, all zeros: an entry that is not finite or beyond ±1e9, a negative
     count, or a precision, made symmetric, that is not positive semi-definite to 1e-5
-    on a unit diagonal. One that is nearly singular has its diagonal raised by twice
-    that, so that any prior plus what passes can be inverted in float32. More steps
-    than ``max_count`` become as many, and precision and shift shrink alike.
+    on a unit diagonal. No week's record is beyond a bound, so precision is at most so
+    much a step; what claims more shrinks to that. One that is nearly singular has its
+    diagonal raised by 2e-5, so that any prior plus what passes can be inverted in
+    float32. More steps than ``max_count`` become as many, and precision and shift
+    shrink alike.
 
     Args:
       summary: leaves [..., F, F], [..., F] and [...]; F may be 0.
@@ -81,6 +88,7 @@ def accept_demand(
     count = jnp.where(credible, summary.count, 0.0)
     too_many = count > max_count
     scale = jnp.where(too_many, max_count / jnp.where(too_many, count, 1.0), 1.0)
+    scale = scale * _no_louder(precision, count)
     scale = jnp.where(credible, scale, 0.0)
     shift = jnp.where(credible[..., None], summary.shift, 0.0)
     return DemandSummary(
@@ -110,6 +118,17 @@ def accept_received(received: Received, max_count: Array | float) -> Received:
         performance=jnp.clip(heard, -MAX_CLAIM, MAX_CLAIM),
         trend=jnp.clip(known, -1.0, 1.0),
     )
+
+
+def _no_louder(precision: Array, count: Array) -> Array:
+    """Factor [...] that brings a precision down to what its steps can tell."""
+    size = precision.shape[-1]
+    if size not in (5, 6):  # no demand coefficients, or none that we know
+        return jnp.ones(count.shape)
+    most = count * RECORD_BOUND**2 / LEAST_NOISE_VARIANCE
+    claimed = jnp.diagonal(precision, axis1=-2, axis2=-1) @ record_scale(size) ** 2
+    beyond = claimed > most
+    return jnp.where(beyond, most / jnp.where(beyond, claimed, 1.0), 1.0)
 
 
 def _bounded(x: Array) -> Array:

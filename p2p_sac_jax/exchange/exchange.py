@@ -112,12 +112,17 @@ def make_exchange(
         # Who is believed: judged on the receiver's own data, never on claims.
         speaks = (jnp.max(insight.valid, axis=-1) > 0.0) | (demand.count > 0.0)
         listening = jnp.where(edge > 0.0, 1.0, 0.0) * jnp.where(speaks, 1.0, 0.0)[None]
-        advice = trust_lib.coefficients(demand, base_prior)
-        error = trust_lib.demand_error(own.demand, advice)
-        error = error + trust_lib.value_error(mine, insight)
+        error = trust_lib.value_error(mine, insight)
+        if by_sender:
+            advice = trust_lib.coefficients(demand, base_prior)
+            error = error + trust_lib.demand_error(own.demand, advice)
         trust = trust_lib.update_trust(trust, error, listening, hyper.weights)
         voice = weights.edge_factor(
-            edge, trust, own.performance, claims.performance, hyper.weights
+            edge * listening,
+            trust,
+            own.performance,
+            claims.performance,
+            hyper.weights,
         )
         weight = weights.sender_weight(insight, now, rules, hyper.weights)
 
@@ -158,7 +163,7 @@ def make_exchange(
             prior=prior,
             has_prior=has_prior,
         )
-        weighing = _weighing(voice * listening, mass, trust, listening)
+        weighing = _weighing(voice, mass, trust, listening)
         return jax.lax.stop_gradient(Heard(guidance, trust, weighing))
 
     return exchange

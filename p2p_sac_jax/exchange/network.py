@@ -100,7 +100,10 @@ def make_network(
         rules.tolerated,
     )
     attack = make_attack(config.attack.kind, config.attack.strength)
-    if attack is not None and attack.per_receiver:
+    # A liar keeps to no bounds; what a receiver can read has them all the same.
+    per_receiver = attack is not None and attack.per_receiver
+    bound = jax.vmap(mode.bound) if per_receiver else mode.bound
+    if per_receiver:
         exchange = each_receiver(exchange)
     repeats = config.attack.kind == "replay"
     seconds_per_step = config.environment.seconds_per_step
@@ -148,7 +151,7 @@ def make_network(
                 now,
             )
         heard = exchange(
-            received,
+            bound(received),
             own,
             edges,
             listeners.trust,

@@ -138,22 +138,17 @@ def randomised_response(key: Array, sign: Array, epsilon: Array | float) -> Arra
     return jnp.where(uniform < chance, -truth, truth)
 
 
-def expected_sign(
-    response: Array, epsilon: Array | float, *, clip: bool = True
-) -> Array:
-    """Sign behind randomised responses: response / (2p - 1), 2p - 1 = tanh(ε/2).
+def expected_sign(response: Array, epsilon: Array | float) -> Array:
+    """Posterior mean of the sign behind a response: tanh(ε/2) · response.
 
-    Unbiased, but beyond ±1 for any single response. Clipped to [-1, 1], a single
-    response stands for itself and its mean is the sign times tanh(ε/2); a mean over
-    many responses is hardly clipped and hardly biased.
+    Of a sign that was as likely up as down. A mean of n such readings, divided by
+    tanh²(ε/2), is unbiased.
 
     Args:
-      response: [...] in [-1, 1]: single responses, or means of several.
-      epsilon: [], positive, that of the responses.
-      clip: keep the estimate in [-1, 1]; without it there is no bias.
+      response: [...] -1 or 1.
+      epsilon: [], positive, that of the response.
 
     Returns:
-      [...] float32.
+      [...] float32 in (-1, 1).
     """
-    estimate = response / jnp.tanh(0.5 * jnp.asarray(epsilon, jnp.float32))
-    return jnp.clip(estimate, -1.0, 1.0) if clip else estimate
+    return jnp.tanh(0.5 * jnp.asarray(epsilon, jnp.float32)) * response

@@ -77,7 +77,8 @@ def publish(
 
     A peer speaks if it has something to say, tokens and privacy budget left, and
     either its values have moved by more than ``threshold`` or ``max_interval`` steps
-    have passed (event-triggered sharing). The defaults, 0 and 0, speak every round.
+    have passed. The defaults, 0 and 0, speak at every round; a threshold of 0 with a
+    longest interval is a fixed timer; both together are event-triggered sharing.
 
     Args:
       outbox: before the round.
@@ -95,7 +96,8 @@ def publish(
     """
     insight = own.insight
     elapsed = clock - outbox.sent_at
-    due = relative_change(own, outbox.held_value) > hyper.threshold
+    moved = relative_change(own, outbox.held_value) > hyper.threshold
+    due = moved & (hyper.threshold > 0.0)
     due |= elapsed >= hyper.max_interval
     earned = hyper.tokens + hyper.refill * round_index
     affordable = (hyper.tokens == 0.0) | (earned - outbox.releases >= 1.0)

@@ -15,6 +15,7 @@ import numpy as np
 from p2p_sac_jax.config import TrainConfig
 from p2p_sac_jax.config_io import config_hash, to_dict
 from p2p_sac_jax.exchange import mixing
+from p2p_sac_jax.exchange.accounting import UNLIMITED
 from p2p_sac_jax.experiment.devices import Placement
 from p2p_sac_jax.experiment.setup import Setup
 
@@ -69,7 +70,7 @@ def privacy(setup: Setup) -> dict[str, Any]:
         "adjacency": ledger.adjacency,
         "channels": ledger.channels,
         "epsilon_budget": config.privacy.epsilon,
-        "messages_allowed": ledger.allowed if config.privacy.epsilon > 0 else None,
+        "messages_allowed": None if ledger.allowed == UNLIMITED else ledger.allowed,
     }
 
 

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
-from p2p_sac_jax.config import TrainConfig
+from p2p_sac_jax.config import ConfigError, TrainConfig
 from p2p_sac_jax.environments.registry import World, make_world
 from p2p_sac_jax.exchange import mixing, topology
 from p2p_sac_jax.exchange.accounting import Ledger, make_ledger
@@ -63,6 +63,7 @@ def make_setup(
     voices = mixing.voices(config.exchange.mixing, adjacency)
     voices = voices * context_similarity(world.context, config.weights.similarity_width)
     schedule = _schedule(config)
+    _check_cohorts(config, adjacency, schedule)
     ledger = _ledger(config, world)
     seeds = range(config.seed, config.seed + config.seeds)
     labels = [(arm, seed) for arm in arm_names(config) for seed in seeds]
@@ -120,6 +121,20 @@ def _schedule(config: TrainConfig) -> np.ndarray | None:
     rounds = config.steps // config.exchange.interval
     peers = config.population.peers
     return partners(config.exchange.topology, peers, rounds, config.seed)
+
+
+def _check_cohorts(
+    config: TrainConfig, adjacency: np.ndarray, schedule: np.ndarray | None
+) -> None:
+    """Mode public reads means alone: somebody must hear enough peers at once."""
+    most = int((adjacency > 0.0).sum(axis=1).max()) if schedule is None else 1
+    needed = config.privacy.min_peers
+    if config.exchange.mode == "public" and 0 < most < needed:
+        raise ConfigError(
+            f"privacy.min_peers={needed} must be at most {most} with"
+            f" exchange.mode='public' and exchange.topology="
+            f"{config.exchange.topology!r}: nobody hears more at once"
+        )
 
 
 def _ledger(config: TrainConfig, world: World) -> Ledger:

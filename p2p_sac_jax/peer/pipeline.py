@@ -18,6 +18,8 @@ import numpy as np
 
 from p2p_sac_jax.config import TrainConfig
 from p2p_sac_jax.environments.base import Environment
+from p2p_sac_jax.exchange.estimation import USES
+from p2p_sac_jax.exchange.guidance import potential
 from p2p_sac_jax.exchange.modes import Mode
 from p2p_sac_jax.exchange.synchronisation import Outbox, Terms
 from p2p_sac_jax.hyper import Hyper
@@ -39,7 +41,13 @@ from p2p_sac_jax.peer.rooms import (
     make_rooms,
     stream,
 )
-from p2p_sac_jax.peer.speaking import Spoken, knowledge, new_outbox, speak
+from p2p_sac_jax.peer.speaking import (
+    PERFORMANCE_DECAY,
+    Spoken,
+    knowledge,
+    new_outbox,
+    speak,
+)
 from p2p_sac_jax.types import (
     Array,
     Experience,
@@ -50,7 +58,6 @@ from p2p_sac_jax.types import (
 )
 
 SURPRISE_DECAY = 0.95
-PERFORMANCE_DECAY = 0.95
 # One number, not none: results without elements crash jaxlib 0.11 under shard_map.
 _NO_BELIEF = Prior(np.zeros(1, np.float32), np.zeros((1, 1), np.float32))
 
@@ -69,6 +76,7 @@ class PeerState(NamedTuple):
     performance: Array  # [] moving average of rewards, from 0
     last_seen: Array  # [K] int32 clock step at which each cell was last visited
     visits: Array  # [K] int32 own real steps in each cell
+    potential: Array  # [K] what shaping takes off own values; 0 in other modes
     outbox: Outbox  # what it remembers of its own sending
     trust: Array  # [J] its opinion of the others; ``exchange`` alone reads and writes
 
@@ -138,6 +146,7 @@ def _init(rooms: Rooms, key: Array, params: Any, trust: Array) -> PeerState:
         performance=jnp.zeros(()),
         last_seen=jnp.zeros((rooms.num_cells,), jnp.int32),
         visits=jnp.zeros((rooms.num_cells,), jnp.int32),
+        potential=jnp.zeros((rooms.num_cells,)),
         outbox=None,  # type: ignore[arg-type]
         trust=trust,
     )
@@ -203,6 +212,7 @@ def _step(
         + (1.0 - PERFORMANCE_DECAY) * world.reward,
         last_seen=state.last_seen.at[cell].set(clock),
         visits=state.visits.at[cell].add(1),
+        potential=state.potential,
         outbox=state.outbox,
         trust=state.trust,
     )
@@ -249,7 +259,10 @@ def _round(
         return _step(rooms, carry, situation, now)
 
     clocks = clock + jnp.arange(rooms.config.exchange.interval)
-    return jax.lax.scan(body, state, clocks)
+    state, metrics = jax.lax.scan(body, state, clocks)
+    if USES[rooms.config.exchange.estimation] == "shaping":
+        state = state._replace(potential=potential(situation.guidance))
+    return state, metrics
 
 
 def _rehearse(
@@ -289,6 +302,7 @@ def _evaluate(
             state.learner,
             claims,
             lived,
+            state.potential,
             hyper.sac.discount,
             stream(state.key, RATE, clock),
         ),

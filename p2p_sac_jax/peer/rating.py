@@ -35,6 +35,7 @@ def rate(
     learner: SacState,
     claims: Insight,
     lived: Lived,
+    potential: Array,
     discount: Array,
     key: Array,
 ) -> Rating:
@@ -49,10 +50,12 @@ def rate(
       learner: its critics.
       claims: its insight of the same moment.
       lived: the episode.
+      potential: [K] what shaping takes off the learner's values.
       discount: [] gamma.
       key: typed key.
     """
     _, tail = rooms.sac.value(learner, lived.final_obs, key)  # [T]
+    tail = tail + potential[jax.vmap(rooms.cell)(lived.final_obs)]
     last = jnp.arange(tail.shape[0]) == tail.shape[0] - 1
     cut = lived.truncated | last
 

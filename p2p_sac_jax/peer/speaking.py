@@ -17,6 +17,9 @@ from p2p_sac_jax.peer.rooms import INSIGHT, PRIVACY, Rooms, stream
 from p2p_sac_jax.types import Array, Knowledge, Message
 
 INSIGHT_ROWS = 256  # replay rows behind one insight
+PERFORMANCE_DECAY = 0.95
+# Who has not done anything yet filters nobody by what they do.
+_UNKNOWN = -1e9
 
 
 class Speaker(Protocol):
@@ -24,6 +27,8 @@ class Speaker(Protocol):
 
     @property
     def key(self) -> Array: ...  # noqa: D102
+    @property
+    def steps(self) -> Array: ...  # noqa: D102
     @property
     def learner(self) -> SacState: ...  # noqa: D102
     @property
@@ -36,6 +41,8 @@ class Speaker(Protocol):
     def last_seen(self) -> Array: ...  # noqa: D102
     @property
     def visits(self) -> Array: ...  # noqa: D102
+    @property
+    def potential(self) -> Array: ...  # noqa: D102
     @property
     def outbox(self) -> Outbox: ...  # noqa: D102
 
@@ -56,10 +63,12 @@ def knowledge(
     rows = rooms.replay.sample(state.replay, row_key, INSIGHT_ROWS)
     mean, log_std = rooms.sac.policy(state.learner, rows.obs)
     state_value, action_value = rooms.sac.value(state.learner, rows.obs, value_key)
+    cells = jax.vmap(rooms.cell)(rows.obs)
+    shaped = state.potential[cells]  # the critics have learned this much less
     inputs = InsightInputs(
-        cell=jax.vmap(rooms.cell)(rows.obs),
-        state_value=state_value,
-        action_value=action_value,
+        cell=cells,
+        state_value=state_value + shaped,
+        action_value=action_value + shaped,
         entropy=distributions.entropy(log_std),
         action_mean=jnp.tanh(mean),
         action_std=jnp.exp(log_std),
@@ -70,8 +79,15 @@ def knowledge(
     return Message(
         insight=make_insight(inputs, rooms.num_cells, seen, hyper),
         demand=rooms.memory.summary(state.memory),
-        performance=state.performance,
+        performance=_performance(state),
     )
+
+
+def _performance(state: Speaker) -> Array:
+    """Moving average of rewards, unbiased from the first; as low as can be before."""
+    seen = 1.0 - PERFORMANCE_DECAY ** state.steps.astype(jnp.float32)
+    lived = state.steps > 0
+    return jnp.where(lived, state.performance / jnp.where(lived, seen, 1.0), _UNKNOWN)
 
 
 def speak(

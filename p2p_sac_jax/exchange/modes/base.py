@@ -26,12 +26,15 @@ class Mode(NamedTuple):
     in itself, since noise of running sums is drawn anew from its first round on.
     ``round_index`` is [] int32 in [0, steps // interval), ``clock_s`` [] seconds.
 
-    ``inbound(wire)`` reads the messages of J peers, leaves [J, ...].
+    ``inbound(wire)`` reads the messages of J peers, leaves [J, ...]. ``bound`` brings
+    what was read back to what the mode's messages can say, leaves [J, ...]: whoever
+    sends may not keep to the bounds that an honest sender applies.
     """
 
     name: str
     outbound: Callable[[Knowledge, Array, Array, Array], Any]
     inbound: Callable[[Any], Received]
+    bound: Callable[[Received], Received] = lambda received: received
     pool: PriorPool | None = None  # in place of ``memory.pooling``, where not None
 
 

@@ -23,12 +23,18 @@ from p2p_sac_jax.exchange.noise import (
 )
 from p2p_sac_jax.linalg import spd_inverse
 from p2p_sac_jax.records import LOG_SALES_SCALE, SUM_SENSITIVITY, record_scale
-from p2p_sac_jax.types import Array, DemandStatistics, Prior
+from p2p_sac_jax.types import (
+    Array,
+    DemandStatistics,
+    DemandSummary,
+    Prior,
+    Received,
+)
 
 # Public box of coefficients: level, slope, (reference price), rival, cos, sin.
 _LOW = (-2.0, 0.0, -2.0, -2.0, -2.0, -2.0)
 _HIGH = (2.0, 6.0, 2.0, 2.0, 2.0, 2.0)
-_LEAST_VARIANCE = 1e-4
+LEAST_VARIANCE = 1e-4
 # Public guess of a week's x xᵀ: its diagonal; off it 0. Its sd, relative to the root
 # of the product of both diagonal entries.
 _USUAL_SQUARE = (1.0, 0.04, 0.01, 0.01, 0.5, 0.5)
@@ -69,9 +75,7 @@ def make_noised_sums(
     * ``privacy.release="matrix"``: the sums of all rounds are noised as one stream,
       by ``B g`` with ``A = B C`` of prefix sums. One Gaussian mechanism of sensitivity
       Δ · ``stream_factor`` for the whole run, however many rounds are released: each
-      draw of ``g`` has sd ``demand_noise`` · Δ · ``stream_factor``. (Sums that fade
-      by ``memory.decay`` λ are no louder: of the factor C' with ``A_λ = B C'``, of
-      generating function √(1-x)/(1-λx), no entry is larger than C's.)
+      draw of ``g`` has sd ``demand_noise`` · Δ · ``stream_factor``.
     * ``"independent"``: each release is a Gaussian mechanism of its own, of sd
       ``demand_noise`` · Δ, and releases compose.
     """
@@ -123,12 +127,46 @@ def make_coefficients(
         return Coefficients(
             mean=jnp.where(known, jnp.clip(belief.mean, low, high), prior.mean),
             variance=jnp.where(
-                known, jnp.clip(spread, _LEAST_VARIANCE, variance), variance
+                known, jnp.clip(spread, LEAST_VARIANCE, variance), variance
             ),
             known=jnp.where(known, 1.0, 0.0),
         )
 
     return coefficients
+
+
+def make_box(
+    setting: Setting, most: np.ndarray, pull: np.ndarray
+) -> Callable[[Received], Received]:
+    """Builds ``bound(received)``: coefficients in the public box, on the diagonal.
+
+    Args:
+      setting: of the mode.
+      most: ``[F]`` largest precision that a message of the mode can tell.
+      pull: ``[F]`` precision of the base prior in the coefficients that the mode's
+        messages hold, which lie in the box; 0 where what is read is what was sent.
+    """
+    if not setting.shares_demand:
+        return lambda received: received
+    low, high = (_by_coefficient(x, setting.num_features) for x in (_LOW, _HIGH))
+
+    drawn = pull * np.asarray(setting.base_prior.mean)
+
+    def bound(received: Received) -> Received:
+        demand = received.demand
+        told = jnp.diagonal(demand.precision, axis1=-2, axis2=-1)  # [J, F]
+        informed = told > 0.0
+        sent = (demand.shift + drawn[None]) / jnp.where(
+            informed, told + pull[None], 1.0
+        )
+        sent = jnp.clip(sent, low[None], high[None])
+        precision = jnp.where(informed, jnp.minimum(told, most[None]), 0.0)
+        shift = jnp.where(informed, sent * (precision + pull[None]) - drawn[None], 0.0)
+        identity = np.eye(most.size, dtype=np.float32)[None]
+        boxed = DemandSummary(identity * precision[:, None], shift, demand.count)
+        return received._replace(demand=boxed)
+
+    return bound
 
 
 def noised_posterior(noised: NoisedSums, prior: Prior) -> Prior:

@@ -25,7 +25,11 @@ from p2p_sac_jax.exchange.modes.base import (
     no_demand,
     stream,
 )
-from p2p_sac_jax.exchange.modes.coefficients import make_coefficients
+from p2p_sac_jax.exchange.modes.coefficients import (
+    LEAST_VARIANCE,
+    make_box,
+    make_coefficients,
+)
 from p2p_sac_jax.exchange.noise import gaussian
 from p2p_sac_jax.types import Array, DemandSummary, Insight, Knowledge, Received
 
@@ -162,7 +166,9 @@ def make_consortium(setting: Setting) -> Mode:
             wire.demand_known * privacy.min_weeks,
         )
 
-    return Mode("consortium", outbound, jax.vmap(read))
+    pull = 1.0 / np.diagonal(setting.base_prior.covariance)
+    most = 1.0 / LEAST_VARIANCE - pull
+    return Mode("consortium", outbound, jax.vmap(read), make_box(setting, most, pull))
 
 
 def _action_range(

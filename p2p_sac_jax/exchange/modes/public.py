@@ -17,8 +17,8 @@ from p2p_sac_jax.exchange.modes.base import (
     no_demand,
     stream,
 )
-from p2p_sac_jax.exchange.modes.coefficients import make_coefficients
-from p2p_sac_jax.exchange.noise import gaussian, randomised_response
+from p2p_sac_jax.exchange.modes.coefficients import make_box, make_coefficients
+from p2p_sac_jax.exchange.noise import expected_sign, gaussian, randomised_response
 from p2p_sac_jax.exchange.pooling import mean_prior
 from p2p_sac_jax.types import Array, DemandSummary, Insight, Knowledge, Received
 
@@ -107,8 +107,7 @@ def make_public(setting: Setting) -> Mode:
             count=zero,
             valid=one,
         )
-        # The posterior mean of a sign that was as likely up as down.
-        trend = math.tanh(0.5 * privacy.trend_epsilon) * wire.trend
+        trend = expected_sign(wire.trend, privacy.trend_epsilon)
         return Received(insight, demand(wire), jnp.zeros(()), trend)
 
     def demand(wire: PublicMessage) -> DemandSummary:
@@ -119,7 +118,10 @@ def make_public(setting: Setting) -> Mode:
         count = wire.demand_known * privacy.min_weeks
         return diagonal_summary(wire.demand_mean, jnp.asarray(precision), count)
 
+    most = 1.0 / np.diagonal(prior.covariance)
     pool = None
     if setting.config.memory.pooling != "none":
         pool = partial(mean_prior, min_peers=privacy.min_peers)
-    return Mode("public", outbound, jax.vmap(read), pool)
+    return Mode(
+        "public", outbound, jax.vmap(read), make_box(setting, most, 0.0 * most), pool
+    )

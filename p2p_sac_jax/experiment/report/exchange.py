@@ -83,8 +83,9 @@ def _shape(data: d.RunData) -> str:
     if gap is None or heard is None:
         return ""
     return (
-        f"A peer hears {cell(heard)} others a round; the spectral gap of the mixing"
-        f" matrix is {cell(gap)} (1: one round settles any disagreement, 0: never)."
+        f"A peer hears {cell(heard)} others a round; the spectral gap of its"
+        f" {text(shape.get('mixing'))} mixing matrix is {cell(gap)}"
+        " (1: one round settles any disagreement, 0: never)."
     )
 
 
