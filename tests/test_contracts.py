@@ -223,7 +223,7 @@ def test_voices_of_every_topology(name):
 def test_schedules_at_every_size(name, peers):
     """In each round a peer hears at most one sender, and that along an edge."""
     partners = schedules.partners(name, peers, 7)
-    edges = graph(name, peers)
+    edges = np.float32(0.25) * graph(name, peers)
     for t in (0, 1, 6, 7, 1000):
         told = edges_of_round(edges, partners, np.int32(t))
         sender = partners[:, t % partners.shape[1]]
@@ -232,7 +232,7 @@ def test_schedules_at_every_size(name, peers):
             if j >= 0:
                 expected[i, j] = edges[i, j]
         assert_same(np.asarray(told), expected)
-        assert (expected.sum(axis=1) == (sender >= 0)).all()
+        assert ((expected > 0).sum(axis=1) == (sender >= 0)).all()
 
 
 @pytest.mark.parametrize("width", [0.0, 0.5])
