@@ -10,13 +10,14 @@ VENV := .venv
 BIN := $(VENV)/bin
 TABLE := p2p_sac_jax/environments/data/orange_juice.csv
 INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check
+BENCH := .venv-bench
 LAST = $$(ls runs 2>/dev/null | grep -E '^[0-9]+$$' | sort -n | tail -n 1)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup train resume test lint calibrate clean
+.PHONY: help setup train resume test lint calibrate bench bench-peers bench-gpu clean
 
 help: ## this list
-	@sed -n 's/^\([a-z]*\):.*## \(.*\)/make \1\t\2/p' Makefile | expand -t 18
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/make \1\t\2/p' Makefile | expand -t 18
 
 setup: $(VENV)/stamp-run ## install the package and what runs need
 
@@ -45,13 +46,31 @@ lint: $(VENV)/stamp-test ## style and types
 calibrate: $(VENV)/stamp-calibrate ## derive the market table from scanner data (ARGS)
 	$(BIN)/python -m launch.calibrate $(or $(ARGS),--check --output=$(TABLE))
 
-clean: ## remove the environment and all caches; runs/ stays
-	rm -rf $(VENV) build dist *.egg-info .pytest_cache .ruff_cache .hypothesis .jax_cache
+bench: $(VENV)/stamp-run ## time whole training steps, see docs/benchmark.md (ARGS)
+	$(BIN)/python -m launch.bench $(ARGS)
+
+bench-peers: $(BENCH)/stamp ## time them beside third-party SACs (ARGS)
+	$(BENCH)/bin/python -m launch.bench_peers $(ARGS)
+
+bench-gpu: $(VENV)/stamp-test,cuda $(BENCH)/stamp ## all checks and figures of a GPU
+	bash launch/bench_gpu.sh $(BIN)/python $(BENCH)/bin/python
+
+clean: ## remove the environments and all caches; runs/ stays
+	rm -rf $(VENV) $(BENCH) build dist *.egg-info .pytest_cache .ruff_cache .hypothesis .jax_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # The part after "stamp-" names the extras to install.
 $(VENV)/stamp-%: setup.cfg pyproject.toml constraints.txt | $(BIN)/pip
 	$(INSTALL) --constraint constraints.txt --editable '.[$*]'
+	@touch $@
+
+# PyTorch does not go with two kinds of pins: see launch/rivals/requirements.txt.
+$(BENCH)/stamp: setup.cfg pyproject.toml constraints.txt launch/rivals/requirements.txt
+	@$(MAKE) --no-print-directory VENV=$(BENCH) $(BENCH)/bin/pip
+	grep -Ev '^(mpmath|nvidia-)' constraints.txt > $(BENCH)/constraints.txt
+	$(BENCH)/bin/python -m pip install --quiet --disable-pip-version-check \
+	  --constraint $(BENCH)/constraints.txt --editable . \
+	  --requirement launch/rivals/requirements.txt
 	@touch $@
 
 # Debian without python3-venv has no ensurepip: borrow the system's pip instead.

@@ -1,69 +1,218 @@
-"""Times what the exchange adds to training.
+"""Times whole training steps against what the machine can do.
 
-    python -m launch.bench [--peers=16,256] [--updates=1,16] [--repeats=7]
-                           [--config=FILE] [--out=FILE.json]
+    python -m launch.bench [--sizes=standard,market] [--peers=1,4,16,64,256]
+                           [--layout=auto,vmap,map] [--devices=0]
+                           [--exchange_every=16] [--updates=1] [--replay=10000]
+                           [--repeats=7] [--device=auto]
+                           [--out=FILE.json] [--figure=FILE.svg]
+    python -m launch.bench --profile [--sizes=market] [--peers=16] [--layout=auto] ...
+    python -m launch.bench --exchange_cost [--peers=16,256] [--updates=1,16]
+                           [--repeats=7] [--config=FILE] [--out=FILE.json]
 
-Whole steps of the pricing market at hidden width 64, one round every ten steps; the
-talk of a round is timed beside the steps between two rounds, in turn, in one process.
+The first times environment, replay, update and exchange together, all loops and the
+machine's limits in turn. The second profiles the same loops. The third times what a
+round of talk adds to ten steps of the pricing market, in turn with them.
+``docs/benchmark.md`` says what figures mean.
 Exits 0 if done, 2 with one line on stderr after a user error.
 """
 
 from __future__ import annotations
 
-import datetime
+import gc
+import itertools
 import json
-import platform
+import sys
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from absl import flags as absl_flags
 
 from launch import flags
 from p2p_sac_jax.config import ConfigError, TrainConfig
+from p2p_sac_jax.config_io import suggestion
 
-_PEERS = absl_flags.DEFINE_string("peers", "16,256", "population sizes to time")
-_UPDATES = absl_flags.DEFINE_string("updates", "1,16", "gradient updates a step")
-_REPEATS = absl_flags.DEFINE_integer("repeats", 7, "timed rounds; medians count")
+if TYPE_CHECKING:
+    from p2p_sac_jax.experiment.benchmark.measure import Case
+
+_SIZES = absl_flags.DEFINE_string(
+    "sizes",
+    "standard,market",
+    "standard: pendulum, 2x256, batch 256; market: pricing, 2x64, batch 64",
+)
+_PEERS = absl_flags.DEFINE_string(
+    "peers", None, "population sizes: 1,4,16,64,256, or 16,256 with --exchange_cost"
+)
+_LAYOUT = absl_flags.DEFINE_string(
+    "layout", None, "auto, vmap, map: all three on a CPU, auto elsewhere"
+)
+_DEVICES = absl_flags.DEFINE_string(
+    "devices", "0", "how many devices share the peers; 0 is as many as are useful"
+)
+_EXCHANGE_EVERY = absl_flags.DEFINE_integer(
+    "exchange_every", 16, "steps between two rounds of the exchange"
+)
+_UPDATES = absl_flags.DEFINE_string(
+    "updates", None, "gradient updates a step: 1, or 1,16 with --exchange_cost"
+)
+_REPLAY = absl_flags.DEFINE_integer("replay", 10_000, "transitions each peer keeps")
+_REPEATS = absl_flags.DEFINE_integer("repeats", 7, "turns; medians count")
+_DEVICE = absl_flags.DEFINE_enum(
+    "device", "auto", ["auto", "cpu", "gpu", "tpu"], "what to run on"
+)
 _OUT = absl_flags.DEFINE_string("out", "", "JSON file to write the figures to")
+_FIGURE = absl_flags.DEFINE_string("figure", "", "SVG file to draw the figures in")
+_EXCHANGE_COST = absl_flags.DEFINE_boolean(
+    "exchange_cost", False, "time what the exchange adds to training instead"
+)
+_PROFILE = absl_flags.DEFINE_boolean(
+    "profile", False, "show which operations a step spends its time on instead"
+)
 flags.define_config()
+
+_ELSEWHERE = (  # flags that mean nothing with --exchange_cost
+    *("sizes", "layout", "devices", "exchange_every", "replay"),
+    *("device", "figure", "profile"),
+)
+_MANY = "1,4,16,64,256"  # peers, where nobody says
+_LAYOUTS = ("auto", "vmap", "map")
 
 
 def main(argv: list[str]) -> None:
-    """Prints one line for each size, and writes the figures if asked to."""
+    """Prints a table, and writes figures and picture if asked to."""
     del argv
-    sizes = _numbers("peers", _PEERS.value)
-    updates = _numbers("updates", _UPDATES.value)
     if _REPEATS.value < 1:
         raise ConfigError(f"--repeats={_REPEATS.value} must be at least 1")
-    config = _config()
+    if _PROFILE.value:
+        _refuse(("out", "figure"), "must be left out with --profile")
+    if _EXCHANGE_COST.value:
+        _refuse(_ELSEWHERE, "must be left out with --exchange_cost")
+        _time_exchange()
+    else:
+        _refuse(("config",), "must be left out without --exchange_cost")
+        _time_loops()
+
+
+def _time_loops() -> None:
+    sizes = _words("sizes", _SIZES.value, ("standard", "market"))
+    counts = _numbers("devices", _DEVICES.value, least=0)
+    peers = _numbers("peers", _PEERS.value or _MANY)
+    if min(counts) > max(peers):
+        raise ConfigError(
+            f"--devices={_DEVICES.value!r} must be at most the largest of"
+            f" --peers={_PEERS.value or _MANY!r}: a device holds a peer"
+        )
+    configs = {size: list(_configs(size)) for size in sizes}
+    _write(_OUT, "")  # better now than after an hour
+    _write(_FIGURE, "")
 
     import jax
 
-    from p2p_sac_jax.experiment.benchmark import exchange_cost
+    from p2p_sac_jax.experiment.benchmark import machine, results
+    from p2p_sac_jax.experiment.benchmark.limits import Limits
+    from p2p_sac_jax.experiment.benchmark.measure import make_cases, measure
+    from p2p_sac_jax.experiment.devices import find_devices, request_devices
+
+    jax.config.update("jax_enable_compilation_cache", False)  # compile times are cold
+    widest = TrainConfig(device=_DEVICE.value, devices=max(counts))
+    request_devices(widest)
+    find_devices(widest)
+    if _LAYOUT.value is None and jax.default_backend() != "cpu":
+        # Accelerators are for batched programs: one peer at a time takes for ever.
+        for size in sizes:
+            configs[size] = [c for c in configs[size] if c.layout == "auto"]
+    cases = {size: make_cases(size, configs[size]) for size in sizes}
+    if _PROFILE.value:
+        for case in itertools.chain(*cases.values()):
+            _show_profile(case)
+            gc.collect()  # or the next loop finds no room
+        return
+    figures = machine.describe()
+    figures |= {"repeats": _REPEATS.value, "rows": [], "limits": []}
+    print(_machine(figures), flush=True)
+    limits = Limits(max(case.devices for case in itertools.chain(*cases.values())))
+    for size in sizes:
+        for session in measure(cases[size], limits, _REPEATS.value, _progress):
+            rows = results.session_rows(session)
+            figures["rows"] += rows
+            figures["limits"].append(results.limits_row(session))
+            results.add_growth(figures["rows"])
+            print(f"\n{results.table(rows)}")
+            print(results.limits_line(figures["limits"][-1]), flush=True)
+            figures["memory_high_water"] = machine.memory_used()
+            _write(_OUT, json.dumps(figures, indent=1) + "\n")
+    if not figures["rows"]:
+        raise ConfigError(f"--peers={_PEERS.value!r}: no loop fits this machine")
+    print(f"\n{results.LEGEND}")
+    if _FIGURE.value:
+        from p2p_sac_jax.experiment.benchmark.figure import draw_benchmark
+
+        _write(_FIGURE, draw_benchmark(figures["rows"]))
+
+
+def _show_profile(case: Case) -> None:
+    from p2p_sac_jax.experiment.benchmark.loop import TrainingLoop
+    from p2p_sac_jax.experiment.benchmark.profile import profile, table
+
+    loop = TrainingLoop(case.config)
+    where = f"{loop.placement.layout}, {loop.placement.devices} device(s)"
+    print(f"\n{case.size}, {case.config.population.peers} peers, {where}")
+    print(table(profile(loop)), flush=True)
+
+
+def _configs(size: str) -> Iterator[TrainConfig]:
+    """Configurations of one size, every layout at every number of peers."""
+    from dataclasses import replace
+
+    from p2p_sac_jax.experiment.benchmark.sizes import sized_config
+    from p2p_sac_jax.validation import validate
+
+    peers = _numbers("peers", _PEERS.value or _MANY)
+    asked = _numbers("devices", _DEVICES.value, least=0)
+    for count, devices in itertools.product(peers, asked):
+        if devices > count:
+            _progress(f"{size}, P={count}, left out: devices={devices} are more")
+    layouts = _words("layout", _LAYOUT.value or ",".join(_LAYOUTS), _LAYOUTS)
+    for updates in _numbers("updates", _UPDATES.value or "1"):
+        for count in peers:
+            for layout in layouts:
+                config = sized_config(
+                    size,
+                    count,
+                    layout=layout,
+                    exchange_every=_EXCHANGE_EVERY.value,
+                    replay=_REPLAY.value,
+                    updates_per_step=updates,
+                )
+                for devices in asked:
+                    if devices <= count:
+                        config = replace(config, device=_DEVICE.value, devices=devices)
+                        validate(config)
+                        yield config
+
+
+def _time_exchange() -> None:
+    peers = _numbers("peers", _PEERS.value or "16,256")
+    updates = _numbers("updates", _UPDATES.value or "1,16")
+    config = _config()
+    _write(_OUT, "")
+
+    from p2p_sac_jax.experiment.benchmark import machine
+    from p2p_sac_jax.experiment.benchmark.exchange_cost import exchange_cost
 
     rows: list[dict[str, Any]] = []
-    for peers in sizes:
+    for size in peers:
         for count in updates:
-            row = exchange_cost(peers, count, _REPEATS.value, config)
+            row = exchange_cost(size, count, _REPEATS.value, config)
             rows.append(row)
             print(
-                f"{peers} peers, {count} updates a step: a round of ten steps"
+                f"{size} peers, {count} updates a step: a round of ten steps"
                 f"  {1e3 * row['round_s']:.1f} ms, talk {1e3 * row['talk_s']:.2f} ms:"
                 f" the exchange adds {row['added']:.1%}",
                 flush=True,
             )
-    if _OUT.value:
-        figures = {
-            "date": datetime.datetime.now(datetime.UTC).date().isoformat(),
-            "python": platform.python_version(),
-            "jax": jax.__version__,
-            "device": jax.devices()[0].device_kind,
-            "rows": rows,
-        }
-        try:
-            Path(_OUT.value).write_text(json.dumps(figures, indent=1) + "\n", "utf-8")
-        except OSError as error:
-            raise ConfigError(f"--out={_OUT.value!r}: {error.strerror}") from error
+            figures = machine.describe() | {"rows": rows}
+            _write(_OUT, json.dumps(figures, indent=1) + "\n")
 
 
 def _config() -> TrainConfig:
@@ -76,12 +225,58 @@ def _config() -> TrainConfig:
     return from_dict(pricing.get_config().to_dict())
 
 
-def _numbers(name: str, text: str) -> list[int]:
-    """Whole numbers above 0 from a comma-separated list."""
+def _machine(figures: dict[str, Any]) -> str:
+    words = [
+        figures["date"],
+        f"Python {figures['python']}",
+        f"jax {figures['versions']['jax']}",
+        f"{figures['devices']} {figures['device']} device(s)",
+        f"{figures['cores']} cores {figures['processor']}",
+    ]
+    if figures["driver"]:
+        words.append(f"driver {figures['driver']}")
+    return ", ".join(words)
+
+
+def _progress(line: str) -> None:
+    print(line, file=sys.stderr, flush=True)
+
+
+def _refuse(names: tuple[str, ...], why: str) -> None:
+    for name in names:
+        if absl_flags.FLAGS[name].present:
+            raise ConfigError(f"--{name} {why}")
+
+
+def _write(flag: absl_flags.FlagHolder[str], text: str) -> None:
+    """Writes to the file that a flag names, if it names one."""
+    if not flag.value:
+        return
+    try:
+        with Path(flag.value).open("a" if not text else "w", encoding="utf-8") as file:
+            file.write(text)
+    except OSError as error:
+        raise ConfigError(f"--{flag.name}={flag.value!r}: {error.strerror}") from error
+
+
+def _words(flag: str, text: str, allowed: tuple[str, ...]) -> list[str]:
+    """Distinct names from a comma-separated list."""
+    words = list(dict.fromkeys(word.strip() for word in text.split(",") if word))
+    for word in words or [""]:
+        if word not in allowed:
+            hint = suggestion(word, allowed) or f"; allowed: {', '.join(allowed)}"
+            raise ConfigError(f"--{flag}={text!r}: unknown {word!r}{hint}")
+    return words
+
+
+def _numbers(flag: str, text: str, least: int = 1) -> list[int]:
+    """Distinct whole numbers from a comma-separated list."""
     words = [word.strip() for word in text.split(",") if word.strip()]
-    if not words or not all(word.isdigit() and int(word) > 0 for word in words):
-        raise ConfigError(f"--{name}={text!r} must be whole numbers above 0, by comma")
-    return [int(word) for word in words]
+    if not words or not all(word.isdecimal() and int(word) >= least for word in words):
+        raise ConfigError(
+            f"--{flag}={text!r} must be whole numbers, at least {least}, by comma"
+        )
+    return list(dict.fromkeys(int(word) for word in words))
 
 
 if __name__ == "__main__":

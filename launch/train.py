@@ -1,12 +1,14 @@
 """Trains a population: ``python -m launch.train --config=configs/pricing.py``.
 
 Exit status 0 when done, 2 after a user error, 130 or 143 after a signal (the state
-is saved; the same command goes on).
+is saved; the same command goes on). ``docs/scaling.md`` has several processes.
 """
 
 from __future__ import annotations
 
+import dataclasses
 import json
+import os
 import sys
 
 from absl import flags as absl_flags
@@ -14,6 +16,8 @@ from absl import logging
 
 from launch import flags
 from p2p_sac_jax.config import TrainConfig
+from p2p_sac_jax.experiment.cluster import MODES
+from p2p_sac_jax.validation import CHOICES
 
 _WORKDIR = absl_flags.DEFINE_string(
     "workdir", None, "folder of the run; a run that stopped there goes on"
@@ -24,6 +28,24 @@ _OVERWRITE = absl_flags.DEFINE_bool(
 _PRINT_CONFIG = absl_flags.DEFINE_bool(
     "print_config", False, "print the resolved configuration as JSON and exit"
 )
+_DEVICE = absl_flags.DEFINE_enum(
+    "device", None, CHOICES["device"], "short for --config.device, and stronger"
+)
+_DISTRIBUTED = absl_flags.DEFINE_enum(
+    "distributed",
+    "auto",
+    MODES,
+    "auto: connect the processes of a scheduler that JAX recognises; off: do not",
+)
+_COORDINATOR = absl_flags.DEFINE_string(
+    "coordinator", None, "HOST:PORT where process 0 listens; needs the next two"
+)
+_NUM_PROCESSES = absl_flags.DEFINE_integer(
+    "num_processes", None, "number of processes that train together"
+)
+_PROCESS_ID = absl_flags.DEFINE_integer(
+    "process_id", None, "which of them this is, from 0"
+)
 flags.define_config()
 
 
@@ -32,6 +54,8 @@ def main(argv: list[str]) -> int | None:
     del argv
     logging.set_verbosity(logging.WARNING)  # the checkpointer is talkative
     config = flags.get_train_config(_WORKDIR.value or "")
+    if _DEVICE.value is not None:
+        config = dataclasses.replace(config, device=_DEVICE.value)
     if _PRINT_CONFIG.value:
         from p2p_sac_jax.config_io import to_dict
 
@@ -47,15 +71,43 @@ def main(argv: list[str]) -> int | None:
 
 
 def _train(config: TrainConfig, workdir: str) -> int | None:
+    from p2p_sac_jax.experiment import distributed
     from p2p_sac_jax.experiment.signals import Interrupted
     from p2p_sac_jax.experiment.train import train
 
+    distributed.start(
+        _DISTRIBUTED.value,
+        _COORDINATOR.value,
+        _NUM_PROCESSES.value,
+        _PROCESS_ID.value,
+    )
+    status = None
     try:
+        if distributed.processes() > 1:
+            _keep_output_clean()
         train(config, workdir, overwrite=_OVERWRITE.value)
     except Interrupted as stop:
-        print(stop, file=sys.stderr)
-        return stop.exit_status
-    return None
+        if distributed.is_writer():
+            print(stop, file=sys.stderr)
+        status = stop.exit_status
+    except distributed.Agreed as error:
+        if error.mine:
+            print(f"error: {error}", file=sys.stderr)
+        status = flags.USER_ERROR
+    except BaseException as error:
+        if distributed.processes() == 1:
+            raise
+        distributed.abandon(error)
+    distributed.stop()
+    return status
+
+
+def _keep_output_clean() -> None:
+    """Libraries that connect processes print on stdout: theirs becomes stderr."""
+    sys.stdout.flush()
+    ours = os.dup(sys.stdout.fileno())
+    os.dup2(sys.stderr.fileno(), sys.stdout.fileno())
+    sys.stdout = os.fdopen(ours, "w", buffering=1, encoding="utf-8")
 
 
 if __name__ == "__main__":

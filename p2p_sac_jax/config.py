@@ -181,7 +181,8 @@ class TrainConfig:
     evaluate_every: int = 4  # steps between evaluations; one compiled chunk
     checkpoint_every: int = 52  # steps between checkpoints
     evaluation_weeks: int = 104  # steps of one evaluation episode
-    layout: str = "auto"  # auto | vmap | map | shard
+    layout: str = "auto"  # auto | vmap | map: how one device runs its peers
+    devices: int = 0  # that hold peers, of all processes; 0 is as many as are useful
     device: str = "auto"  # auto | cpu | gpu | tpu
     arms: str = "plain,memory,network"  # runs side by side, comma-separated
     environment: EnvironmentConfig = EnvironmentConfig()

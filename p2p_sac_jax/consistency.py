@@ -59,6 +59,13 @@ def _validate_time(config: TrainConfig) -> None:
     _multiple(config, "checkpoint_every", every, "evaluate_every", chunk)
     interval = config.exchange.interval
     _multiple(config, "evaluate_every", chunk, "exchange.interval", interval)
+    capacity = config.sac.replay_capacity
+    if capacity and not interval <= capacity < 2**31:
+        refuse(
+            "sac.replay_capacity",
+            capacity,
+            f"must be 0, or from exchange.interval={interval} to {2**31 - 1}",
+        )
     last = 2**31 - config.seeds
     if config.seed > last:
         refuse("seed", config.seed, f"must be at most {last} with {config.seeds} seeds")
@@ -70,6 +77,9 @@ def _validate_population(config: TrainConfig) -> None:
     if 0 < pad_to < peers:
         allowed = f"must be 0 or at least population.peers={peers}"
         refuse("population.pad_to", pad_to, allowed)
+    if config.devices > peers:
+        allowed = f"must be at most population.peers={peers}: a device holds a peer"
+        refuse("devices", config.devices, allowed)
     if population.newcomers >= peers:
         allowed = f"must be below population.peers={peers}"
         refuse("population.newcomers", population.newcomers, allowed)

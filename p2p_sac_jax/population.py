@@ -1,8 +1,8 @@
 """A population: peers stacked on axis 0, runs on axis 1, one compiled program.
 
 ``run_chunk`` scans over rounds; in each round every peer speaks, the exchange
-makes guidance, and every peer lives ``exchange.interval`` steps on its own. The
-layout decides only how peers are spread over hardware (``over_peers``); the
+makes guidance, and every peer lives ``exchange.interval`` steps on its own. How
+peers are spread over hardware is decided in ``over_peers`` alone; the
 exchange is the one place where anything crosses the peer axis, as one all-gather
 of packed messages when peers live on several devices.
 """
@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 from jax.flatten_util import ravel_pytree
-from jax.sharding import AxisType, Mesh, NamedSharding
+from jax.sharding import AxisType, Mesh
 from jax.sharding import PartitionSpec as P
 
 from p2p_sac_jax.config import TrainConfig
@@ -30,7 +30,14 @@ from p2p_sac_jax.exchange.network import (
 )
 from p2p_sac_jax.exchange.trust import uniform_trust
 from p2p_sac_jax.hyper import Hyper
-from p2p_sac_jax.peer import Evaluation, PeerMetrics, PeerState, Situation, make_peer
+from p2p_sac_jax.peer import (
+    Evaluation,
+    Past,
+    PeerMetrics,
+    PeerState,
+    Situation,
+    make_peer,
+)
 from p2p_sac_jax.types import Array, Guidance, Message
 
 PEERS = "peers"  # name of the mesh axis
@@ -86,17 +93,15 @@ def make_mesh(devices: list[Any]) -> Mesh:
     )
 
 
-def place(tree: Any, mesh: Mesh | None) -> Any:
-    """Spreads the leading axis of every leaf over the mesh, if there is one."""
-    if mesh is None:
-        return tree
-    return jax.device_put(tree, NamedSharding(mesh, P(PEERS)))
+def without_replay(state: PeerState) -> PeerState:
+    """What may pass through a map over peers, which copies whatever it is given."""
+    return state._replace(replay=None)  # type: ignore[arg-type]
 
 
 def make_population(
     config: TrainConfig,
     environment: Environment,
-    layout: str,
+    together: int = 0,
     mesh: Mesh | None = None,
 ) -> Population:
     """Stacks one peer's pure functions into programs over peers and runs.
@@ -104,9 +109,9 @@ def make_population(
     Args:
       config: a validated configuration.
       environment: of every peer.
-      layout: "vmap" (accelerators), "map" (one peer after the other), or "shard"
-        (one peer per device at a time; needs ``mesh``).
-      mesh: devices of layout "shard"; the peer count must be a multiple of them.
+      together: peers that a device runs as one batch, one batch after the other, a
+        divisor of how many it holds; 0 is all of them.
+      mesh: devices that share the peers, whose number must be a multiple of theirs.
     """
     peer = make_peer(config, environment)
     network = make_network(config, environment.action_dim, peer.base_prior, peer.mode)
@@ -114,9 +119,20 @@ def make_population(
 
     def over_peers(function: Callable) -> Callable:
         """Lifts a function of one peer's runs to all peers of this device."""
-        if layout == "vmap":
+        if together == 0:
             return jax.vmap(function)
-        return lambda *args: jax.lax.map(lambda leaves: function(*leaves), args)
+        if together == 1:
+            return lambda *args: jax.lax.map(lambda x: function(*x), args)
+
+        def in_batches(*args: Any) -> Any:
+            batch = jax.vmap(function)
+            cut = jax.tree.map(
+                lambda x: x.reshape(len(x) // together, together, *x.shape[1:]), args
+            )
+            done = jax.lax.map(lambda x: batch(*x), cut)
+            return jax.tree.map(lambda x: jax.lax.collapse(x, 0, 2), done)
+
+        return in_batches
 
     def gather(tree: Any) -> Any:
         """The same leaves of *all* peers, [P, R, ...], by one all-gather."""
@@ -155,16 +171,24 @@ def make_population(
         [P, R, ...] and the report [P, R].
         """
 
-        def turn(state: PeerState, connected: Array, presence: Senders) -> Any:
-            def one(state: PeerState, hyper: Hyper, allowed: Array, on: Array) -> Any:
+        def turn(
+            state: PeerState, past: Past, connected: Array, presence: Senders
+        ) -> Any:
+            def one(
+                state: PeerState, past: Past, hyper: Hyper, allowed: Array, on: Array
+            ) -> Any:
                 listened_to = on * jnp.where(hyper.exchange.network_weight > 0.0, 1, 0)
                 terms = network.terms(presence, listened_to, allowed, clock)
-                return peer.speak(state, hyper, terms, clock)
+                return peer.speak(state, past, hyper, terms, clock)
 
-            return jax.vmap(one)(state, runs.hyper, runs.allowed, connected)
+            return jax.vmap(one)(state, past, runs.hyper, runs.allowed, connected)
 
-        # The outbox alone comes back: a map would copy all else, replay included.
-        outbox, spoken = over_peers(turn)(state, members.connected, members.presence)
+        recall = jax.vmap(jax.vmap(peer.recall, (0, 0, None)), (0, 0, None))
+        past = recall(state.replay, state.key, clock)
+        # The outbox alone comes back: a map would copy all else.
+        outbox, spoken = over_peers(turn)(
+            without_replay(state), past, members.connected, members.presence
+        )
         state = state._replace(outbox=outbox)
         said = gather(Said(spoken.wire, spoken.sending))
         listeners = Listeners(
@@ -184,33 +208,43 @@ def make_population(
 
     def live(
         function: Callable,
-        state: PeerState,
+        own: tuple[Any, ...],
         guidance: Guidance,
         members: Members,
         runs: Runs,
         active: Array,
         clock: Array,
     ) -> Any:
-        """``function(state, situation, clock)`` of one peer, for all [P, R]."""
+        """``function(*own, situation, clock)`` of one peer, for all [P, R]."""
 
         def one_peer(
-            state: PeerState, guidance: Guidance, params: Any, active: Array
+            own: tuple[Any, ...], guidance: Guidance, params: Any, active: Array
         ) -> Any:
-            over_runs = jax.vmap(function, (0, _RUN_AXES, None))
             situation = Situation(guidance, params, runs.hyper, active)
-            return over_runs(state, situation, clock)
+            over_runs = jax.vmap(
+                lambda own, situation: function(*own, situation, clock),
+                (0, _RUN_AXES),
+            )
+            return over_runs(own, situation)
 
-        return over_peers(one_peer)(state, guidance, members.params, active)
+        return over_peers(one_peer)(own, guidance, members.params, active)
 
     def run_chunk(
         state: PeerState, members: Members, runs: Runs, clock: Array
     ) -> tuple[PeerState, RoundMetrics]:
+        over_runs = jax.vmap(peer.draw, (0, 0, None, None))
+        draw = jax.vmap(over_runs, (0, 0, 0, None))
+        record = jax.vmap(jax.vmap(peer.record))
+
         def one_round(state: PeerState, now: Array) -> tuple[PeerState, RoundMetrics]:
             state, guidance, report = communicate(state, members, runs, now)
             active = (now >= members.presence.joins).astype(jnp.float32)
-            state, metrics = live(
-                peer.round, state, guidance, members, runs, active, now
+            draws = draw(state.replay, state.key, active, now)
+            own = without_replay(state), draws
+            lived, fresh, metrics = live(
+                peer.round, own, guidance, members, runs, active, now
             )
+            state = lived._replace(replay=record(state.replay, fresh))
             return state, RoundMetrics(metrics, report)
 
         clocks = clock + config.exchange.interval * jnp.arange(rounds)
@@ -222,7 +256,10 @@ def make_population(
         # The round that follows at the same clock says all this again, and is kept.
         _, guidance, _ = communicate(state, members, runs, clock)
         joining = (members.presence.joins == clock).astype(jnp.float32)
-        return live(peer.rehearse, state, guidance, members, runs, joining, clock)
+
+        own = (without_replay(state),)
+        rehearsed = live(peer.rehearse, own, guidance, members, runs, joining, clock)
+        return rehearsed._replace(replay=state.replay)
 
     def evaluate(
         state: PeerState, members: Members, runs: Runs, clock: Array

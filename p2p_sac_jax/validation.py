@@ -14,7 +14,7 @@ from p2p_sac_jax.consistency import check_consistency, refuse
 from p2p_sac_jax.hyper import arm_names
 
 CHOICES: dict[str, tuple[str, ...]] = {
-    "layout": ("auto", "vmap", "map", "shard"),
+    "layout": ("auto", "vmap", "map"),
     "device": ("auto", "cpu", "gpu", "tpu"),
     "environment.name": ("pricing", "pendulum", "lqr"),
     "population.name": ("private", "consortium", "public"),
@@ -72,6 +72,11 @@ CHOICES: dict[str, tuple[str, ...]] = {
     ),
 }
 
+# Choices of earlier versions, and what took their place.
+REPLACED: dict[tuple[str, str], str] = {
+    ("layout", "shard"): "layout='map' took its place, with devices=N to share peers",
+}
+
 # Interval notation: a round bracket leaves its end out. All values are finite.
 RANGES: dict[str, str] = {
     "seed": "[0, 2147483647]",
@@ -80,6 +85,7 @@ RANGES: dict[str, str] = {
     "evaluate_every": "[1, inf)",
     "checkpoint_every": "[1, inf)",
     "evaluation_weeks": "[1, inf)",
+    "devices": "[0, inf)",
     "environment.reference_effect": "[0, inf)",
     "environment.regime_hazard": "[0, 1]",
     "environment.inventory": "[0, inf)",
@@ -163,7 +169,9 @@ def validate(config: TrainConfig) -> None:
     fields = dict(flatten(to_dict(from_dict(to_dict(config)))))  # checks the types
     for name, choices in CHOICES.items():
         if fields[name] not in choices:
-            refuse(name, fields[name], f"must be one of {', '.join(choices)}")
+            instead = REPLACED.get((name, fields[name]))
+            hint = f"; {instead}" if instead else ""
+            refuse(name, fields[name], f"must be one of {', '.join(choices)}{hint}")
     for name, interval in RANGES.items():
         if not _inside(fields[name], interval):
             refuse(name, fields[name], f"must be in {interval}")

@@ -10,6 +10,7 @@ from collections import Counter
 # programs here run for moments, so building them is what takes the time.
 os.environ["XLA_FLAGS"] = (
     f"{os.environ.get('XLA_FLAGS', '')} --xla_backend_optimization_level=1"
+    " --xla_cpu_use_fusion_emitters=false"
 )
 # One cache for each worker: two at work on one file would read halves of it.
 os.environ["JAX_COMPILATION_CACHE_DIR"] = tempfile.mkdtemp(prefix="jax_cache_")
@@ -24,6 +25,7 @@ jax.config.update("jax_num_cpu_devices", 2)
 jax.config.update("jax_numpy_rank_promotion", "raise")
 jax.config.update("jax_debug_key_reuse", True)
 jax.config.update("jax_debug_nans", True)
+jax.devices()  # started now, or the first configuration would ask for more
 
 
 def pytest_configure(config):

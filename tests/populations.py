@@ -59,6 +59,7 @@ def run(
     setup: Setup | None = None,
     programs: Programs | None = None,
     chunks: int | None = None,
+    devices: int = 1,
 ) -> Outcome:
     """Runs a configuration for all its steps, or for some chunks.
 
@@ -66,7 +67,7 @@ def run(
     inputs alone: peers, edges, and hyper-parameters that are traced.
     """
     if setup is None:
-        setup = make_setup(config, placement(config, layout))
+        setup = make_setup(config, placement(config, layout, devices))
     if programs is None:
         programs = _programs(setup)
     inputs = setup.members, setup.runs
@@ -90,9 +91,10 @@ def _programs(setup: Setup) -> Programs:
     return Programs(jax.jit(setup.population.init), jax.jit(run_chunk), traces)
 
 
-def placement(config: TrainConfig, layout: str) -> Placement:
-    """Placement of a layout on the test's devices."""
-    return choose_placement(dataclasses.replace(config, layout=layout))
+def placement(config: TrainConfig, layout: str, devices: int = 1) -> Placement:
+    """Placement of a layout on some of the test's devices."""
+    config = dataclasses.replace(config, layout=layout, devices=devices)
+    return choose_placement(config)
 
 
 def plain(tree: Any) -> Any:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -16,6 +17,11 @@ import orbax.checkpoint as ocp
 
 ROOT = Path(__file__).parents[1]
 TINY = f"--config={ROOT / 'tests' / 'configs' / 'tiny.py'}"
+CLUSTER = (
+    "--coordinator=localhost:{port}",
+    "--num_processes={count}",
+    "--process_id={index}",
+)
 STEPS = (8, 16, 24)  # of the checkpoints that ``tiny.py`` asks for
 PATIENCE_S = 300.0
 TIMINGS = {
@@ -28,16 +34,34 @@ TIMINGS = {
 }
 
 
-def launch(*arguments: object) -> subprocess.Popen[str]:
-    """Starts ``launch.train`` on the tiny configuration."""
+def launch(*arguments: object, **environment: str) -> subprocess.Popen[str]:
+    """Starts ``launch.train`` with these arguments and environment variables."""
+    quick = {"JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0"}
     return subprocess.Popen(
         [sys.executable, "-m", "launch.train", *map(str, arguments)],
         cwd=ROOT,
-        env={**os.environ, "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0"},
+        env=os.environ | quick | environment,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
     )
+
+
+def launch_all(
+    count: int, *arguments: object, **environment: str
+) -> list[subprocess.Popen[str]]:
+    """Starts ``count`` processes that train together, on this machine."""
+    with socket.socket() as probe:
+        probe.bind(("", 0))
+        port = probe.getsockname()[1]
+    return [
+        launch(
+            *arguments,
+            *(flag.format(port=port, count=count, index=index) for flag in CLUSTER),
+            **environment,
+        )
+        for index in range(count)
+    ]
 
 
 def train(workdir: Path, *arguments: object) -> subprocess.CompletedProcess[str]:
@@ -56,11 +80,18 @@ def interrupt(
 ) -> subprocess.CompletedProcess[str]:
     """Trains in ``workdir`` and sends a signal at the moment ``when`` turns true."""
     process = launch(TINY, f"--workdir={workdir}")
+    send(process, number, when)
+    return finish(process)
+
+
+def send(
+    process: subprocess.Popen[str], number: signal.Signals, when: Callable[[], bool]
+) -> None:
+    """Sends a signal at the moment ``when`` turns true."""
     deadline = time.monotonic() + PATIENCE_S
     while not when() and process.poll() is None and time.monotonic() < deadline:
         time.sleep(0.002)
     process.send_signal(number)
-    return finish(process)
 
 
 def has_step(workdir: Path, step: int) -> Callable[[], bool]:

@@ -151,7 +151,7 @@ def test_sampled_demand_has_the_mean_of_its_exponential():
         learn(x, bayes.log_sales(rng, x, theta(5), 0.4), ONE), demand.base_prior(5)
     )
     features = np.repeat(x[:3, None], 20_000, axis=1)
-    noise = rng.normal(size=features.shape).astype(np.float32)
+    noise = rng.normal(size=features.shape[:-1]).astype(np.float32)
     draws = demand.sample_log_demand(belief, features, noise)
     mean = demand.mean_log_demand(belief, x[:3])
     np.testing.assert_allclose(np.mean(np.exp(draws), axis=-1), np.exp(mean), rtol=0.01)

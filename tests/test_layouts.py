@@ -6,10 +6,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from populations import assert_close, peer_of, run, small_config
+from populations import assert_close, peer_of, placement, run, small_config
 
 from p2p_sac_jax.exchange.exchange import Clock, make_exchange
 from p2p_sac_jax.exchange.guidance import bootstrap as guide
+from p2p_sac_jax.experiment.setup import make_setup
 from p2p_sac_jax.hyper import make_hyper
 from p2p_sac_jax.peer.rooms import make_rooms
 
@@ -24,7 +25,7 @@ def batched():
 
 @pytest.fixture(scope="module")
 def sharded():
-    return run(small_config(), "shard")
+    return run(small_config(), "map", devices=2)
 
 
 def test_one_peer_per_device_agrees_after_32_updates(batched, sharded):
@@ -35,6 +36,31 @@ def test_one_peer_per_device_agrees_after_32_updates(batched, sharded):
 
 def test_one_peer_after_the_other_agrees_after_32_updates(batched):
     assert_close(run(small_config(), "map").state, batched.state, 1e-5)
+
+
+def test_some_peers_at_a_time_agree_after_32_updates(batched):
+    config = small_config()
+    some = placement(config, "map")._replace(mesh=None, together=2)
+    outcome = run(config, setup=make_setup(config, some))
+    assert_close(outcome.state, batched.state, 1e-5)
+
+
+def test_small_networks_run_four_learners_at_a_time():
+    def together(width, peers=16, arms="network"):
+        config = small_config(
+            root={"arms": arms, "devices": 1},
+            population={"peers": peers},
+            sac={"hidden": width, "batch_size": width},
+        )
+        return placement(config, "map").together
+
+    assert together(64) == 4
+    assert together(64, arms="plain,network") == 2
+    assert together(64, arms="plain,memory,network") == 1
+    assert together(64, peers=6) == 3
+    assert together(64, peers=7) == 1
+    assert together(256) == 1
+    assert placement(small_config(), "vmap").together == 0
 
 
 def test_devices_meet_in_one_all_gather_and_nowhere_else(sharded):

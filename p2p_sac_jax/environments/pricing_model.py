@@ -211,9 +211,8 @@ def reference_price_policy(
 
 def draw_noise(key: Array) -> Noise:
     """Randomness of one week; the same for the same key, whatever the price."""
-    key_normal, key_uniform = jax.random.split(key)
-    normals = jax.random.normal(key_normal, (5,))
-    return Noise(*normals, regime=jax.random.uniform(key_uniform))
+    *normals, last = jax.random.normal(key, (6,))
+    return Noise(*normals, regime=jax.scipy.stats.norm.cdf(last))
 
 
 def next_market(market: Market, noise: Noise, params: PricingParams) -> Market:

@@ -6,9 +6,8 @@ import time
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from p2p_sac_jax.config_io import load_json, save_json
+from p2p_sac_jax.experiment import distributed
 from p2p_sac_jax.peer import PeerState
 
 FILE = "times.json"
@@ -27,7 +26,9 @@ class Account:
           started: ``time.perf_counter()`` when this process began its work.
         """
         self._path = workdir / FILE
-        self._noted = load_json(self._path) if step and self._path.exists() else {}
+        self._noted = distributed.from_writer(
+            lambda: load_json(self._path) if step and self._path.exists() else {}
+        )
         before = self._noted.get(str(step), {})
         self._before = {name: before.get(name, 0.0) for name in _NAMES}
         self._started = started
@@ -52,7 +53,8 @@ class Account:
     def note(self, step: int) -> None:
         """Remembers the times that go with the checkpoint at ``step``."""
         self._noted[str(step)] = self.times()
-        save_json(self._path, self._noted)
+        if distributed.is_writer():
+            save_json(self._path, self._noted)
 
 
 def rates(state: PeerState, peers: int, run_s: float) -> dict[str, Any]:
@@ -63,8 +65,8 @@ def rates(state: PeerState, peers: int, run_s: float) -> dict[str, Any]:
       peers: P without padding.
       run_s: seconds of stepping that led there.
     """
-    steps = int(np.asarray(state.steps)[:peers].sum())
-    updates = int(np.asarray(state.learner.updates)[:peers].sum())
+    counts = distributed.gather((state.steps, state.learner.updates))
+    steps, updates = (int(leaf[:peers].sum()) for leaf in counts)
     return {
         "env_steps": steps,
         "updates": updates,

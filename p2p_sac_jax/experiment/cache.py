@@ -15,6 +15,8 @@ def cache_folder() -> Path:
 
     Otherwise ``p2p_sac_jax`` in the user's cache folder; safe to remove at any time.
     """
+    if jax.config.values.get("jax_compilation_cache_dir") is not None:
+        return Path(jax.config.values["jax_compilation_cache_dir"])
     if VARIABLE in os.environ:
         return Path(os.environ[VARIABLE])
     base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"

@@ -2,7 +2,8 @@
 
 A checkpoint is a flat dict of arrays named by their path in ``PeerState``, without
 the peers that only pad, so it can be read without this package and restored under
-another layout or device count.
+another layout, device count or number of processes. The writer alone touches the
+folder: it is handed the whole state to save, and shares what it restores.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ import numpy as np
 import orbax.checkpoint as ocp
 
 from p2p_sac_jax.config import ConfigError
+from p2p_sac_jax.experiment import distributed
 from p2p_sac_jax.peer import PeerState
 
 _OPINIONS = "trust"  # the one leaf with an axis of other peers, its last
@@ -33,27 +35,42 @@ class Checkpoints:
           reading: change nothing in the folder, where a run may be at work.
         """
         self._peers = peers
-        self._manager = ocp.CheckpointManager(
-            (workdir / "checkpoints").absolute(),
-            options=ocp.CheckpointManagerOptions(
-                max_to_keep=None,
-                create=not reading,
-                cleanup_tmp_directories=not reading,
-                enable_async_checkpointing=False,
-            ),
-        )
+        self._folder = (workdir / "checkpoints").absolute()
+        self._manager = None
+        if distributed.is_writer():
+            if not reading:
+                self._folder.mkdir(parents=True, exist_ok=True)
+            self._manager = ocp.CheckpointManager(
+                self._folder,
+                options=ocp.CheckpointManagerOptions(
+                    max_to_keep=None,
+                    create=False,
+                    cleanup_tmp_directories=not reading,
+                    enable_async_checkpointing=False,
+                    multiprocessing_options=_alone(),
+                ),
+            )
 
     def save(self, step: int, state: PeerState) -> None:
-        """Writes the state [P, R, ...] reached after ``step`` environment steps."""
-        arrays = {
-            name: self._trimmed(name, np.asarray(leaf))
-            for name, leaf in _flatten(state).items()
-        }
-        self._manager.save(step, args=ocp.args.StandardSave(arrays))
+        """Writes the state [P, R, ...] reached after ``step`` environment steps.
+
+        All processes must call it alike.
+        """
+        arrays = {}
+        for name, leaf in _flatten(state).items():
+            whole = distributed.gather(leaf)
+            if self._manager is not None:
+                arrays[name] = self._trimmed(name, whole)
+        if self._manager is not None:
+            self._manager.save(step, args=ocp.args.StandardSave(arrays))
 
     def latest(self) -> int | None:
-        """Step of the newest complete checkpoint, or None."""
-        return self._manager.latest_step()
+        """Step of the newest complete checkpoint, or None, in every process."""
+
+        def newest() -> int | None:
+            return None if self._manager is None else self._manager.latest_step()
+
+        return distributed.from_writer(newest)
 
     def load(self, step: int, shapes: PeerState) -> PeerState:
         """The saved state as host arrays [P, R, ...], without padding.
@@ -65,23 +82,7 @@ class Checkpoints:
         Raises:
           ConfigError: the checkpoint has another structure or other shapes.
         """
-        paths, treedef = jax.tree_util.tree_flatten_with_path(shapes)
-        target = {}
-        for path, leaf in paths:
-            raw = _raw_shape(leaf)
-            if np.prod(raw.shape):
-                whole = np.broadcast_to(np.zeros((), raw.dtype), raw.shape)
-                target[_name(path)] = self._trimmed(_name(path), whole)
-        foreign = ConfigError(
-            f"checkpoint {step} in {str(self._manager.directory)!r} does not hold the "
-            "state of this configuration in this version of the package"
-        )
-        try:
-            saved = self._manager.restore(step, args=ocp.args.StandardRestore(target))
-        except ValueError as error:  # another structure
-            raise foreign from error
-        if any(saved[name].shape != array.shape for name, array in target.items()):
-            raise foreign
+        saved = self._saved(step, shapes)
 
         def leaf(path: Any, shape: Any) -> Any:
             if _name(path) not in saved:
@@ -89,26 +90,56 @@ class Checkpoints:
             raw = saved[_name(path)]
             return jax.random.wrap_key_data(jnp.asarray(raw)) if _is_key(shape) else raw
 
-        return jax.tree.unflatten(treedef, [leaf(*pair) for pair in paths])
+        return jax.tree_util.tree_map_with_path(leaf, shapes)
 
     def restore(self, step: int, like: PeerState) -> PeerState:
         """The saved state in the shape and placement of ``like`` [P, R, ...].
 
-        Padding peers, which never act, keep the state they have in ``like``.
+        Padding peers, which never act, keep the state they have in ``like``. All
+        processes must call it alike.
+
+        Raises:
+          ConfigError: as ``load``.
         """
+        saved = distributed.from_writer(lambda: self._saved(step, like))
 
-        def merge(path: Any, saved: Any, leaf: jax.Array) -> jax.Array:
-            if _name(path) == _OPINIONS:  # nobody has one of a peer that only pads
-                padding = leaf.shape[-1] - self._peers
-                saved = np.pad(saved, ((0, 0), (0, 0), (0, padding)))
-            if _is_key(leaf):
-                saved, old = jax.random.key_data(saved), jax.random.key_data(leaf)
-                data = jnp.asarray(np.concatenate([saved, old[self._peers :]]))
-                return jax.device_put(jax.random.wrap_key_data(data), leaf.sharding)
-            full = np.concatenate([saved, np.asarray(leaf)[self._peers :]])
-            return jax.device_put(full, leaf.sharding)
+        def merge(path: Any, leaf: jax.Array) -> jax.Array:
+            name = _name(path)
+            if name not in saved:  # holds nothing
+                return leaf
+            own, raw = saved[name], _raw(leaf)
+            if name == _OPINIONS:  # nobody has one of a peer that only pads
+                padding = raw.shape[-1] - self._peers
+                own = np.pad(own, ((0, 0), (0, 0), (0, padding)))
+            if raw.shape[0] > self._peers:
+                own = np.concatenate([own, distributed.gather(raw)[self._peers :]])
+            placed = distributed.put(own, raw.sharding)
+            return jax.random.wrap_key_data(placed) if _is_key(leaf) else placed
 
-        return jax.tree_util.tree_map_with_path(merge, self.load(step, like), like)
+        return jax.tree_util.tree_map_with_path(merge, like)
+
+    def _saved(self, step: int, shapes: PeerState) -> dict[str, np.ndarray]:
+        """The arrays of a checkpoint by name, without padding, as the writer reads."""
+        target = {}
+        for path, leaf in jax.tree_util.tree_leaves_with_path(shapes):
+            raw = _raw_shape(leaf)
+            if np.prod(raw.shape):
+                whole = np.broadcast_to(np.zeros((), raw.dtype), raw.shape)
+                target[_name(path)] = self._trimmed(_name(path), whole)
+        foreign = ConfigError(
+            f"checkpoint {step} in {str(self._folder)!r} does not hold the "
+            "state of this configuration in this version of the package"
+        )
+        manager = self._manager
+        if manager is None:
+            raise RuntimeError("only the writer reads checkpoints")
+        try:
+            saved = manager.restore(step, args=ocp.args.StandardRestore(target))
+        except ValueError as error:  # another structure
+            raise foreign from error
+        if any(saved[name].shape != array.shape for name, array in target.items()):
+            raise foreign
+        return dict(saved)
 
     def _trimmed(self, name: str, leaf: np.ndarray) -> np.ndarray:
         """Without the peers that only pad, as owners of a state and as others."""
@@ -118,14 +149,22 @@ class Checkpoints:
 
     def close(self) -> None:
         """Finishes pending work."""
-        self._manager.close()
+        if self._manager is not None:
+            self._manager.close()
+
+
+def _alone() -> ocp.options.MultiprocessingOptions:
+    """Keeps orbax from waiting for processes that do not take part."""
+    if distributed.processes() == 1:
+        return ocp.options.MultiprocessingOptions()
+    return ocp.options.MultiprocessingOptions(primary_host=0, active_processes={0})
 
 
 def _flatten(state: PeerState) -> dict[str, jax.Array]:
     """Path and raw array of every leaf that holds anything."""
     leaves = {}
     for path, leaf in jax.tree_util.tree_leaves_with_path(state):
-        raw = jax.random.key_data(leaf) if _is_key(leaf) else leaf
+        raw = _raw(leaf)
         if raw.size:
             leaves[_name(path)] = raw
     return leaves
@@ -137,6 +176,10 @@ def _name(path: Any) -> str:
 
 def _is_key(leaf: Any) -> bool:
     return jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key)
+
+
+def _raw(leaf: jax.Array) -> jax.Array:
+    return jax.random.key_data(leaf) if _is_key(leaf) else leaf
 
 
 def _raw_shape(leaf: Any) -> Any:

@@ -238,7 +238,11 @@ def make_game(
 
 
 def _arranged(config: TrainConfig, runs: int) -> TrainConfig:
-    """The configuration with one round a chunk, and room for one more week."""
+    """One round a chunk, room for one more week, and a single device.
+
+    Hundreds of runs batch well on one. On several, jaxlib 0.10 stops for ever where
+    large batches of eigenvalues, as the noised modes need them, fill all threads.
+    """
     interval = config.exchange.interval
     sac = config.sac
     capacity = 1 + (sac.replay_capacity or config.steps)
@@ -246,6 +250,7 @@ def _arranged(config: TrainConfig, runs: int) -> TrainConfig:
         config,
         arms="network",
         layout="vmap",
+        devices=1,
         seeds=runs,
         evaluate_every=interval,
         checkpoint_every=interval,

@@ -13,11 +13,11 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-import jax
 import numpy as np
 
 from p2p_sac_jax.config import ConfigError
 from p2p_sac_jax.exchange.network import Report
+from p2p_sac_jax.experiment import distributed
 from p2p_sac_jax.experiment.setup import Setup
 from p2p_sac_jax.peer import Evaluation, PeerMetrics
 from p2p_sac_jax.population import RoundMetrics
@@ -54,8 +54,8 @@ def chunk_rows(
     Returns:
       For every run one row of the population and one of each peer that has joined.
     """
-    metrics, evaluation, trust = jax.device_get((metrics, evaluation, trust))
-    joins = np.asarray(setup.members.presence.joins)
+    metrics, evaluation, trust = distributed.gather((metrics, evaluation, trust))
+    joins = np.asarray(setup.runs.senders.joins)
     peers = [p for p in range(setup.config.population.peers) if joins[p] < step]
     rows: list[Row] = []
     for run, (arm, seed) in enumerate(setup.labels):
@@ -166,7 +166,7 @@ def _population(rows: list[Row]) -> Row:
 
 
 class MetricsFile:
-    """The rows of one run, in memory and on disk."""
+    """The rows of one run: in memory in every process, on disk by the writer."""
 
     def __init__(self, path: Path, step: int) -> None:
         """Opens the file and forgets every row after ``step``.
@@ -175,23 +175,30 @@ class MetricsFile:
           ConfigError: the rows do not reach ``step``.
         """
         self._path = path
-        self.rows = [row for row in read_rows(path) if row["step"] <= step]
-        reached = max((row["step"] for row in self.rows), default=0)
-        if reached != step:
-            raise ConfigError(
-                f"{path} ends at step {reached}, but the checkpoint is of step {step};"
-                " --overwrite starts the run anew"
-            )
-        temporary = path.with_name(path.name + ".tmp")
-        temporary.write_text("".join(map(_line, self.rows)), encoding="utf-8")
-        temporary.replace(path)
+        self.rows = distributed.from_writer(lambda: _rows_until(path, step))
 
     def append(self, rows: Iterable[Row]) -> None:
         """Adds rows and hands them to the operating system."""
         rows = list(rows)
         self.rows.extend(rows)
-        with self._path.open("a", encoding="utf-8") as file:
-            file.write("".join(map(_line, rows)))
+        if distributed.is_writer():
+            with self._path.open("a", encoding="utf-8") as file:
+                file.write("".join(map(_line, rows)))
+
+
+def _rows_until(path: Path, step: int) -> list[Row]:
+    """Rows up to ``step``, which are all that the file holds from now on."""
+    rows = [row for row in read_rows(path) if row["step"] <= step]
+    reached = max((row["step"] for row in rows), default=0)
+    if reached != step:
+        raise ConfigError(
+            f"{path} ends at step {reached}, but the checkpoint is of step {step};"
+            " --overwrite starts the run anew"
+        )
+    temporary = path.with_name(path.name + ".tmp")
+    temporary.write_text("".join(map(_line, rows)), encoding="utf-8")
+    temporary.replace(path)
+    return rows
 
 
 def read_rows(path: Path) -> list[Row]:

@@ -131,7 +131,7 @@ def load_policy(
     """
     workdir = Path(workdir)
     config = _read_config(workdir)
-    setup = make_setup(config, Placement("vmap", None, config.population.peers))
+    setup = make_setup(config, Placement("vmap", None, config.population.peers, 0))
     label = arm, config.seed if seed is None else seed
     if label not in setup.labels:
         known = ", ".join(f"{name} at seed {number}" for name, number in setup.labels)

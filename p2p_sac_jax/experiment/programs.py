@@ -3,16 +3,22 @@
 from __future__ import annotations
 
 import time
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 
+from p2p_sac_jax.experiment.capacity import program_need
 from p2p_sac_jax.experiment.setup import Setup
 from p2p_sac_jax.peer import PeerState
 
 # Half the compile time at the same speed: the programs are many small loops.
-_CPU_OPTIONS: Any = {"xla_backend_optimization_level": "1"}
+_CPU_OPTIONS: dict[str, Any] = {"xla_backend_optimization_level": "1"}
+# A third less of it for code that runs up to a sixth slower.
+_CPU_QUICK_OPTIONS = _CPU_OPTIONS | {"xla_cpu_use_fusion_emitters": False}
+# A run of fewer gradient updates takes less time to run than to compile.
+QUICK_UPDATES = 100_000
 
 
 class Programs(NamedTuple):
@@ -22,30 +28,70 @@ class Programs(NamedTuple):
     evaluate: Any
     rehearse: Any  # None where nobody joins late
     seconds: float  # spent compiling
+    beside: int  # bytes that a chunk needs beside state and inputs, all devices
 
 
 def compile_programs(setup: Setup) -> tuple[PeerState, Programs]:
     """Compiles ahead of time, so that compiling is seen and counted apart.
 
+    A compiler leaves a core idle for half of its time, so programs are compiled side
+    by side.
+
     Returns:
       The initial state [P, R, ...], and the programs that move it.
     """
-    population, newcomers = setup.population, setup.config.population.newcomers
+    population, config = setup.population, setup.config
     inputs = setup.members, setup.runs
+    quick = planned_updates(setup) < QUICK_UPDATES
     began = time.perf_counter()
-    state = compile_program(population.init, inputs)(*inputs)
+    state = compile_program(population.init, inputs, quick=True)(*inputs)
     arguments = state, *inputs, jnp.zeros((), jnp.int32)
-    run_chunk = compile_program(population.run_chunk, arguments, donate_argnums=0)
-    evaluate = compile_program(population.evaluate, arguments)
-    rehearse = None
-    if newcomers:
-        rehearse = compile_program(population.rehearse, arguments, donate_argnums=0)
-    seconds = time.perf_counter() - began
-    return state, Programs(run_chunk, evaluate, rehearse, seconds)
+    with ThreadPoolExecutor() as pool:
+
+        def start(function: Any, quick: bool = True, **options: Any) -> Any:
+            lowered = jax.jit(function, **options).lower(*arguments)
+            return pool.submit(_compile, lowered, quick)
+
+        run_chunk = start(population.run_chunk, quick, donate_argnums=0)
+        evaluate = start(population.evaluate)
+        rehearse = None
+        if config.population.newcomers:
+            rehearse = start(population.rehearse, donate_argnums=0)
+        programs = Programs(
+            run_chunk.result(),
+            evaluate.result(),
+            None if rehearse is None else rehearse.result(),
+            seconds=0.0,
+            beside=0,
+        )
+    need = program_need(programs.run_chunk, len(state.steps.devices()))
+    return state, programs._replace(
+        seconds=time.perf_counter() - began, beside=need["total"] - need["arguments"]
+    )
 
 
-def compile_program(function: Any, arguments: tuple[Any, ...], **options: Any) -> Any:
-    """``function``, compiled for these arguments as every program of a run is."""
-    lowered = jax.jit(function, **options).lower(*arguments)
-    on_cpu = jax.default_backend() == "cpu"
-    return lowered.compile(compiler_options=_CPU_OPTIONS if on_cpu else None)
+def planned_updates(setup: Setup) -> int:
+    """Gradient updates of the whole run, all peers and runs."""
+    config = setup.config
+    each = config.steps * config.sac.updates_per_step
+    return each * config.population.peers * len(setup.labels)
+
+
+def compile_program(
+    function: Any, arguments: tuple[Any, ...], *, quick: bool = False, **options: Any
+) -> Any:
+    """``function``, compiled for these arguments as every program of a run is.
+
+    Args:
+      function: to compile.
+      arguments: arrays, or their shapes.
+      quick: compile in less time what will not run for long.
+      **options: of ``jax.jit``.
+    """
+    return _compile(jax.jit(function, **options).lower(*arguments), quick)
+
+
+def _compile(lowered: Any, quick: bool) -> Any:
+    if jax.default_backend() != "cpu":
+        return lowered.compile()
+    return lowered.compile(_CPU_QUICK_OPTIONS if quick else _CPU_OPTIONS)

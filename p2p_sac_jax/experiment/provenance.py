@@ -16,17 +16,19 @@ from p2p_sac_jax.config import TrainConfig
 from p2p_sac_jax.config_io import config_hash, to_dict
 from p2p_sac_jax.exchange import mixing
 from p2p_sac_jax.exchange.accounting import UNLIMITED
+from p2p_sac_jax.experiment import distributed
 from p2p_sac_jax.experiment.devices import Placement
 from p2p_sac_jax.experiment.setup import Setup
 
 _PACKAGES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy")
 # What may change between start and resume without making it another experiment,
 # and what of it makes the bits differ.
-PLACEMENT_FIELDS = frozenset({"layout", "device"})
+PLACEMENT_FIELDS = frozenset({"layout", "device", "devices"})
 BIT_RELEVANT = (
     "layout",
     "layout_devices",
-    "devices",
+    "processes",
+    "device_kind",
     "versions",
     "git_commit",
     "git_dirty",
@@ -46,6 +48,8 @@ def describe(setup: Setup, placement: Placement) -> dict[str, Any]:
         },
         "platform": platform.platform(),
         "devices": [str(device) for device in jax.devices()],
+        "device_kind": jax.devices()[0].device_kind,
+        "processes": distributed.processes(),
         "layout": placement.layout,
         "layout_devices": placement.devices,
         "started": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),

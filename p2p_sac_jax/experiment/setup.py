@@ -5,7 +5,10 @@ from __future__ import annotations
 from typing import Any, NamedTuple
 
 import jax
+import jax.numpy as jnp
 import numpy as np
+from jax.sharding import Mesh, NamedSharding
+from jax.sharding import PartitionSpec as P
 
 from p2p_sac_jax.config import ConfigError, TrainConfig
 from p2p_sac_jax.environments.registry import World, make_world
@@ -15,15 +18,10 @@ from p2p_sac_jax.exchange.faults import make_fault_plan
 from p2p_sac_jax.exchange.network import Senders
 from p2p_sac_jax.exchange.schedules import partners
 from p2p_sac_jax.exchange.similarity import context_similarity
+from p2p_sac_jax.experiment import distributed
 from p2p_sac_jax.experiment.devices import Placement
 from p2p_sac_jax.hyper import ISOLATED, arm_config, arm_names, make_hyper
-from p2p_sac_jax.population import (
-    Members,
-    Population,
-    Runs,
-    make_population,
-    place,
-)
+from p2p_sac_jax.population import PEERS, Members, Population, Runs, make_population
 
 NEVER = np.iinfo(np.int32).max  # joining step of a peer that only pads
 
@@ -34,8 +32,8 @@ class Setup(NamedTuple):
     config: TrainConfig
     world: World
     population: Population
-    members: Members  # padded and placed
-    runs: Runs
+    members: Members  # padded; every device has its own peers'
+    runs: Runs  # every device has all
     labels: list[tuple[str, int]]  # arm and seed of each run
     adjacency: np.ndarray  # [P, P] of the networked arm, without padding
     partners: np.ndarray | None  # [P, C] who is heard when, in a time-varying network
@@ -90,10 +88,10 @@ def make_setup(
         config=config,
         world=world,
         population=make_population(
-            config, world.environment, placement.layout, placement.mesh
+            config, world.environment, placement.together, placement.mesh
         ),
-        members=place(jax.tree.map(jax.numpy.asarray, members), placement.mesh),
-        runs=jax.tree.map(jax.numpy.asarray, runs),
+        members=_spread(members, placement.mesh, P(PEERS)),
+        runs=_spread(runs, placement.mesh, P()),
         labels=labels,
         adjacency=adjacency,
         partners=schedule,
@@ -162,6 +160,14 @@ def _senders(config: TrainConfig, padded: int) -> Senders:
     veterans = peers - newcomers
     hostile[veterans - config.attack.hostile : veterans] = 1.0
     return Senders(joins, hostile, make_fault_plan(config, padded))
+
+
+def _spread(tree: Any, mesh: Mesh | None, axes: P) -> Any:
+    """NumPy leaves as arrays on the mesh, or on the only device."""
+    if mesh is None:
+        return jax.tree.map(jnp.asarray, tree)
+    sharding = NamedSharding(mesh, axes)
+    return jax.tree.map(lambda leaf: distributed.put(leaf, sharding), tree)
 
 
 def _pad(leaf: Any, padded: int) -> np.ndarray:

@@ -9,6 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from p2p_sac_jax.environments import pricing_model as model
+from p2p_sac_jax.experiment import distributed
 from p2p_sac_jax.experiment.setup import Setup
 from p2p_sac_jax.memory import demand
 from p2p_sac_jax.peer import PeerState
@@ -47,13 +48,14 @@ def store_beliefs(setup: Setup, state: PeerState) -> list[dict[str, Any]]:
     prior = demand.base_prior(features.shape[1])
 
     @jax.jit
-    def curves(state: PeerState, params: Any) -> tuple[Array, Array, Array]:
+    def curves(memory: Any, market: Any, params: Any) -> tuple[Array, Array, Array]:
         over_runs = jax.vmap(_curve, (0, 0, None, None, None, None))
         return jax.vmap(over_runs, (0, 0, 0, None, None, None))(
-            state.memory, state.environment.market, params, prior, features, price
+            memory, market, params, prior, features, price
         )
 
-    believed, std, true = jax.device_get(curves(state, setup.members.params))
+    known = state.memory, state.environment.market, setup.members.params
+    believed, std, true = jax.device_get(curves(*distributed.gather(known)))
 
     def rounded(values: np.ndarray) -> list[float]:
         return np.round(values, 5).tolist()

@@ -24,13 +24,23 @@ from p2p_sac_jax.config_io import (
     save_json,
     to_dict,
 )
-from p2p_sac_jax.experiment import provenance
+from p2p_sac_jax.experiment import distributed, provenance
 from p2p_sac_jax.experiment.accounting import Account, rates
 from p2p_sac_jax.experiment.budget import exhausted_budgets
-from p2p_sac_jax.experiment.cache import use_compilation_cache
+from p2p_sac_jax.experiment.cache import cache_folder, use_compilation_cache
+from p2p_sac_jax.experiment.capacity import (
+    check_fits,
+    free_memory,
+    readable,
+    state_need,
+)
 from p2p_sac_jax.experiment.checkpoint import Checkpoints
 from p2p_sac_jax.experiment.console import Reporter
-from p2p_sac_jax.experiment.devices import choose_placement
+from p2p_sac_jax.experiment.devices import (
+    choose_placement,
+    find_devices,
+    request_devices,
+)
 from p2p_sac_jax.experiment.metrics import MetricsFile, chunk_rows
 from p2p_sac_jax.experiment.programs import Programs, compile_programs
 from p2p_sac_jax.experiment.report import write_report
@@ -68,28 +78,39 @@ def train(
     Returns:
       The content of ``summary.json``. A finished run returns at once.
 
+    Where ``distributed.start`` has connected several processes, each of them must
+    call this alike; process 0 alone uses ``workdir`` and prints.
+
     Raises:
       ConfigError: the configuration cannot run, or ``workdir`` cannot be used or
         holds another run.
       Interrupted: SIGINT or SIGTERM arrived; the state is saved.
     """
     validate(config)
-    workdir, reporter = Path(workdir), Reporter(quiet)
-    earlier = None if overwrite else _earlier_run(config, workdir)
-    if earlier is not None and (workdir / "summary.json").exists():
+    request_devices(config)
+    if distributed.processes() > 1:
+        find_devices(config)  # without which the processes could not talk
+        distributed.check_same("configuration", config_hash(config))
+    workdir, reporter = Path(workdir), Reporter(quiet or not distributed.is_writer())
+    earlier, finished = distributed.from_writer(
+        lambda: _look(config, workdir, overwrite)
+    )
+    if finished:
         reporter.say(f"{workdir} is finished; --overwrite starts it anew")
-        if not (workdir / "report.html").exists():
-            write_report(workdir)
         return _present(reporter, workdir)
     started = time.perf_counter()
     use_compilation_cache()
-    placement = choose_placement(config)
-    setup = make_setup(config, placement)
+    placement = distributed.together(lambda: choose_placement(config))
+    setup = distributed.together(lambda: make_setup(config, placement))
+    need = state_need(setup)
+    local = placement.local_devices
+    reporter.say(f"memory: {need}; {readable(free_memory(local))} free")
+    distributed.together(lambda: check_fits(config, "the state", need.state, local))
     description = provenance.describe(setup, placement)
     # From here on nothing is wrong with the request: an old run may go.
-    _make_folder(workdir, overwrite)
+    distributed.from_writer(lambda: _make_folder(workdir, overwrite))
     if earlier is None:
-        save_json(workdir / "run.json", description)
+        _save(workdir / "run.json", description)
     else:
         _warn_if_moved(reporter, earlier, description)
     checkpoints = Checkpoints(workdir, config.population.peers)
@@ -112,10 +133,13 @@ def _train(
     """From the newest checkpoint to the end, and the files that tell of it."""
     config = setup.config
     state, programs = compile_programs(setup)
+    distributed.together(lambda: check_fits(config, "the program", programs.beside))
+    distributed.wait()
     reporter.say(
         f"{config.population.peers} peers x {len(setup.labels)} runs on "
-        f"{len(state.steps.devices())} {jax.default_backend()} device(s); "
-        f"compiled in {programs.seconds:.1f} s"
+        f"{len(state.steps.devices())} {jax.default_backend()} device(s)"
+        f"{_of_processes()}; "
+        f"compiled in {programs.seconds:.1f} s, kept in {cache_folder()}"
     )
     start = checkpoints.latest() or 0
     if start:
@@ -132,13 +156,14 @@ def _train(
             metrics_file.append(rows)
             done = step + config.evaluate_every
             planned = done % config.checkpoint_every == 0 or done == config.steps
-            if planned or stop.signal:
+            signal = distributed.largest(stop.signal)  # of whichever process got one
+            if planned or signal:
                 checkpoints.save(done, state)
                 account.note(done)
-            if stop.signal and done < config.steps:
-                raise Interrupted(stop.signal, done)
+            if signal and done < config.steps:
+                raise Interrupted(signal, done)
             reporter.advance(done, config.steps, _note(rows))
-    save_json(workdir / "stores.json", store_beliefs(setup, state))
+    _save(workdir / "stores.json", store_beliefs(setup, state))
     times = account.times()
     summary = {
         "config_hash": config_hash(config),
@@ -148,8 +173,9 @@ def _train(
         "channels": measured_channels(metrics_file.rows, provenance.channels(config)),
     }
     summary["table"] = closing_table(config, summary)
-    save_json(workdir / "summary.json", summary)
-    write_report(workdir)
+    _save(workdir / "summary.json", summary)
+    if distributed.is_writer():
+        write_report(workdir)
 
 
 def _advance(
@@ -165,6 +191,27 @@ def _advance(
     end = step + config.evaluate_every
     rows = chunk_rows(setup, end, metrics, evaluation, state.trust)
     return state, rows
+
+
+def _of_processes() -> str:
+    count = distributed.processes()
+    return f" of {count} processes" if count > 1 else ""
+
+
+def _save(path: Path, content: Any) -> None:
+    if distributed.is_writer():
+        save_json(path, content)
+
+
+def _look(
+    config: TrainConfig, workdir: Path, overwrite: bool
+) -> tuple[dict[str, Any] | None, bool]:
+    """Content of ``run.json``, if it is to go on, and whether the run is finished."""
+    earlier = None if overwrite else _earlier_run(config, workdir)
+    finished = earlier is not None and (workdir / "summary.json").exists()
+    if finished and not (workdir / "report.html").exists():
+        write_report(workdir)
+    return earlier, finished
 
 
 def _earlier_run(config: TrainConfig, workdir: Path) -> dict[str, Any] | None:
@@ -227,7 +274,7 @@ def _note(rows: list[dict[str, Any]]) -> str:
 
 def _present(reporter: Reporter, workdir: Path) -> Summary:
     """Prints the closing table of a finished run and returns its summary."""
-    summary = load_json(workdir / "summary.json")
+    summary = distributed.from_writer(lambda: load_json(workdir / "summary.json"))
     seeds = summary["seeds"]
     sample = f"Means over {seeds} seeds [95 % bootstrap confidence interval]."
     caption = "\n".join(

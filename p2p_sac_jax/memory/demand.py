@@ -173,22 +173,22 @@ def mean_log_demand(belief: Posterior, features: Array) -> Array:
 
 
 def sample_log_demand(belief: Posterior, features: Array, noise: Array) -> Array:
-    """``θᵀx - xᵀVx/2`` for a draw ``θ = m + L noise``.
+    """``θᵀx - xᵀVx/2`` for a draw ``θ ~ N(m, V)`` of its own for every ``x``.
 
-    The correction keeps the mean of the exponential at ``exp(mᵀx)``; without it
-    ignorance alone would promise sales, and most at the highest price.
+    Of such a draw only ``θᵀx ~ N(mᵀx, xᵀVx)`` matters, so one normal number is
+    enough. The correction keeps the mean of the exponential at ``exp(mᵀx)``; without
+    it ignorance alone would promise sales, and most at the highest price.
 
     Args:
       belief: posterior of one peer.
       features: ``[..., F]``.
-      noise: ``[..., F]`` standard normal, same shape as ``features``.
+      noise: ``[...]`` standard normal.
 
     Returns:
       ``[...]`` ln(units / usual units), unclipped.
     """
-    spread = features @ belief.factor  # [..., F]
-    wiggle = jnp.sum(spread * noise, axis=-1)
-    return features @ belief.mean + wiggle - 0.5 * jnp.sum(spread**2, axis=-1)
+    variance = jnp.sum((features @ belief.factor) ** 2, axis=-1)
+    return features @ belief.mean + jnp.sqrt(variance) * noise - 0.5 * variance
 
 
 def prediction_error(belief: Posterior, experience: Experience) -> Array:

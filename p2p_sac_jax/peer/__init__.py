@@ -8,5 +8,14 @@ from p2p_sac_jax.peer.pipeline import (
     make_peer,
 )
 from p2p_sac_jax.peer.rooms import Situation
+from p2p_sac_jax.peer.speaking import Past
 
-__all__ = ["Evaluation", "Peer", "PeerMetrics", "PeerState", "Situation", "make_peer"]
+__all__ = [
+    "Evaluation",
+    "Past",
+    "Peer",
+    "PeerMetrics",
+    "PeerState",
+    "Situation",
+    "make_peer",
+]

@@ -14,7 +14,7 @@ import jax.numpy as jnp
 from p2p_sac_jax.exchange import guidance as guide
 from p2p_sac_jax.hyper import EXPLORATION_SOURCES, ExplorationHyper
 from p2p_sac_jax.learner.sac import SacState
-from p2p_sac_jax.peer.rooms import ACT, THOMPSON, Rooms, Situation, stream
+from p2p_sac_jax.peer.rooms import Rooms, Situation, StepKeys
 from p2p_sac_jax.types import Array, Candidates
 
 # Near saturation the slope vanishes and the spread before the tanh would explode.
@@ -59,8 +59,7 @@ def choose_action(
     obs: Array,
     situation: Situation,
     warming: Array,
-    key: Array,
-    clock: Array,
+    keys: StepKeys,
 ) -> tuple[Array, Array]:
     """The behaviour policy in one observed state.
 
@@ -71,8 +70,7 @@ def choose_action(
       obs: [D] observation.
       situation: of this round.
       warming: [] bool: act uniformly at random.
-      key: the peer's key; the streams ``ACT`` and ``THOMPSON`` are folded from it.
-      clock: [] int32 step of the shared clock.
+      keys: of this step; ``act``, ``warmup`` and ``thompson`` are used.
 
     Returns:
       Action [A] in [-1, 1] and the mean std [] behind it, in action units.
@@ -82,7 +80,7 @@ def choose_action(
     mean, log_std = rooms.sac.policy(learner, obs)
     greedy = jnp.tanh(mean)
     remembered = rooms.memory.optimal_exploration_std(
-        belief, options, greedy, stream(key, THOMPSON, clock)
+        belief, options, greedy, keys.thompson
     )
     std = guide.exploration_std(
         local_std(exploration, mean, log_std, remembered),
@@ -92,9 +90,8 @@ def choose_action(
         exploration.bonus,
         rooms.environment.action_dim,
     )
-    act_key, warmup_key = jax.random.split(stream(key, ACT, clock))
-    action = rooms.sac.act(learner, obs, act_key, std)
-    uniform = jax.random.uniform(warmup_key, action.shape, minval=-1.0)
+    action = rooms.sac.act(learner, obs, keys.act, std)
+    uniform = jax.random.uniform(keys.warmup, action.shape, minval=-1.0)
     return jnp.where(warming, uniform, action), jnp.mean(std * tanh_slope(mean))
 
 

@@ -8,6 +8,7 @@ so it teaches the learner without any bias in the Bellman target.
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import jax
@@ -64,11 +65,12 @@ def imagine(
     Returns:
       [M, ...] transitions that did not happen.
     """
-    action_key, demand_key = jax.random.split(key)
-    action = jax.random.uniform(action_key, rows.action.shape, minval=-1.0)
+    # One draw for both; the normal's distribution function makes a number uniform.
+    dims = rows.action.shape[-1]
+    noise = jax.random.normal(key, (rows.action.shape[0], dims + 1))
+    action = jax.lax.erf(noise[:, :dims] / math.sqrt(2.0))
     features = jax.vmap(model.features)(rows.obs, action)
-    noise = jax.random.normal(demand_key, features.shape)
-    log_demand = demand.sample_log_demand(posterior, features, noise)
+    log_demand = demand.sample_log_demand(posterior, features, noise[:, dims])
     counterfactual = jax.vmap(model.counterfactual, (0, 0, 0, 0, None))
     return counterfactual(rows, action, log_demand, expected, params)
 

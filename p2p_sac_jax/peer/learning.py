@@ -11,13 +11,14 @@ from p2p_sac_jax.exchange import guidance as guide
 from p2p_sac_jax.exchange.estimation import USES
 from p2p_sac_jax.learner.replay import Replay
 from p2p_sac_jax.learner.sac import SacMetrics, SacState
+from p2p_sac_jax.learner.window import Draws
 from p2p_sac_jax.peer.imagination import mix_imagined, rehearsal_rows
 from p2p_sac_jax.peer.rooms import (
-    IMAGINE,
     REHEARSE,
-    UPDATE,
+    ROWS,
     Rooms,
     Situation,
+    StepKeys,
     stream,
 )
 from p2p_sac_jax.types import Array, Transition
@@ -74,49 +75,62 @@ def learn(
     return jax.lax.scan(update, learner, (batches, numbers))
 
 
+def draw_ahead(
+    rooms: Rooms, replay: Replay, key: Array, active: Array, clock: Array
+) -> Draws:
+    """The rows that each step of the round from ``clock`` on will study.
+
+    Args:
+      rooms: the peer's functions.
+      replay: as it is before the round.
+      key: the peer's key; the stream ``ROWS`` is folded from it.
+      active: [] 1 if the peer takes part.
+      clock: [] int32 first step of the round.
+
+    Returns:
+      Leaves [S, M, ...], S steps of M rows.
+    """
+    sac, steps = rooms.config.sac, rooms.config.exchange.interval
+    clocks = clock + jnp.arange(steps)
+    keys = jax.vmap(stream, (None, None, 0))(key, ROWS, clocks)
+    count = sac.updates_per_step * sac.batch_size
+    return rooms.window.draw(replay, keys, count, active)
+
+
 def study(
     rooms: Rooms,
     learner: SacState,
-    replay: Replay,
+    rows: Transition,
     belief: Any,
     share: Array,
     situation: Situation,
-    key: Array,
-    clock: Array,
+    keys: StepKeys,
 ) -> tuple[SacState, SacMetrics]:
     """The updates of one step, on real weeks mixed with imagined prices.
-
-    The replay does not change between them, so their rows are drawn and imagined in
-    one pass.
 
     Args:
       rooms: the peer's functions.
       learner: state before.
-      replay: real transitions so far.
+      rows: [M, ...] real transitions for all of the step's updates, uniform.
       belief: demand posterior; not read without a world model.
       share: [] share of imagined rows.
       situation: of this round.
-      key: the peer's key; the streams ``UPDATE`` and ``IMAGINE`` are folded from it.
-      clock: [] int32 step of the shared clock.
+      keys: of this step; ``update`` and ``imagine`` are used.
 
     Returns:
       State after, and mean metrics.
     """
-    row_key, update_key = jax.random.split(stream(key, UPDATE, clock))
-    batch_size = rooms.config.sac.batch_size
-    count = rooms.config.sac.updates_per_step * batch_size
-    rows = rooms.replay.sample(replay, row_key, count)
     if rooms.world_model is not None:
         rows = mix_imagined(
             rooms.world_model,
             belief,
             rows,
             share,
-            batch_size,
+            rooms.config.sac.batch_size,
             situation.params,
-            stream(key, IMAGINE, clock),
+            keys.imagine,
         )
-    learner, losses = learn(rooms, learner, rows, situation, update_key)
+    learner, losses = learn(rooms, learner, rows, situation, keys.update)
     return learner, jax.tree.map(jnp.mean, losses)
 
 

@@ -25,27 +25,30 @@ from p2p_sac_jax.exchange.synchronisation import Outbox, Terms
 from p2p_sac_jax.hyper import Hyper
 from p2p_sac_jax.learner.replay import Replay
 from p2p_sac_jax.learner.sac import SacMetrics, SacState
+from p2p_sac_jax.learner.window import Draws, Fresh
 from p2p_sac_jax.memory import demand
 from p2p_sac_jax.peer.behaviour import choose_action
 from p2p_sac_jax.peer.imagination import imagined_share
-from p2p_sac_jax.peer.learning import rehearse, study
+from p2p_sac_jax.peer.learning import draw_ahead, rehearse, study
 from p2p_sac_jax.peer.rating import Lived, Rating, rate
 from p2p_sac_jax.peer.rooms import (
     EVALUATE,
     INIT,
-    MARKET,
     RATE,
     RESET,
     Rooms,
     Situation,
     make_rooms,
+    step_keys,
     stream,
 )
 from p2p_sac_jax.peer.speaking import (
     PERFORMANCE_DECAY,
+    Past,
     Spoken,
     knowledge,
     new_outbox,
+    recall,
     speak,
 )
 from p2p_sac_jax.types import (
@@ -70,7 +73,7 @@ class PeerState(NamedTuple):
     environment: Any
     obs: Array  # [D]
     learner: SacState
-    replay: Replay
+    replay: Replay  # None while the peer speaks or lives: see ``Peer``
     memory: Any
     surprise: Array  # [] moving average of the memory's standardised squared error
     performance: Array  # [] moving average of rewards, from 0
@@ -102,14 +105,26 @@ class Evaluation(NamedTuple):
 
 
 class Peer(NamedTuple):
-    """Pure functions of one peer, and what the network must agree on."""
+    """Pure functions of one peer, and what the network must agree on.
+
+    ``speak``, ``round`` and ``rehearse`` take a state without its replay, which may
+    be far larger than all the rest: ``recall`` and ``draw`` read from it before, and
+    ``record`` writes to it after.
+    """
 
     init: Callable[[Array, Any, Array], PeerState]  # (key, params, trust [J])
     knowledge: Callable[[PeerState, Hyper, Array], Message]  # (state, hyper, clock)
-    # (state, hyper, terms, clock) -> the state's next outbox, and what was said
-    speak: Callable[[PeerState, Hyper, Terms, Array], tuple[Outbox, Spoken]]
-    # (state, situation, clock) -> (state, metrics [S])
-    round: Callable[[PeerState, Situation, Array], tuple[PeerState, PeerMetrics]]
+    # (replay, key, clock) -> what the peer calls to mind before it speaks
+    recall: Callable[[Replay, Array, Array], Past]
+    # (state, past, hyper, terms, clock) -> the next outbox, and what was said
+    speak: Callable[[PeerState, Past, Hyper, Terms, Array], tuple[Outbox, Spoken]]
+    # (replay, key, active, clock) -> rows [S, M] that the round from clock on studies
+    draw: Callable[[Replay, Array, Array, Array], Draws]
+    # (state, draws, situation, clock) -> (state, rows it lived, metrics [S])
+    round: Callable[
+        [PeerState, Draws, Situation, Array], tuple[PeerState, Fresh, PeerMetrics]
+    ]
+    record: Callable[[Replay, Fresh], Replay]
     # (state, situation, clock) -> state; ``active`` marks who joins at ``clock``
     rehearse: Callable[[PeerState, Situation, Array], PeerState]
     evaluate: Callable[[PeerState, Any, Hyper, Array], Evaluation]
@@ -123,8 +138,11 @@ def make_peer(config: TrainConfig, environment: Environment) -> Peer:
     return Peer(
         init=partial(_init, rooms),
         knowledge=partial(_knowledge, rooms),
+        recall=partial(recall, rooms),
         speak=partial(speak, rooms),
+        draw=partial(draw_ahead, rooms),
         round=partial(_round, rooms),
+        record=rooms.window.commit,
         rehearse=partial(_rehearse, rooms),
         evaluate=partial(_evaluate, rooms),
         base_prior=rooms.memory.base_prior,
@@ -154,29 +172,37 @@ def _init(rooms: Rooms, key: Array, params: Any, trust: Array) -> PeerState:
 
 
 def _knowledge(rooms: Rooms, state: PeerState, hyper: Hyper, clock: Array) -> Message:
-    return knowledge(rooms, state, hyper.exchange, clock)
+    past = recall(rooms, state.replay, state.key, clock)
+    return knowledge(rooms, state, past, hyper.exchange, clock)
+
+
+class _Course(NamedTuple):
+    """What a peer carries from step to step of one round."""
+
+    state: PeerState  # without replay
+    fresh: Fresh  # rows lived in this round
+    belief: Any  # the memory's posterior under this round's prior
 
 
 def _step(
-    rooms: Rooms, state: PeerState, situation: Situation, clock: Array
-) -> tuple[PeerState, PeerMetrics]:
+    rooms: Rooms, course: _Course, draws: Draws, situation: Situation, clock: Array
+) -> tuple[_Course, PeerMetrics]:
     """One step of the pipeline; an inactive peer keeps its state bit for bit."""
+    state, fresh, belief = course
     guidance, params, hyper, active = situation
+    keys = step_keys(state.key, clock)
 
     # Act in the real market.
-    belief = rooms.memory.posterior(state.memory, guidance.prior)
     warming = state.steps < hyper.sac.warmup
     action, behaviour_std = choose_action(
-        rooms, state.learner, belief, state.obs, situation, warming, state.key, clock
+        rooms, state.learner, belief, state.obs, situation, warming, keys
     )
-    world = rooms.environment.step(
-        stream(state.key, MARKET, clock), state.environment, action, params
-    )
+    world = rooms.environment.step(keys.market, state.environment, action, params)
     discount = 1.0 - world.terminated.astype(jnp.float32)
     transition = Transition(state.obs, action, world.reward, world.final_obs, discount)
 
     # Remember what happened.
-    replay = rooms.replay.insert(state.replay, transition, active)
+    fresh = rooms.window.insert(fresh, transition, active)
     experience = _experience(rooms, transition, world.info)
     memory = rooms.memory.update(state.memory, experience, hyper.memory.decay, active)
     surprise, share = state.surprise, jnp.zeros(())
@@ -186,15 +212,15 @@ def _step(
         share = imagined_share(hyper.imagination, state.steps, surprise)
 
     # Learn from it, and from what the memory says could have happened.
+    wiser = rooms.memory.posterior(memory, guidance.prior)
     learner, losses = study(
         rooms,
         state.learner,
-        replay,
-        rooms.memory.posterior(memory, guidance.prior),
+        rooms.window.read(fresh, draws),
+        wiser,
         share,
         situation,
-        state.key,
-        clock,
+        keys,
     )
     ready = (state.steps + 1 >= hyper.sac.learning_starts) & (active > 0)
 
@@ -205,7 +231,7 @@ def _step(
         environment=world.state,
         obs=world.obs,
         learner=_select(ready, learner, state.learner),
-        replay=replay,
+        replay=state.replay,
         memory=memory,
         surprise=surprise,
         performance=PERFORMANCE_DECAY * state.performance
@@ -228,11 +254,11 @@ def _step(
         if rooms.world_model is not None
         else _NO_BELIEF,
     )
-    return _hold_inactive(active, lived, state), metrics
+    return _Course(_hold_inactive(active, lived, state), fresh, wiser), metrics
 
 
 def _hold_inactive(active: Array, new: PeerState, old: PeerState) -> PeerState:
-    """``old`` where not active; replay, learner and memory are masked already."""
+    """``old`` where not active; learner and memory are masked already."""
     names = (
         "steps",
         "environment",
@@ -251,18 +277,20 @@ def _hold_inactive(active: Array, new: PeerState, old: PeerState) -> PeerState:
 
 
 def _round(
-    rooms: Rooms, state: PeerState, situation: Situation, clock: Array
-) -> tuple[PeerState, PeerMetrics]:
+    rooms: Rooms, state: PeerState, draws: Draws, situation: Situation, clock: Array
+) -> tuple[PeerState, Fresh, PeerMetrics]:
     """``exchange.interval`` steps from ``clock`` on, in one situation."""
 
-    def body(carry: PeerState, now: Array) -> tuple[PeerState, PeerMetrics]:
-        return _step(rooms, carry, situation, now)
+    def body(course: _Course, data: tuple[Draws, Array]) -> tuple[_Course, PeerMetrics]:
+        return _step(rooms, course, data[0], situation, data[1])
 
     clocks = clock + jnp.arange(rooms.config.exchange.interval)
-    state, metrics = jax.lax.scan(body, state, clocks)
+    belief = rooms.memory.posterior(state.memory, situation.guidance.prior)
+    start = _Course(state, rooms.window.init(), belief)
+    (state, fresh, _), metrics = jax.lax.scan(body, start, (draws, clocks))
     if USES[rooms.config.exchange.estimation] == "shaping":
         state = state._replace(potential=potential(situation.guidance))
-    return state, metrics
+    return state, fresh, metrics
 
 
 def _rehearse(
@@ -294,7 +322,7 @@ def _evaluate(
 
     steps = 1 + jnp.arange(rooms.config.evaluation_weeks)
     _, (scores, lived) = jax.lax.scan(body, start, steps)
-    claims = knowledge(rooms, state, hyper.exchange, clock).insight
+    claims = _knowledge(rooms, state, hyper, clock).insight
     return Evaluation(
         score=jax.tree.map(jnp.mean, scores),
         rating=rate(

@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from p2p_sac_jax.config import TrainConfig
 from p2p_sac_jax.environments.base import DemandModel, Environment
@@ -18,6 +19,7 @@ from p2p_sac_jax.exchange.modes import Mode, make_mode
 from p2p_sac_jax.hyper import Hyper
 from p2p_sac_jax.learner.replay import ReplayBuffer, make_replay
 from p2p_sac_jax.learner.sac import Sac, make_sac
+from p2p_sac_jax.learner.window import Window, make_window
 from p2p_sac_jax.memory.base import PriceMemory
 from p2p_sac_jax.memory.bins import make_binned_memory
 from p2p_sac_jax.memory.demand import make_demand_memory
@@ -38,7 +40,24 @@ from p2p_sac_jax.types import Array, Guidance
     REHEARSE,
     PRIVACY,
     RATE,
-) = range(12)
+    WARMUP,
+    ROWS,
+    RECALL,
+) = range(15)
+
+
+class StepKeys(NamedTuple):
+    """Keys of the streams that one step of a peer draws from."""
+
+    market: Array
+    act: Array
+    thompson: Array
+    update: Array
+    imagine: Array
+    warmup: Array
+
+
+_STEP = StepKeys(MARKET, ACT, THOMPSON, UPDATE, IMAGINE, WARMUP)
 
 
 class Situation(NamedTuple):
@@ -57,6 +76,7 @@ class Rooms(NamedTuple):
     environment: Environment
     sac: Sac
     replay: ReplayBuffer
+    window: Window  # between the replay and one round
     memory: PriceMemory
     mode: Mode  # what may leave the peer
     num_cells: int  # K, cells of an insight
@@ -80,11 +100,13 @@ def make_rooms(config: TrainConfig, environment: Environment) -> Rooms:
     sizes = environment.observation_dim, environment.action_dim
     num_cells = 1 if scalar else environment.num_cells
     memory = _make_memory(config.memory.kind, environment)
+    replay = make_replay(config.sac.replay_capacity or config.steps, *sizes)
     return Rooms(
         config=config,
         environment=environment,
         sac=make_sac(config.sac, *sizes),
-        replay=make_replay(config.sac.replay_capacity or config.steps, *sizes),
+        replay=replay,
+        window=make_window(replay, config.exchange.interval),
         memory=memory,
         mode=make_mode(
             config,
@@ -105,6 +127,12 @@ def _make_memory(kind: str, environment: Environment) -> PriceMemory:
     return make_no_memory()
 
 
-def stream(key: Array, stage: int, clock: Array | int) -> Array:
+def stream(key: Array, stage: Array | int, clock: Array | int) -> Array:
     """Key of one stage of one peer at one step of the clock."""
     return jax.random.fold_in(jax.random.fold_in(key, stage), clock)
+
+
+def step_keys(key: Array, clock: Array) -> StepKeys:
+    """The keys of a step's streams, made at once: each call compiles to a loop."""
+    keys = jax.vmap(stream, (None, 0, None))(key, np.asarray(_STEP), clock)
+    return StepKeys(*keys)

@@ -13,7 +13,7 @@ from p2p_sac_jax.hyper import ExchangeHyper, Hyper, make_hyper
 from p2p_sac_jax.learner import distributions
 from p2p_sac_jax.learner.replay import Replay
 from p2p_sac_jax.learner.sac import SacState
-from p2p_sac_jax.peer.rooms import INSIGHT, PRIVACY, Rooms, stream
+from p2p_sac_jax.peer.rooms import INSIGHT, PRIVACY, RECALL, Rooms, stream
 from p2p_sac_jax.types import Array, Knowledge, Message
 
 INSIGHT_ROWS = 256  # replay rows behind one insight
@@ -32,8 +32,6 @@ class Speaker(Protocol):
     @property
     def learner(self) -> SacState: ...  # noqa: D102
     @property
-    def replay(self) -> Replay: ...  # noqa: D102
-    @property
     def memory(self) -> Any: ...  # noqa: D102
     @property
     def performance(self) -> Array: ...  # noqa: D102
@@ -47,6 +45,13 @@ class Speaker(Protocol):
     def outbox(self) -> Outbox: ...  # noqa: D102
 
 
+class Past(NamedTuple):
+    """What a peer calls to mind before it speaks."""
+
+    obs: Array  # [M, D] of uniform rows of its replay
+    size: Array  # [] int32 rows there are
+
+
 class Spoken(NamedTuple):
     """One peer's turn in one round."""
 
@@ -55,15 +60,20 @@ class Spoken(NamedTuple):
     sending: Array  # [] 1 if a message left in this round
 
 
+def recall(rooms: Rooms, replay: Replay, key: Array, clock: Array) -> Past:
+    """256 observations of the replay, with the peer's ``key``."""
+    rows = rooms.replay.sample(replay, stream(key, RECALL, clock), INSIGHT_ROWS)
+    return Past(rows.obs, replay.size)
+
+
 def knowledge(
-    rooms: Rooms, state: Speaker, hyper: ExchangeHyper, clock: Array
+    rooms: Rooms, state: Speaker, past: Past, hyper: ExchangeHyper, clock: Array
 ) -> Message:
-    """Everything one peer could say at ``clock``, from 256 rows of its replay."""
-    row_key, value_key = jax.random.split(stream(state.key, INSIGHT, clock))
-    rows = rooms.replay.sample(state.replay, row_key, INSIGHT_ROWS)
-    mean, log_std = rooms.sac.policy(state.learner, rows.obs)
-    state_value, action_value = rooms.sac.value(state.learner, rows.obs, value_key)
-    cells = jax.vmap(rooms.cell)(rows.obs)
+    """Everything one peer could say at ``clock``, from what it calls to mind."""
+    value_key = stream(state.key, INSIGHT, clock)
+    mean, log_std = rooms.sac.policy(state.learner, past.obs)
+    state_value, action_value = rooms.sac.value(state.learner, past.obs, value_key)
+    cells = jax.vmap(rooms.cell)(past.obs)
     shaped = state.potential[cells]  # the critics have learned this much less
     inputs = InsightInputs(
         cell=cells,
@@ -72,7 +82,7 @@ def knowledge(
         entropy=distributions.entropy(log_std),
         action_mean=jnp.tanh(mean),
         action_std=jnp.exp(log_std),
-        size=state.replay.size,
+        size=past.size,
         td_error=state.learner.td_error,
     )
     seen = state.last_seen * rooms.config.environment.seconds_per_step
@@ -91,10 +101,10 @@ def _performance(state: Speaker) -> Array:
 
 
 def speak(
-    rooms: Rooms, state: Speaker, hyper: Hyper, terms: Terms, clock: Array
+    rooms: Rooms, state: Speaker, past: Past, hyper: Hyper, terms: Terms, clock: Array
 ) -> tuple[Outbox, Spoken]:
     """One peer's turn: what it knows, what the mode lets out, whether it is sent."""
-    own = knowledge(rooms, state, hyper.exchange, clock)
+    own = knowledge(rooms, state, past, hyper.exchange, clock)
     round_index = clock // rooms.config.exchange.interval
     wire = _write(rooms, state, own, clock)
     outbox, carried, sending = publish(
@@ -115,12 +125,14 @@ def new_outbox(rooms: Rooms, state: Speaker) -> Outbox:
     config, start = rooms.config, jnp.zeros((), jnp.int32)
     hyper = make_hyper(config).exchange
 
-    def write(state: Speaker, past: Array) -> Any:
-        own = knowledge(rooms, state, hyper, start)
-        return _write_with(rooms, state, own, past, past, start)
+    def write(state: Speaker, replay: Replay, cells: Array) -> Any:
+        past = recall(rooms, replay, state.key, start)
+        own = knowledge(rooms, state, past, hyper, start)
+        return _write_with(rooms, state, own, cells, cells, start)
 
-    past = jax.ShapeDtypeStruct((rooms.num_cells,), jnp.float32)
-    wire = jax.eval_shape(write, state, past)
+    cells = jax.ShapeDtypeStruct((rooms.num_cells,), jnp.float32)
+    replay = jax.eval_shape(rooms.replay.init)
+    wire = jax.eval_shape(write, state, replay, cells)
     window = config.privacy.trend_window
     return empty_outbox(wire, rooms.num_cells, window, config.faults.delay)
 

@@ -47,11 +47,11 @@ def save_picture(workdir: str | pathlib.Path, path: str | pathlib.Path) -> pathl
         size=_SIZE,
     )
     path = pathlib.Path(path)
-    path.write_text(_stand_alone(svg), encoding="utf-8")
+    path.write_text(stand_alone(svg), encoding="utf-8")
     return path
 
 
-def _stand_alone(svg: str) -> str:
+def stand_alone(svg: str) -> str:
     """What an SVG needs outside a page: name space, font, a ground to stand on."""
     head, body = svg.split(">", 1)
     namespace = ' xmlns="http://www.w3.org/2000/svg"'

@@ -10,16 +10,14 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 
 from p2p_sac_jax.config import TrainConfig
-from p2p_sac_jax.environments.registry import World, make_world
+from p2p_sac_jax.experiment.benchmark.sizes import repeated_world
 from p2p_sac_jax.experiment.devices import choose_placement
 from p2p_sac_jax.experiment.programs import compile_program
 from p2p_sac_jax.experiment.setup import make_setup
 
 STEPS_PER_ROUND = 10
-_STORES = 16  # real stores, repeated until there are enough peers
 
 
 def exchange_cost(
@@ -42,7 +40,7 @@ def exchange_cost(
     """
     config = _sized(config, peers, updates_per_step)
     placement = choose_placement(config)
-    setup = make_setup(config, placement, _world(config, peers))
+    setup = make_setup(config, placement, repeated_world(config))
     population, inputs = setup.population, (setup.members, setup.runs)
     began = time.perf_counter()
     state = compile_program(population.init, inputs)(*inputs)
@@ -92,17 +90,4 @@ def _sized(config: TrainConfig, peers: int, updates: int) -> TrainConfig:
             config.sac, updates_per_step=updates, learning_starts=1
         ),
         exchange=dataclasses.replace(config.exchange, interval=STEPS_PER_ROUND),
-    )
-
-
-def _world(config: TrainConfig, peers: int) -> World:
-    stores = min(peers, _STORES)
-    population = dataclasses.replace(config.population, peers=stores)
-    world = make_world(config.environment, population)
-    repeated = np.arange(peers) % stores
-    return World(
-        environment=world.environment,
-        params=jax.tree.map(lambda leaf: np.asarray(leaf)[repeated], world.params),
-        names=[world.names[store] for store in repeated],
-        context=world.context[repeated],
     )

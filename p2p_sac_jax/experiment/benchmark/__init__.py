@@ -1,0 +1,1 @@
+"""The benchmark: whole training steps against what the machine can do."""

@@ -1,0 +1,330 @@
+"""Several processes that train one population: starting, sharing, agreeing.
+
+Every process runs the same program. Process 0, the writer, alone touches files and
+prints; what it reads or finds wrong is shared with all, so that all go on or stop at
+the same place. In a lone process nothing here communicates.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import pickle
+import sys
+import threading
+import traceback
+from collections.abc import Callable
+from typing import Any, NamedTuple, NoReturn, TypeVar
+
+import jax
+import numpy as np
+from jax.experimental import multihost_utils
+from jax.sharding import Mesh, NamedSharding
+from jax.sharding import PartitionSpec as P
+
+from p2p_sac_jax.config import ConfigError
+from p2p_sac_jax.experiment.cluster import START_TIMEOUT_S, check_port, find_cluster
+
+_GRACE_S = 60.0  # by which JAX's own deadline, which aborts, lies after ours
+_SHUTDOWN_TIMEOUT_S = 60
+_NOTE_BYTES = 4096  # longest thing that every process tells all others
+_MEASURE_BYTES = 64  # of these, room for what goes with a message
+_PIECE_BYTES = 2**24  # in which what the writer shares is sent
+_USER_ERROR = 2
+
+T = TypeVar("T")
+
+
+class Agreed(ConfigError):
+    """A ``ConfigError`` of one process, with which all stop."""
+
+    def __init__(self, message: str, mine: bool) -> None:
+        """``mine`` in the one process where it arose, which is to tell the user."""
+        super().__init__(message)
+        self.mine = mine
+
+
+class _Place(NamedTuple):
+    """Where this process stands among all."""
+
+    processes: int
+    index: int
+
+
+_here: _Place | None = None  # of a process that ``start`` connected
+
+
+def start(
+    mode: str = "auto",
+    coordinator: str | None = None,
+    num_processes: int | None = None,
+    process_id: int | None = None,
+    timeout_s: float = START_TIMEOUT_S,
+) -> None:
+    """Connects this process with the others, if there are any.
+
+    Must run before anything else starts JAX.
+
+    Args:
+      mode: "auto" connects where JAX recognises a scheduler (Slurm, Open MPI,
+        Kubernetes, Cloud TPU) that has started more than one process; "off" does not.
+      coordinator: HOST:PORT of process 0. With it the next two are needed, and the
+        processes connect whatever scheduler there is.
+      num_processes: how many processes there are.
+      process_id: which of them this is, from 0.
+      timeout_s: after so many seconds without all others the process says so and
+        exits with status 2: JAX offers no error to raise here.
+
+    Raises:
+      ConfigError: the arguments do not fit together, or the port is taken.
+    """
+    global _here
+    cluster = find_cluster(mode, coordinator, num_processes, process_id)
+    if cluster is None:
+        return
+    if cluster.index == 0:
+        check_port(cluster.coordinator)
+    # Signals are agreed on by ``largest``; JAX's own service would take SIGTERM.
+    jax.config.update("jax_enable_preemption_service", False)
+    jax.config.update("jax_cpu_collectives_implementation", "gloo")
+    explicit: dict[str, Any] = {}  # where JAX detects all it needs once more
+    if not cluster.detected:
+        explicit = {
+            "coordinator_address": cluster.coordinator,
+            "num_processes": cluster.processes,
+            "process_id": cluster.index,
+        }
+    waiting = threading.Timer(timeout_s, _give_up, (cluster.coordinator, timeout_s))
+    waiting.daemon = True
+    waiting.start()
+    try:
+        jax.distributed.initialize(
+            **explicit,
+            initialization_timeout=round(timeout_s + _GRACE_S),
+            shutdown_timeout_seconds=_SHUTDOWN_TIMEOUT_S,
+        )
+    except (RuntimeError, ValueError) as error:
+        reason = str(error).splitlines()[0]
+        raise ConfigError(f"coordinator {cluster.coordinator}: {reason}") from error
+    finally:
+        waiting.cancel()
+    _here = _Place(cluster.processes, cluster.index)
+
+
+def stop() -> None:
+    """Waits for the other processes and disconnects."""
+    if jax.distributed.is_initialized():
+        jax.distributed.shutdown()
+
+
+def abandon(error: BaseException) -> NoReturn:
+    """Says what happened and ends this process at once, whatever the others do.
+
+    For errors that the others may not know of: a process that leaves as Python
+    usually does would wait for them for a minute first.
+    """
+    status = 1
+    if isinstance(error, KeyboardInterrupt):
+        text, status = "SIGINT: nothing to save yet", 130
+    elif isinstance(error, ConfigError):
+        text, status = f"error: {error}", _USER_ERROR
+    elif isinstance(error, jax.errors.JaxRuntimeError):
+        reason = [*str(error).splitlines(), ""][0]
+        text = (
+            f"error: no contact with another process ({reason});"
+            " the same command goes on from the last checkpoint"
+        )
+        if "RESOURCE_EXHAUSTED" in str(error):
+            text = f"error: out of memory: {reason}"
+    else:
+        text = "".join(traceback.format_exception(error)).rstrip()
+    sys.stderr.write(f"{text}\n")
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(status)
+
+
+def processes() -> int:
+    """Number of processes; starts no JAX backend after ``start``."""
+    return _place().processes
+
+
+def is_writer() -> bool:
+    """Whether this process writes files and prints; starts no JAX backend."""
+    return _place().index == 0
+
+
+def gather(tree: Any) -> Any:
+    """Every leaf whole, as a NumPy array on this host, in every process.
+
+    All processes must call it alike. A leaf passes through each device whole.
+    """
+
+    def whole(leaf: Any) -> np.ndarray:
+        if isinstance(leaf, jax.Array) and not leaf.is_fully_addressable:
+            return multihost_utils.process_allgather(leaf, tiled=True)
+        return np.asarray(leaf)
+
+    return jax.tree.map(whole, tree) if processes() > 1 else jax.device_get(tree)
+
+
+def put(leaf: Any, sharding: jax.sharding.Sharding) -> jax.Array:
+    """An array that every process holds whole, spread over devices of all."""
+    whole = np.asarray(leaf)
+    whole = whole.astype(jax.dtypes.canonicalize_dtype(whole.dtype), copy=False)
+    return jax.make_array_from_callback(whole.shape, sharding, whole.__getitem__)
+
+
+def together(function: Callable[[], T]) -> T:
+    """``function()``, called in every process: all succeed or all raise.
+
+    Raises:
+      ConfigError: ``function`` raised it; ``Agreed`` with several processes.
+    """
+    return _attempted(function)[0]
+
+
+def from_writer(function: Callable[[], T]) -> T:
+    """What ``function()`` returns in the writer, which alone calls it.
+
+    Args:
+      function: returns plain data and NumPy arrays.
+
+    Raises:
+      ConfigError: ``function`` raised it; ``Agreed`` with several processes.
+    """
+    if processes() == 1:
+        return function()
+    blob = b""
+    if is_writer():
+        value, sizes = _attempted(function, lambda found: len(pickle.dumps(found)))
+        blob = pickle.dumps(value)
+    else:
+        _, sizes = _attempted(lambda: None)
+    pieces = []
+    for begin in range(0, sizes[0], _PIECE_BYTES):
+        size = min(_PIECE_BYTES, sizes[0] - begin)
+        # Few sizes, so that few programs are compiled.
+        padded = max(_NOTE_BYTES, 1 << (size - 1).bit_length())
+        row = np.zeros(padded, np.uint8)
+        piece = blob[begin : begin + size]
+        row[: len(piece)] = np.frombuffer(piece, np.uint8)
+        pieces.append(_from_writer(row)[:size].tobytes())
+    return pickle.loads(b"".join(pieces))
+
+
+def largest(number: int) -> int:
+    """The largest of the numbers that all processes call this with."""
+    return max(_notes(number)) if processes() > 1 else number
+
+
+def wait() -> None:
+    """Returns when every process has called this.
+
+    To be called after work whose time differs between processes, such as compiling,
+    and before the first program that connects other devices: CPU devices give each
+    other 30 s to connect.
+    """
+    largest(0)
+
+
+def check_same(name: str, value: str) -> None:
+    """Refuses to go on unless all processes call this with the same value.
+
+    Raises:
+      Agreed: a value differs from that of process 0.
+    """
+
+    def check() -> None:
+        if value != values[0]:
+            raise ConfigError(f"{name} {value} differs from {values[0]} of process 0")
+
+    if processes() > 1:
+        values = _notes(value)
+        together(check)
+
+
+def _place() -> _Place:
+    if _here is not None:
+        return _here
+    if jax.distributed.is_initialized():  # by the caller
+        return _Place(jax.process_count(), jax.process_index())
+    return _Place(1, 0)
+
+
+def _give_up(coordinator: str, timeout_s: float) -> None:
+    sys.stderr.write(
+        f"error: coordinator {coordinator}: not all processes were there after"
+        f" {timeout_s:g} s\n"
+    )
+    sys.stderr.flush()
+    os._exit(_USER_ERROR)
+
+
+def _attempted(
+    function: Callable[[], T], measure: Callable[[T], int] = lambda _: 0
+) -> tuple[T, list[int]]:
+    """``function()`` with its measure in every process; all succeed or all raise."""
+    if processes() == 1:
+        return function(), [0]
+    try:
+        value = function()
+        mine = "", measure(value)
+    except ConfigError as error:
+        value, mine = error, (_shortened(str(error)), 0)
+    notes = _notes(mine)
+    failed = [index for index, (message, _) in enumerate(notes) if message]
+    if failed:
+        raise Agreed(notes[failed[0]][0], mine=failed[0] == _place().index)
+    return value, [size for _, size in notes]  # pyright: ignore[reportReturnType]
+
+
+def _notes(mine: Any) -> list[Any]:
+    """What every process noted, in order of processes; JSON of ``_NOTE_BYTES``."""
+    text = json.dumps(mine).encode()
+    row = np.zeros(_NOTE_BYTES, np.uint8)
+    row[: len(text)] = np.frombuffer(text, np.uint8)
+    rows = _collected(row, _rows)
+    owners = [device.process_index for device in _devices()]
+    firsts = [owners.index(index) for index in range(processes())]
+    return [json.loads(rows[first].tobytes().rstrip(b"\0")) for first in firsts]
+
+
+def _shortened(message: str) -> str:
+    """As much of a message as a note has room for."""
+    room = _NOTE_BYTES - _MEASURE_BYTES
+    if len(json.dumps(message)) <= room:
+        return message
+    kept = message[:room]
+    while len(json.dumps(f"{kept} ...")) > room:  # what is escaped takes more
+        kept = kept[:-16]
+    return f"{kept} ..."
+
+
+def _from_writer(row: np.ndarray) -> np.ndarray:
+    """The writer's row [N] uint8; what others pass is not looked at."""
+    return _collected(row, _first)
+
+
+def _collected(row: np.ndarray, choose: Callable[[jax.Array], jax.Array]) -> np.ndarray:
+    """``choose`` of the rows [D, N] of all devices; a device has its process's row."""
+    mesh = Mesh(np.array(_devices()), ("devices",))
+    shape = (mesh.size, *row.shape)
+    rows = jax.make_array_from_callback(
+        shape, NamedSharding(mesh, P("devices")), lambda _: row[None]
+    )
+    chosen = jax.jit(choose, out_shardings=NamedSharding(mesh, P()))(rows)
+    return np.asarray(chosen.addressable_data(0))
+
+
+def _devices() -> list[Any]:
+    """All devices, those of the writer first."""
+    return sorted(jax.devices(), key=lambda device: device.process_index)
+
+
+def _rows(rows: jax.Array) -> jax.Array:
+    return rows
+
+
+def _first(rows: jax.Array) -> jax.Array:
+    return rows[0]

@@ -1,0 +1,109 @@
+"""Rounds through a window against the replay itself, and a program that moves none."""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from populations import run, small_config
+
+from p2p_sac_jax.config import ConfigError
+from p2p_sac_jax.learner.replay import make_replay
+from p2p_sac_jax.learner.window import make_window
+from p2p_sac_jax.peer import rooms
+from p2p_sac_jax.types import Transition
+
+STEPS, ROWS = 3, 16
+
+
+def _transition(i):
+    """A transition that tells which one it is; i may be traced."""
+    i = jnp.asarray(i, jnp.float32)
+    return Transition(
+        obs=jnp.stack([i, -i]),
+        action=i[None] + 0.25,
+        reward=10 * i,
+        next_obs=jnp.stack([i + 1, i - 1]),
+        discount=i % 2,
+    )
+
+
+@functools.cache
+def _made(capacity):
+    buffer = make_replay(capacity, obs_dim=2, action_dim=1)
+    return buffer, make_window(buffer, STEPS)
+
+
+@functools.partial(jax.jit, static_argnums=(4, 5))
+def _round(replay, first, keys, active, windowed, capacity):
+    """STEPS times: write one row, then study some. The rows studied come back."""
+    buffer, window = _made(capacity)
+    if not windowed:
+
+        def in_turn(replay, data):
+            key, number = data
+            replay = buffer.insert(replay, _transition(number), active)
+            return replay, buffer.sample(replay, key, ROWS)
+
+        return jax.lax.scan(in_turn, replay, (keys, first + jnp.arange(STEPS)))
+
+    def ahead(fresh, data):
+        draws, number = data
+        fresh = window.insert(fresh, _transition(number), active)
+        return fresh, window.read(fresh, draws)
+
+    draws = window.draw(replay, keys, ROWS, active)
+    numbers = first + jnp.arange(STEPS)
+    fresh, rows = jax.lax.scan(ahead, window.init(), (draws, numbers))
+    return window.commit(replay, fresh), rows
+
+
+@settings(deadline=None, max_examples=30)
+@given(
+    capacity=st.sampled_from([STEPS, 7]),
+    active=st.lists(st.booleans(), min_size=1, max_size=7),
+    seed=st.integers(0, 2**31 - 1),
+)
+def test_a_window_is_inserting_and_sampling_in_turn(capacity, active, seed):
+    plain = through = _made(capacity)[0].init()
+    for index, on in enumerate(active):
+        keys = jax.random.split(jax.random.fold_in(jax.random.key(seed), index), STEPS)
+        first, on = 1 + index * STEPS, np.float32(on)
+        plain, expected = _round(
+            plain, first, jax.random.clone(keys), on, False, capacity
+        )
+        through, rows = _round(through, first, keys, on, True, capacity)
+        jax.tree.map(np.testing.assert_array_equal, rows, expected)
+        jax.tree.map(np.testing.assert_array_equal, through, plain)
+
+
+def test_a_replay_smaller_than_a_round_is_refused():
+    with pytest.raises(ConfigError, match="capacity=2 must be at least"):
+        make_window(make_replay(2, 2, 1), STEPS)
+
+
+def test_the_keys_of_a_step_are_those_of_its_streams():
+    key, clock = jax.random.key(5), jnp.asarray(7, jnp.int32)
+    made = jax.random.key_data(jnp.stack(rooms.step_keys(key, clock)))
+    names = rooms.StepKeys._fields
+    stages = [getattr(rooms, name.upper()) for name in names]
+    assert len(set(stages)) == len(names)
+    for stage, data in zip(stages, made, strict=True):
+        own = rooms.stream(jax.random.clone(key), stage, clock)
+        np.testing.assert_array_equal(jax.random.key_data(own), data)
+
+
+@pytest.mark.slow
+def test_the_program_copies_no_replay_from_peer_to_peer():
+    """Beside the donated state, the program needs less than one peer's replay."""
+    rows = 50_000
+    outcome = run(small_config(sac={"replay_capacity": rows}), "map", chunks=0)
+    setup, clock = outcome.setup, jnp.zeros((), jnp.int32)
+    program = jax.jit(setup.population.run_chunk, donate_argnums=0)
+    arguments = outcome.state, setup.members, setup.runs, clock
+    memory = program.lower(*arguments).compile().memory_analysis()
+    one = outcome.state.replay.rows[0, 0].nbytes
+    assert memory.temp_size_in_bytes < one
