@@ -23,14 +23,13 @@ import itertools
 import json
 import sys
 from collections.abc import Iterator
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from absl import flags as absl_flags
 
 from launch import flags
+from launch.lists import numbers, words, write
 from p2p_sac_jax.config import ConfigError, TrainConfig
-from p2p_sac_jax.config_io import suggestion
 
 if TYPE_CHECKING:
     from p2p_sac_jax.experiment.benchmark.measure import Case
@@ -94,17 +93,17 @@ def main(argv: list[str]) -> None:
 
 
 def _time_loops() -> None:
-    sizes = _words("sizes", _SIZES.value, ("standard", "market"))
-    counts = _numbers("devices", _DEVICES.value, least=0)
-    peers = _numbers("peers", _PEERS.value or _MANY)
+    sizes = words("sizes", _SIZES.value, ("standard", "market"))
+    counts = numbers("devices", _DEVICES.value, least=0)
+    peers = numbers("peers", _PEERS.value or _MANY)
     if min(counts) > max(peers):
         raise ConfigError(
             f"--devices={_DEVICES.value!r} must be at most the largest of"
             f" --peers={_PEERS.value or _MANY!r}: a device holds a peer"
         )
     configs = {size: list(_configs(size)) for size in sizes}
-    _write(_OUT, "")  # better now than after an hour
-    _write(_FIGURE, "")
+    write(_OUT, "")  # better now than after an hour
+    write(_FIGURE, "")
 
     import jax
 
@@ -140,14 +139,14 @@ def _time_loops() -> None:
             print(f"\n{results.table(rows)}")
             print(results.limits_line(figures["limits"][-1]), flush=True)
             figures["memory_high_water"] = machine.memory_used()
-            _write(_OUT, json.dumps(figures, indent=1) + "\n")
+            write(_OUT, json.dumps(figures, indent=1) + "\n")
     if not figures["rows"]:
         raise ConfigError(f"--peers={_PEERS.value!r}: no loop fits this machine")
     print(f"\n{results.LEGEND}")
     if _FIGURE.value:
         from p2p_sac_jax.experiment.benchmark.figure import draw_benchmark
 
-        _write(_FIGURE, draw_benchmark(figures["rows"]))
+        write(_FIGURE, draw_benchmark(figures["rows"]))
 
 
 def _show_profile(case: Case) -> None:
@@ -167,13 +166,13 @@ def _configs(size: str) -> Iterator[TrainConfig]:
     from p2p_sac_jax.experiment.benchmark.sizes import sized_config
     from p2p_sac_jax.validation import validate
 
-    peers = _numbers("peers", _PEERS.value or _MANY)
-    asked = _numbers("devices", _DEVICES.value, least=0)
+    peers = numbers("peers", _PEERS.value or _MANY)
+    asked = numbers("devices", _DEVICES.value, least=0)
     for count, devices in itertools.product(peers, asked):
         if devices > count:
             _progress(f"{size}, P={count}, left out: devices={devices} are more")
-    layouts = _words("layout", _LAYOUT.value or ",".join(_LAYOUTS), _LAYOUTS)
-    for updates in _numbers("updates", _UPDATES.value or "1"):
+    layouts = words("layout", _LAYOUT.value or ",".join(_LAYOUTS), _LAYOUTS)
+    for updates in numbers("updates", _UPDATES.value or "1"):
         for count in peers:
             for layout in layouts:
                 config = sized_config(
@@ -192,10 +191,10 @@ def _configs(size: str) -> Iterator[TrainConfig]:
 
 
 def _time_exchange() -> None:
-    peers = _numbers("peers", _PEERS.value or "16,256")
-    updates = _numbers("updates", _UPDATES.value or "1,16")
+    peers = numbers("peers", _PEERS.value or "16,256")
+    updates = numbers("updates", _UPDATES.value or "1,16")
     config = _config()
-    _write(_OUT, "")
+    write(_OUT, "")
 
     from p2p_sac_jax.experiment.benchmark import machine
     from p2p_sac_jax.experiment.benchmark.exchange_cost import exchange_cost
@@ -212,7 +211,7 @@ def _time_exchange() -> None:
                 flush=True,
             )
             figures = machine.describe() | {"rows": rows}
-            _write(_OUT, json.dumps(figures, indent=1) + "\n")
+            write(_OUT, json.dumps(figures, indent=1) + "\n")
 
 
 def _config() -> TrainConfig:
@@ -226,7 +225,7 @@ def _config() -> TrainConfig:
 
 
 def _machine(figures: dict[str, Any]) -> str:
-    words = [
+    facts = [
         figures["date"],
         f"Python {figures['python']}",
         f"jax {figures['versions']['jax']}",
@@ -234,8 +233,8 @@ def _machine(figures: dict[str, Any]) -> str:
         f"{figures['cores']} cores {figures['processor']}",
     ]
     if figures["driver"]:
-        words.append(f"driver {figures['driver']}")
-    return ", ".join(words)
+        facts.append(f"driver {figures['driver']}")
+    return ", ".join(facts)
 
 
 def _progress(line: str) -> None:
@@ -246,37 +245,6 @@ def _refuse(names: tuple[str, ...], why: str) -> None:
     for name in names:
         if absl_flags.FLAGS[name].present:
             raise ConfigError(f"--{name} {why}")
-
-
-def _write(flag: absl_flags.FlagHolder[str], text: str) -> None:
-    """Writes to the file that a flag names, if it names one."""
-    if not flag.value:
-        return
-    try:
-        with Path(flag.value).open("a" if not text else "w", encoding="utf-8") as file:
-            file.write(text)
-    except OSError as error:
-        raise ConfigError(f"--{flag.name}={flag.value!r}: {error.strerror}") from error
-
-
-def _words(flag: str, text: str, allowed: tuple[str, ...]) -> list[str]:
-    """Distinct names from a comma-separated list."""
-    words = list(dict.fromkeys(word.strip() for word in text.split(",") if word))
-    for word in words or [""]:
-        if word not in allowed:
-            hint = suggestion(word, allowed) or f"; allowed: {', '.join(allowed)}"
-            raise ConfigError(f"--{flag}={text!r}: unknown {word!r}{hint}")
-    return words
-
-
-def _numbers(flag: str, text: str, least: int = 1) -> list[int]:
-    """Distinct whole numbers from a comma-separated list."""
-    words = [word.strip() for word in text.split(",") if word.strip()]
-    if not words or not all(word.isdecimal() and int(word) >= least for word in words):
-        raise ConfigError(
-            f"--{flag}={text!r} must be whole numbers, at least {least}, by comma"
-        )
-    return list(dict.fromkeys(int(word) for word in words))
 
 
 if __name__ == "__main__":

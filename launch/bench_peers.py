@@ -18,12 +18,12 @@ import importlib.util
 import json
 import statistics
 from collections.abc import Callable, Sequence
-from pathlib import Path
 from typing import Any, NamedTuple
 
 from absl import flags as absl_flags
 
 from launch import flags
+from launch.lists import numbers, words, write
 from launch.rivals import (
     Contestant,
     Turns,
@@ -34,7 +34,6 @@ from launch.rivals import (
     take_turns,
 )
 from p2p_sac_jax.config import ConfigError
-from p2p_sac_jax.config_io import suggestion
 
 _PEERS = absl_flags.DEFINE_string("peers", "1,4,16,64", "population sizes to time")
 _SIZES = absl_flags.DEFINE_string(
@@ -89,9 +88,9 @@ _NOTES = (
 def main(argv: list[str]) -> None:
     """Prints one line for each rival and size, and writes the figures if asked to."""
     del argv
-    peers, replays = _numbers("peers", _PEERS.value), _numbers("replay", _REPLAY.value)
-    sizes = _words("sizes", _SIZES.value, ("standard", "market"))
-    rivals = _words("rivals", _CHOSEN.value, tuple(_RIVALS))
+    peers, replays = numbers("peers", _PEERS.value), numbers("replay", _REPLAY.value)
+    sizes = words("sizes", _SIZES.value, ("standard", "market"))
+    rivals = words("rivals", _CHOSEN.value, tuple(_RIVALS))
     if _REPEATS.value < 1:
         raise ConfigError(f"--repeats={_REPEATS.value} must be at least 1")
     if all(_RIVALS[name].alone for name in rivals) and 1 not in peers:
@@ -119,7 +118,7 @@ def main(argv: list[str]) -> None:
     choose_placement(configs[groups[0]])
 
     figures = _describe(rivals)
-    _write(figures)
+    write(_OUT, "")  # better now than after an hour
     print("\n".join(_NOTES))
     print(
         f"\n{'size':<9}{'peers':>6}{'replay':>9}  {'rival':<14}{'ours/s':>9}"
@@ -134,7 +133,7 @@ def main(argv: list[str]) -> None:
         if rows and rows[0]["others"] > OTHERS_MAX:
             share = rows[0]["others"]
             print(f"  busy: {share:.0%} went to other programs; do not count")
-        _write(figures)
+        write(_OUT, json.dumps(figures, indent=1) + "\n")
         gc.collect()
     if not figures["rows"]:
         raise ConfigError(f"--peers={_PEERS.value!r}: nothing of it fits this machine")
@@ -246,15 +245,6 @@ def _describe(rivals: Sequence[str]) -> dict[str, Any]:
     }
 
 
-def _write(figures: dict[str, Any]) -> None:
-    if not _OUT.value:
-        return
-    try:
-        Path(_OUT.value).write_text(json.dumps(figures, indent=1) + "\n", "utf-8")
-    except OSError as error:
-        raise ConfigError(f"--out={_OUT.value!r}: {error.strerror}") from error
-
-
 def _check_installed(rivals: Sequence[str]) -> None:
     for name in rivals:
         for module in _RIVALS[name].modules:
@@ -263,24 +253,6 @@ def _check_installed(rivals: Sequence[str]) -> None:
                     f"--rivals: {name} needs {module}, which is not installed here;"
                     " `make bench-peers` makes an environment that has it"
                 )
-
-
-def _words(flag: str, text: str, allowed: tuple[str, ...]) -> list[str]:
-    """Distinct names from a comma-separated list."""
-    words = list(dict.fromkeys(word.strip() for word in text.split(",") if word))
-    for word in words or [""]:
-        if word not in allowed:
-            hint = suggestion(word, allowed) or f"; allowed: {', '.join(allowed)}"
-            raise ConfigError(f"--{flag}={text!r}: unknown {word!r}{hint}")
-    return words
-
-
-def _numbers(flag: str, text: str) -> list[int]:
-    """Distinct whole numbers above 0 from a comma-separated list."""
-    words = [word.strip() for word in text.split(",") if word.strip()]
-    if not words or not all(word.isdecimal() and int(word) > 0 for word in words):
-        raise ConfigError(f"--{flag}={text!r} must be whole numbers above 0, by comma")
-    return list(dict.fromkeys(int(word) for word in words))
 
 
 if __name__ == "__main__":

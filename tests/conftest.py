@@ -1,6 +1,7 @@
 """Settings every test runs under: strict JAX, two forced CPU devices, quick builds."""
 
 import atexit
+import importlib.metadata
 import os
 import shutil
 import tempfile
@@ -10,8 +11,9 @@ from collections import Counter
 # programs here run for moments, so building them is what takes the time.
 os.environ["XLA_FLAGS"] = (
     f"{os.environ.get('XLA_FLAGS', '')} --xla_backend_optimization_level=1"
-    " --xla_cpu_use_fusion_emitters=false"
 )
+if importlib.metadata.version("jaxlib") < "0.11":  # as in ``experiment.programs``
+    os.environ["XLA_FLAGS"] += " --xla_cpu_use_fusion_emitters=false"
 # One cache for each worker: two at work on one file would read halves of it.
 os.environ["JAX_COMPILATION_CACHE_DIR"] = tempfile.mkdtemp(prefix="jax_cache_")
 os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0.2"

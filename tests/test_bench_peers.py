@@ -47,7 +47,7 @@ def bench_peers(*arguments, faked=False):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ("--peers=0", "--peers='0' must be whole numbers above 0, by comma"),
+        ("--peers=0", "--peers='0' must be whole numbers, at least 1, by comma"),
         ("--sizes=large", "--sizes='large': unknown 'large'; allowed: standard, mark"),
         ("--rivals=rejaks", "--rivals='rejaks': unknown 'rejaks'; allowed: rejax, "),
         ("--repeats=0", "--repeats=0 must be at least 1"),

@@ -17,7 +17,6 @@ from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
-from scipy import special
 
 from p2p_sac_jax.config import ConfigError, TrainConfig
 
@@ -344,6 +343,8 @@ def _closed_bound(spent: float, responses: int, each: float, delta: float) -> fl
 def _log_binomial(trials: int, logit: float) -> np.ndarray:
     """[trials + 1] log chance of so many successes, each of chance expit(logit)."""
     k = np.arange(trials + 1.0)
+    from scipy import special  # slow to import, and most runs have no budget
+
     ways = special.gammaln(trials + 1.0) - special.gammaln(k + 1.0)
     ways -= special.gammaln(trials - k + 1.0)
     return ways + k * logit + trials * special.log_expit(-logit)

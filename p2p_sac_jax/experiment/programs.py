@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import jaxlib
 
 from p2p_sac_jax.experiment.capacity import program_need
 from p2p_sac_jax.experiment.setup import Setup
@@ -15,8 +16,11 @@ from p2p_sac_jax.peer import PeerState
 
 # Half the compile time at the same speed: the programs are many small loops.
 _CPU_OPTIONS: dict[str, Any] = {"xla_backend_optimization_level": "1"}
-# A third less of it for code that runs up to a sixth slower.
-_CPU_QUICK_OPTIONS = _CPU_OPTIONS | {"xla_cpu_use_fusion_emitters": False}
+# A third less of it for code that runs up to a sixth slower; later jaxlibs have no
+# other emitters to fall back on.
+_CPU_QUICK_OPTIONS = _CPU_OPTIONS | (
+    {"xla_cpu_use_fusion_emitters": False} if jaxlib.__version__ < "0.11" else {}
+)
 # A run of fewer gradient updates takes less time to run than to compile.
 QUICK_UPDATES = 100_000
 
