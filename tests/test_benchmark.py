@@ -389,8 +389,7 @@ def test_the_program_writes_table_figures_and_picture(tmp_path):
 
 @pytest.mark.slow
 def test_exchange_cost_times_talk_beside_steps():
-    sac = dataclasses.replace(TrainConfig().sac, hidden=8, batch_size=8)
-    row = exchange_cost(2, 1, 2, dataclasses.replace(TrainConfig(), sac=sac))
+    row = exchange_cost(2, 1, 2, tiny(2))
     assert row["talk_s"] > 0
     assert row["peers"] == 2
     assert set(row) >= {"round_s", "talk_range_s", "added", "compile_s"}

@@ -100,7 +100,15 @@ def test_the_keys_of_a_step_are_those_of_its_streams():
 def test_the_program_copies_no_replay_from_peer_to_peer():
     """Beside the donated state, the program needs less than one peer's replay."""
     rows = 50_000
-    outcome = run(small_config(sac={"replay_capacity": rows}), "map", chunks=0)
+    config = small_config(
+        root={"arms": "network"},
+        environment={"name": "pendulum"},
+        memory={"kind": "none"},
+        imagination={"fraction": 0.0},
+        exploration={"source": "policy"},
+        sac={"replay_capacity": rows},
+    )
+    outcome = run(config, "map", chunks=0)
     setup, clock = outcome.setup, jnp.zeros((), jnp.int32)
     program = jax.jit(setup.population.run_chunk, donate_argnums=0)
     arguments = outcome.state, setup.members, setup.runs, clock
