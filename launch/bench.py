@@ -131,10 +131,10 @@ def _time_loops() -> None:
     print(_machine(figures), flush=True)
     limits = Limits(max(case.devices for case in itertools.chain(*cases.values())))
     for size in sizes:
-        for session in measure(cases[size], limits, _REPEATS.value, _progress):
-            rows = results.session_rows(session)
+        for sitting in measure(cases[size], limits, _REPEATS.value, _progress):
+            rows = results.sitting_rows(sitting)
             figures["rows"] += rows
-            figures["limits"].append(results.limits_row(session))
+            figures["limits"].append(results.limits_row(sitting))
             results.add_growth(figures["rows"])
             print(f"\n{results.table(rows)}")
             print(results.limits_line(figures["limits"][-1]), flush=True)

@@ -246,20 +246,20 @@ def fake_cases(*peers):
 
 
 def test_loops_and_limits_take_turns(fakes):
-    (session,) = measure.measure(fake_cases(1, 4), fakes, 3, print, turn_s=1e-9)
+    (sitting,) = measure.measure(fake_cases(1, 4), fakes, 3, print, turn_s=1e-9)
     assert Loop.log[-9:] == 3 * ["limits", 1, 4]
-    for timed, peers in zip(session.timed, (1, 4), strict=True):
+    for timed, peers in zip(sitting.timed, (1, 4), strict=True):
         assert timed.updates % (10 * peers) == 0
-        assert len(timed.rates) == len(session.limits) == 3
+        assert len(timed.rates) == len(sitting.limits) == 3
 
 
 def test_loops_that_do_not_fit_together_meet_later_and_alone_are_left_out(fakes):
     said = []
     Loop.room = 2
-    sessions = list(measure.measure(fake_cases(1, 2, 3), fakes, 1, said.append, 1e-9))
+    sittings = list(measure.measure(fake_cases(1, 2, 3), fakes, 1, said.append, 1e-9))
     peers = [
-        [timed.case.config.population.peers for timed in session.timed]
-        for session in sessions
+        [timed.case.config.population.peers for timed in sitting.timed]
+        for sitting in sittings
     ]
     assert peers == [[1, 2], [3]]
     assert Loop.alive == 0
@@ -288,12 +288,12 @@ def test_limits_name_their_candidates(monkeypatch):
 
 @pytest.fixture
 def rows(fakes):
-    (session,) = measure.measure(fake_cases(1, 4), fakes, 2, print, turn_s=1e-9)
-    for timed, seconds in zip(session.timed, (1.0, 2.0), strict=True):
+    (sitting,) = measure.measure(fake_cases(1, 4), fakes, 2, print, turn_s=1e-9)
+    for timed, seconds in zip(sitting.timed, (1.0, 2.0), strict=True):
         timed.seconds[:] = [seconds, seconds / 2]
-    rows = results.session_rows(session)
+    rows = results.sitting_rows(sitting)
     results.add_growth(rows)
-    assert "(fastest: numpy 8)" in results.limits_line(results.limits_row(session))
+    assert "(fastest: numpy 8)" in results.limits_line(results.limits_row(sitting))
     return rows
 
 

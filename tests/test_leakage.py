@@ -85,6 +85,7 @@ def test_worlds_of_one_kind_are_not_told_apart(sent):
     spread = math.sqrt((2 * scored + 1) / (12 * scored**2))  # Mann and Whitney 1947
     chance = 0.001 / len(leaks)  # of a false alarm, on both sides
     for leak in leaks:
+        assert leak.low <= 0.5  # nobody does better than a guess
         assert abs(leak.auc - 0.5) < spread * stats.norm.isf(chance / 2)
 
 

@@ -26,7 +26,7 @@ def draw_benchmark(rows: Sequence[Row]) -> str:
     turns; both panels share one line for each layout.
 
     Args:
-      rows: as ``session_rows`` makes them, at least one.
+      rows: as ``sitting_rows`` makes them, at least one.
 
     Raises:
       ConfigError: matplotlib is not installed.

@@ -45,7 +45,7 @@ class Timed(NamedTuple):
         return [self.updates / spent for spent in self.seconds]
 
 
-class Session(NamedTuple):
+class Sitting(NamedTuple):
     """Loops that took turns with each other."""
 
     timed: list[Timed]
@@ -84,10 +84,10 @@ def measure(
     repeats: int,
     say: Callable[[str], None],
     turn_s: float = TURN_S,
-) -> Iterator[Session]:
-    """Times all cases in as few sessions as memory allows.
+) -> Iterator[Sitting]:
+    """Times all cases in as few sittings as memory allows.
 
-    A loop that does not fit beside those already there waits for the next session;
+    A loop that does not fit beside those already there waits for the next sitting;
     one that does not fit alone is left out, and ``say`` tells so.
 
     Args:
@@ -133,7 +133,7 @@ def take_turns(
     limits: Limits,
     repeats: int,
     turn_s: float = TURN_S,
-) -> Session:
+) -> Sitting:
     """Times loops in turn, A B C A B C, and the limits once in every round.
 
     Args:
@@ -156,7 +156,7 @@ def take_turns(
                 raise RuntimeError(f"{done} updates in a turn, {turn.updates} were due")
             turn.seconds.append(spent)
     available = (time.perf_counter() - began) * (os.cpu_count() or 1)
-    return Session(timed, measured, max(0.0, others_s() - others) / available)
+    return Sitting(timed, measured, max(0.0, others_s() - others) / available)
 
 
 def _plan(loop: TrainingLoop, turn_s: float) -> tuple[int, int]:

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from p2p_sac_jax.experiment.benchmark.limits import Limit
-from p2p_sac_jax.experiment.benchmark.measure import Session, Timed
+from p2p_sac_jax.experiment.benchmark.measure import Sitting, Timed
 from p2p_sac_jax.experiment.benchmark.work import compiler_flop, update_work
 
 Row = dict[str, Any]
@@ -28,9 +28,9 @@ LEGEND = (
 )
 
 
-def session_rows(session: Session) -> list[Row]:
-    """A row for each loop of a session; ``growth`` is still to come."""
-    return [_row(timed, session.limits) for timed in session.timed]
+def sitting_rows(sitting: Sitting) -> list[Row]:
+    """A row for each loop of a sitting; ``growth`` is still to come."""
+    return [_row(timed, sitting.limits) for timed in sitting.timed]
 
 
 def _row(timed: Timed, limits: Sequence[Limit]) -> Row:
@@ -69,23 +69,23 @@ def summary(values: Sequence[float], digits: int) -> dict[str, Any]:
     return {"median": middle, "min": min(turns), "max": max(turns), "turns": turns}
 
 
-def limits_row(session: Session) -> Row:
-    """Limits of the machine over the turns of one session."""
-    names = session.limits[0].by_candidate
+def limits_row(sitting: Sitting) -> Row:
+    """Limits of the machine over the turns of one sitting."""
+    names = sitting.limits[0].by_candidate
     return {
-        "gemm_flop_per_s": summary([limit.gemm for limit in session.limits], 0),
-        "copy_bytes_per_s": summary([limit.copy for limit in session.limits], 0),
-        "others": round(session.others, 3),
-        "counted": list(session.limits[0].counted),
+        "gemm_flop_per_s": summary([limit.gemm for limit in sitting.limits], 0),
+        "copy_bytes_per_s": summary([limit.copy for limit in sitting.limits], 0),
+        "others": round(sitting.others, 3),
+        "counted": list(sitting.limits[0].counted),
         "by_candidate": {
-            name: summary([limit.by_candidate[name] for limit in session.limits], 0)
+            name: summary([limit.by_candidate[name] for limit in sitting.limits], 0)
             for name in names
         },
     }
 
 
 def limits_line(row: Row) -> str:
-    """The limits of one session in words."""
+    """The limits of one sitting in words."""
     rates = row["by_candidate"]
     name = max(row["counted"], key=lambda candidate: rates[candidate]["median"])
     gemm, copy = row["gemm_flop_per_s"], row["copy_bytes_per_s"]
