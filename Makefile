@@ -14,7 +14,7 @@ BENCH := .venv-bench
 LAST = $$(ls runs 2>/dev/null | grep -E '^[0-9]+$$' | sort -n | tail -n 1)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup train resume test lint calibrate bench bench-peers bench-gpu clean
+.PHONY: help setup train resume test lint calibrate bench bench-peers bench-gpu evidence clean
 
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/make \1\t\2/p' Makefile | expand -t 18
@@ -54,6 +54,9 @@ bench-peers: $(BENCH)/stamp ## time them beside third-party SACs (ARGS)
 
 bench-gpu: $(VENV)/stamp-test,cuda $(BENCH)/stamp ## all checks and figures of a GPU
 	bash launch/bench_gpu.sh $(BIN)/python $(BENCH)/bin/python
+
+evidence: $(VENV)/stamp-run ## regenerate docs/evidence, see docs/ablations.md: hours (ARGS)
+	$(BIN)/python -m launch.evidence $(ARGS)
 
 clean: ## remove the environments and all caches; runs/ stays
 	rm -rf $(VENV) $(BENCH) build dist *.egg-info .pytest_cache .ruff_cache .hypothesis .jax_cache

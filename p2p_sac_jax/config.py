@@ -34,6 +34,7 @@ class PopulationConfig:
     peers: int = 16  # number of learners
     pad_to: int = 0  # pad with masked peers up to this count; 0 is none
     held_out: bool = False  # take the stores that training never sees
+    heterogeneity: float = 1.0  # how far stores differ: 0 not at all, 1 as calibrated
     newcomers: int = 0  # the last n peers join late
     join_step: int = 0  # step at which newcomers join
 
@@ -45,12 +46,14 @@ class SacConfig:
     hidden: int = 64  # width of both hidden layers
     batch_size: int = 64  # replay rows per update
     learning_rate: float = 1e-3  # (traced) Adam, shared by all three losses
+    anneal_steps: float = 0.0  # (traced) own steps that halve that rate; 0 is never
     discount: float = 0.0  # (traced) gamma
     tau: float = 0.01  # (traced) Polyak step of the target critics
     target_entropy: float = -1.0  # (traced) nats, of the squashed policy
     initial_alpha: float = 0.1  # temperature before learning
     updates_per_step: int = 16  # gradient updates per environment step
     replay_capacity: int = 0  # transitions kept; 0 keeps every step of the run
+    replay: str = "own"  # own | pooled: study own weeks alone, or those of all peers
     learning_starts: int = 4  # (traced) steps before the first update
     warmup: int = 0  # (traced) steps of uniformly random actions
     max_grad_norm: float = 0.0  # clip each loss's gradient; 0 is off
@@ -184,6 +187,7 @@ class TrainConfig:
     layout: str = "auto"  # auto | vmap | map: how one device runs its peers
     devices: int = 0  # that hold peers, of all processes; 0 is as many as are useful
     device: str = "auto"  # auto | cpu | gpu | tpu
+    learner: str = "sac"  # sac | thompson: a policy sets prices, or the memory
     arms: str = "plain,memory,network"  # runs side by side, comma-separated
     environment: EnvironmentConfig = EnvironmentConfig()
     population: PopulationConfig = PopulationConfig()

@@ -7,6 +7,7 @@ import math
 from typing import Any, NoReturn
 
 from p2p_sac_jax.config import ConfigError, TrainConfig
+from p2p_sac_jax.hyper import arm_names
 
 _ONE_AT_A_TIME = ("one_peer_exponential", "random_matching")
 _CONTROL_TASKS = ("pendulum", "lqr")
@@ -17,6 +18,7 @@ _CONTROL_FIELDS: dict[str, Any] = {
     "environment.reference_effect": 0.0,
     "environment.regime_hazard": 0.0,
     "population.held_out": False,
+    "population.heterogeneity": 1.0,
 }
 
 
@@ -34,6 +36,8 @@ def check_consistency(config: TrainConfig, fields: dict[str, Any]) -> None:
     _validate_population(config)
     _validate_environment(config, fields)
     _validate_memory(config)
+    _validate_learner(config)
+    _validate_replay(config)
     _validate_exchange(config)
     _validate_weights(config)
     _validate_defence(config)
@@ -129,6 +133,38 @@ def _validate_memory(config: TrainConfig) -> None:
     if std_min > std_max:
         reason = f"must be at most exploration.std_max={std_max}"
         refuse("exploration.std_min", std_min, reason)
+
+
+def _validate_learner(config: TrainConfig) -> None:
+    if config.learner == "sac":
+        return
+    kind, reason = config.memory.kind, f"with learner={config.learner!r}"
+    if kind != "demand":
+        wanted = f"must be 'sac' with memory.kind={kind!r}: only 'demand' names a price"
+        refuse("learner", config.learner, wanted)
+    if "plain" in arm_names(config):
+        wanted = f"must leave out plain {reason}: it would be the arm memory again"
+        refuse("arms", config.arms, wanted)
+    if config.sac.replay != "own":
+        refuse("sac.replay", config.sac.replay, f"must be 'own' {reason}: none studies")
+    threshold = config.synchronisation.threshold
+    if threshold:
+        wanted = f"must be 0 {reason}: it has no values that could move"
+        refuse("synchronisation.threshold", threshold, wanted)
+
+
+def _validate_replay(config: TrainConfig) -> None:
+    replay, mode = config.sac.replay, config.exchange.mode
+    if replay == "own":
+        return
+    if mode != "private":
+        reason = f"must be 'own' with exchange.mode={mode!r}: it shares raw weeks"
+        refuse("sac.replay", replay, reason)
+    capacity = config.sac.replay_capacity or config.steps
+    rows = config.population.peers * capacity + config.exchange.interval
+    if rows >= 2**31:
+        reason = f"must be 'own' with more than {2**31 - 1} transitions in all"
+        refuse("sac.replay", replay, reason)
 
 
 def _validate_exchange(config: TrainConfig) -> None:

@@ -24,6 +24,7 @@ class SacHyper(NamedTuple):
     """Traced part of ``SacConfig``."""
 
     learning_rate: Array
+    anneal_steps: Array
     discount: Array
     tau: Array
     target_entropy: Array
@@ -98,7 +99,7 @@ class Hyper(NamedTuple):
     synchronisation: SynchronisationHyper
 
 
-# Overrides of each arm. ``isolated`` empties the adjacency.
+# Overrides of each arm; the adjacency of those in ``ISOLATED`` is empty.
 _ARMS: dict[str, dict[str, dict[str, Any]]] = {
     "plain": {
         "imagination": {"fraction": 0.0},
@@ -107,6 +108,16 @@ _ARMS: dict[str, dict[str, dict[str, Any]]] = {
     },
     "memory": {},
     "network": {},
+}
+# In the market each isolated arm has the settings that were best for it: whoever
+# learns alone has to try more prices, and without a memory to learn more slowly.
+_MARKET_ARMS: dict[str, dict[str, dict[str, Any]]] = {
+    "plain": {
+        "imagination": {"fraction": 0.0},
+        "exploration": {"source": "fixed", "std_max": 0.15},
+        "sac": {"warmup": 16, "learning_rate": 1e-3, "anneal_steps": 0.0},
+    },
+    "memory": {"exploration": {"std_max": 0.1, "std_min": 0.03}},
 }
 ISOLATED = frozenset({"plain", "memory"})
 
@@ -127,13 +138,56 @@ def arm_names(config: TrainConfig) -> tuple[str, ...]:
     return names
 
 
+def arm_overrides(arm: str, environment: str = "pricing") -> dict[str, Any]:
+    """What makes an arm, dotted field to value; that it hears nobody is apart.
+
+    Raises:
+      ConfigError: there is no such arm.
+    """
+    if arm not in _ARMS:
+        raise ConfigError(f"arm {arm!r} must be one of {', '.join(_ARMS)}")
+    return {
+        f"{section}.{name}": value
+        for section, fields in _settings(arm, environment).items()
+        for name, value in fields.items()
+    }
+
+
+def _settings(arm: str, environment: str) -> dict[str, dict[str, Any]]:
+    special = _MARKET_ARMS if environment == "pricing" else {}
+    return special.get(arm, _ARMS[arm])
+
+
 def arm_config(config: TrainConfig, arm: str) -> TrainConfig:
     """``config`` with the overrides of ``arm`` applied."""
     sections = {
         section: dataclasses.replace(getattr(config, section), **values)
-        for section, values in _ARMS[arm].items()
+        for section, values in _settings(arm, config.environment.name).items()
     }
     return dataclasses.replace(config, **sections)
+
+
+class Run(NamedTuple):
+    """One population at one seed: a place on the run axis."""
+
+    label: str  # the arm, or whatever else tells it from the other runs
+    seed: int
+    config: TrainConfig  # its traced fields, and whom it hears
+    isolated: bool  # whether nobody hears anybody
+
+
+def planned_runs(config: TrainConfig) -> list[Run]:
+    """Every arm of ``config`` at every seed.
+
+    Raises:
+      ConfigError: as ``arm_names``.
+    """
+    seeds = range(config.seed, config.seed + config.seeds)
+    return [
+        Run(arm, seed, arm_config(config, arm), arm in ISOLATED)
+        for arm in arm_names(config)
+        for seed in seeds
+    ]
 
 
 def make_hyper(config: TrainConfig) -> Hyper:

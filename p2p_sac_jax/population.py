@@ -10,6 +10,7 @@ of packed messages when peers live on several devices.
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any, NamedTuple
 
 import jax
@@ -30,6 +31,8 @@ from p2p_sac_jax.exchange.network import (
 )
 from p2p_sac_jax.exchange.trust import uniform_trust
 from p2p_sac_jax.hyper import Hyper
+from p2p_sac_jax.learner.replay import Replay
+from p2p_sac_jax.learner.window import Draws
 from p2p_sac_jax.peer import (
     Evaluation,
     Past,
@@ -232,8 +235,7 @@ def make_population(
     def run_chunk(
         state: PeerState, members: Members, runs: Runs, clock: Array
     ) -> tuple[PeerState, RoundMetrics]:
-        over_runs = jax.vmap(peer.draw, (0, 0, None, None))
-        draw = jax.vmap(over_runs, (0, 0, 0, None))
+        draw = _over_replays(peer.draw, config.sac.replay == "pooled", mesh)
         record = jax.vmap(jax.vmap(peer.record))
 
         def one_round(state: PeerState, now: Array) -> tuple[PeerState, RoundMetrics]:
@@ -280,6 +282,26 @@ def make_population(
         knowledge=_spread(knowledge, mesh, with_state, first),
         communicate=_spread(communicate, mesh, with_state, first),
     )
+
+
+def _over_replays(draw: Callable, pooled: bool, mesh: Mesh | None) -> Callable:
+    """Lifts ``Peer.draw`` to all peers and runs: own replays, or everybody's.
+
+    Returns:
+      ``(replay [P, R], key [P, R], active [P], clock)`` to rows [P, R, S, ...]. Pooled
+      replays cross the mesh whole, in one all-gather of each leaf.
+    """
+    if not pooled:
+        return jax.vmap(jax.vmap(draw, (0, 0, None, None)), (0, 0, 0, None))
+    from_all = jax.vmap(jax.vmap(draw, (1, 0, None, None)), (None, 0, 0, None))
+
+    def gather_and_draw(replay: Replay, *others: Array) -> Draws:
+        if mesh is not None:
+            gather = partial(jax.lax.all_gather, axis_name=PEERS, tiled=True)
+            replay = jax.tree.map(gather, replay)
+        return from_all(replay, *others)
+
+    return gather_and_draw
 
 
 def _spread(

@@ -8,12 +8,15 @@ import tempfile
 from collections import Counter
 
 # Set before JAX is imported, and inherited by the processes that tests start:
-# programs here run for moments, so building them is what takes the time.
-os.environ["XLA_FLAGS"] = (
-    f"{os.environ.get('XLA_FLAGS', '')} --xla_backend_optimization_level=1"
-)
+# programs here run for moments, so building them is what takes the time. Two workers
+# keep both cores busy: one thread is enough for each.
+QUICK = [
+    "--xla_backend_optimization_level=0",
+    "--xla_cpu_parallel_codegen_split_count=1",
+]
 if importlib.metadata.version("jaxlib") < "0.11":  # as in ``experiment.programs``
-    os.environ["XLA_FLAGS"] += " --xla_cpu_use_fusion_emitters=false"
+    QUICK.append("--xla_cpu_use_fusion_emitters=false")
+os.environ["XLA_FLAGS"] = " ".join([os.environ.get("XLA_FLAGS", ""), *QUICK])
 # One cache for each worker: two at work on one file would read halves of it.
 os.environ["JAX_COMPILATION_CACHE_DIR"] = tempfile.mkdtemp(prefix="jax_cache_")
 os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0.2"

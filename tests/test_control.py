@@ -225,16 +225,19 @@ def learn(name, sac_config, steps, warmup, peers=4, seed=0):
     learning = make_learning(name, sac_config, steps)
     _, params = make(name, peers)
 
-    @jax.jit
-    @jax.vmap
-    def train(key, params):
+    def train(given):
+        key, params = given
         keys = jax.random.split(key, 4)
         carry = learning.init(keys[0], params)
         carry = learning.run(carry, keys[1], params, warmup, learn=False)
         carry = learning.run(carry, keys[2], params, steps - warmup, learn=True)
         return learning.returns(carry, keys[3], params)
 
-    return jax.device_get(train(jax.random.split(jax.random.key(seed), peers), params))
+    # Thousands of updates: worth a better program than other tests need.
+    better = {"xla_backend_optimization_level": 1}
+    train_all = jax.jit(lambda given: jax.lax.map(train, given), compiler_options=better)
+    given = jax.random.split(jax.random.key(seed), peers), params
+    return jax.device_get(train_all(given))
 
 
 @pytest.mark.slow

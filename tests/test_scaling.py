@@ -1,5 +1,6 @@
 """One population on several devices and processes: the same run, wherever it lives."""
 
+import os
 import re
 import shutil
 import signal
@@ -30,7 +31,7 @@ def eight(tmp_path_factory):
     """A run on eight devices of one process, and its compiled chunk."""
     folder = tmp_path_factory.mktemp("scaling")
     dump = folder / "dump"
-    flags = f"--xla_backend_optimization_level=1 --xla_dump_to={dump}"
+    flags = f"{os.environ['XLA_FLAGS']} --xla_dump_to={dump}"
     done = finish(
         launch(
             CONFIG,

@@ -7,7 +7,12 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from p2p_sac_jax.config import EnvironmentConfig, PopulationConfig
-from p2p_sac_jax.environments import calibration, control, pricing
+from p2p_sac_jax.environments import (
+    calibration,
+    control,
+    heterogeneity,
+    pricing,
+)
 from p2p_sac_jax.environments.base import Environment
 
 
@@ -36,6 +41,7 @@ def make_world(config: EnvironmentConfig, population: PopulationConfig) -> World
             population.held_out,
             population.newcomers,
         )
+        sellers = heterogeneity.rescale(sellers, population.heterogeneity)
         return World(
             pricing.make_pricing(config),
             pricing.make_pricing_params(config, sellers),

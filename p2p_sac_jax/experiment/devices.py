@@ -50,12 +50,16 @@ def cores() -> int:
         return os.cpu_count() or 1
 
 
-def choose_placement(config: TrainConfig) -> Placement:
+def choose_placement(config: TrainConfig, runs: int = 0) -> Placement:
     """Picks devices and layout; must run before anything else touches JAX.
 
     On a CPU every core becomes a device that takes one peer at a time, which beats
     one program over all peers (figures in BUILD_NOTES.md). Accelerators run one
     batched program each. Every process gives as many devices as the others.
+
+    Args:
+      config: a validated configuration.
+      runs: runs of each peer, side by side; 0 is every arm at every seed.
 
     Raises:
       ConfigError: the requested device is absent, or there are too few.
@@ -71,18 +75,18 @@ def choose_placement(config: TrainConfig) -> Placement:
     peers = max(config.population.peers, config.population.pad_to)
     mesh = make_mesh(chosen) if count > 1 else None
     held = -(-peers // count)
-    together = _together(config, held) if layout == "map" else 0
+    runs = runs or len(arm_names(config)) * config.seeds
+    together = _together(config, held, runs) if layout == "map" else 0
     return Placement(layout, mesh, held * count, together)
 
 
-def _together(config: TrainConfig, held: int) -> int:
+def _together(config: TrainConfig, held: int, runs: int) -> int:
     """Peers that layout "map" takes at a time, a divisor of those that a device holds.
 
     Small networks are bound by the number of operations, so a few learners share
     them; four were best, the runs of a peer counted. Large ones fill a core alone.
     """
     small = config.sac.hidden * config.sac.batch_size <= _SMALL
-    runs = len(arm_names(config)) * config.seeds
     most = max(1, _AT_ONCE // runs) if small else 1
     return max(count for count in range(1, most + 1) if held % count == 0)
 

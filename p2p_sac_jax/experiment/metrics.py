@@ -104,8 +104,9 @@ def _trained(setup: Setup, metrics: PeerMetrics, peer: int, run: int) -> Row:
             row[name] = listed(getattr(metrics.info, name))
     for name in _MEANS:
         row[name] = float(by_step(getattr(metrics, name)).mean())
-    for name, leaf in metrics.learner._asdict().items():
-        row[name] = float(by_step(leaf).mean())
+    if setup.config.learner == "sac":
+        for name, leaf in metrics.learner._asdict().items():
+            row[name] = float(by_step(leaf).mean())
     belief = metrics.belief
     if belief.mean.shape[-1] > 1:
         mean, covariance = by_step(belief.mean)[-1], by_step(belief.covariance)[-1]

@@ -19,7 +19,7 @@ from p2p_sac_jax.experiment.setup import Setup, make_setup
 from p2p_sac_jax.memory.base import Posterior
 from p2p_sac_jax.memory.demand import draw_best_actions, posterior
 from p2p_sac_jax.peer import PeerState
-from p2p_sac_jax.peer.behaviour import candidates_of
+from p2p_sac_jax.peer.behaviour import candidates_of, greedy_policy
 from p2p_sac_jax.peer.rooms import Rooms, make_rooms
 from p2p_sac_jax.types import Array, Candidates
 
@@ -103,7 +103,7 @@ def _advise(rooms: Rooms, state: PeerState, params: Any, obs: Array) -> Array:
     belief, candidates = _outlook(rooms, state, params, obs)
     best = draw_best_actions(belief, candidates, jax.random.key(0), THOMPSON_DRAWS)
     band = jnp.quantile(best, jnp.array(BAND), axis=0)
-    greedy = rooms.sac.mode(state.learner, obs)
+    greedy = greedy_policy(rooms, state.learner, state.belief, params)(obs)
     return jax.vmap(pricing.action_price)(jnp.concatenate([greedy[None], band]))
 
 

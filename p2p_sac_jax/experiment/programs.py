@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import os
 import time
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-import jaxlib
+from jaxlib.version import __version__ as jaxlib_version
 
 from p2p_sac_jax.experiment.capacity import program_need
 from p2p_sac_jax.experiment.setup import Setup
@@ -19,7 +20,7 @@ _CPU_OPTIONS: dict[str, Any] = {"xla_backend_optimization_level": "1"}
 # A third less of it for code that runs up to a sixth slower; later jaxlibs have no
 # other emitters to fall back on.
 _CPU_QUICK_OPTIONS = _CPU_OPTIONS | (
-    {"xla_cpu_use_fusion_emitters": False} if jaxlib.__version__ < "0.11" else {}
+    {"xla_cpu_use_fusion_emitters": False} if jaxlib_version < "0.11" else {}
 )
 # A run of fewer gradient updates takes less time to run than to compile.
 QUICK_UPDATES = 100_000
@@ -28,6 +29,7 @@ QUICK_UPDATES = 100_000
 class Programs(NamedTuple):
     """Compiled once each; see ``population.Population``. States are donated."""
 
+    init: Any
     run_chunk: Any
     evaluate: Any
     rehearse: Any  # None where nobody joins late
@@ -35,20 +37,28 @@ class Programs(NamedTuple):
     beside: int  # bytes that a chunk needs beside state and inputs, all devices
 
 
-def compile_programs(setup: Setup) -> tuple[PeerState, Programs]:
+def compile_programs(
+    setup: Setup, updates: int | None = None
+) -> tuple[PeerState, Programs]:
     """Compiles ahead of time, so that compiling is seen and counted apart.
 
     A compiler leaves a core idle for half of its time, so programs are compiled side
     by side.
+
+    Args:
+      setup: what is compiled, and its inputs.
+      updates: gradient updates that the programs will do in all; None is one run.
 
     Returns:
       The initial state [P, R, ...], and the programs that move it.
     """
     population, config = setup.population, setup.config
     inputs = setup.members, setup.runs
-    quick = planned_updates(setup) < QUICK_UPDATES
+    updates = planned_updates(setup) if updates is None else updates
+    quick = updates < QUICK_UPDATES
     began = time.perf_counter()
-    state = compile_program(population.init, inputs, quick=True)(*inputs)
+    init = compile_program(population.init, inputs, quick=True)
+    state = init(*inputs)
     arguments = state, *inputs, jnp.zeros((), jnp.int32)
     with ThreadPoolExecutor() as pool:
 
@@ -62,6 +72,7 @@ def compile_programs(setup: Setup) -> tuple[PeerState, Programs]:
         if config.population.newcomers:
             rehearse = start(population.rehearse, donate_argnums=0)
         programs = Programs(
+            init,
             run_chunk.result(),
             evaluate.result(),
             None if rehearse is None else rehearse.result(),
@@ -98,4 +109,8 @@ def compile_program(
 def _compile(lowered: Any, quick: bool) -> Any:
     if jax.default_backend() != "cpu":
         return lowered.compile()
-    return lowered.compile(_CPU_QUICK_OPTIONS if quick else _CPU_OPTIONS)
+    options = _CPU_QUICK_OPTIONS if quick else _CPU_OPTIONS
+    said = os.environ.get("XLA_FLAGS", "")  # by the user, who knows better
+    return lowered.compile(
+        {name: value for name, value in options.items() if name not in said}
+    )

@@ -86,7 +86,7 @@ def channels(config: TrainConfig) -> dict[str, str]:
         silent = "off: exchange.network_weight is 0"
     elif exchange.topology == "empty" or config.population.peers == 1:
         silent = "off: nobody to hear"
-    prior = value = silent or active
+    prior = std = value = silent or active
     if not silent:
         if config.memory.kind != "demand" or config.memory.pooling == "none":
             prior = "off: no demand is shared"
@@ -96,9 +96,11 @@ def channels(config: TrainConfig) -> dict[str, str]:
             value = "off: exchange.mode is public, where values never leave a peer"
         elif config.sac.discount == 0 and exchange.estimation != "shaping":
             value = "idle: sac.discount is 0, so no target looks ahead"
+        if config.learner != "sac":
+            std = value = f"off: learner is {config.learner}, without policy and values"
     return {
         "demand prior": prior,
-        "exploration std": silent or active,
+        "exploration std": std,
         "value target": value,
     }
 

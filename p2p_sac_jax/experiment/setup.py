@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -20,7 +21,7 @@ from p2p_sac_jax.exchange.schedules import partners
 from p2p_sac_jax.exchange.similarity import context_similarity
 from p2p_sac_jax.experiment import distributed
 from p2p_sac_jax.experiment.devices import Placement
-from p2p_sac_jax.hyper import ISOLATED, arm_config, arm_names, make_hyper
+from p2p_sac_jax.hyper import Run, make_hyper, planned_runs
 from p2p_sac_jax.population import PEERS, Members, Population, Runs, make_population
 
 NEVER = np.iinfo(np.int32).max  # joining step of a peer that only pads
@@ -42,7 +43,10 @@ class Setup(NamedTuple):
 
 
 def make_setup(
-    config: TrainConfig, placement: Placement, world: World | None = None
+    config: TrainConfig,
+    placement: Placement,
+    world: World | None = None,
+    planned: Sequence[Run] | None = None,
 ) -> Setup:
     """Builds population and inputs; every arm at every seed is one run.
 
@@ -50,6 +54,8 @@ def make_setup(
       config: a validated configuration.
       placement: where the peers live.
       world: environment and peers, in place of those that ``config`` names.
+      planned: runs in place of those arms and seeds. They may differ from ``config``
+        in traced fields and in a topology that does not change with time.
 
     Raises:
       ConfigError: arms, population, adjacency or privacy budget cannot be had.
@@ -57,19 +63,16 @@ def make_setup(
     if world is None:
         world = make_world(config.environment, config.population)
     peers, padded = config.population.peers, placement.peers
-    adjacency = _adjacency(config)
-    voices = mixing.voices(config.exchange.mixing, adjacency)
-    voices = voices * context_similarity(world.context, config.weights.similarity_width)
+    planned = planned_runs(config) if planned is None else planned
+    adjacency = adjacency_of(config)
     schedule = _schedule(config)
     _check_cohorts(config, adjacency, schedule)
     ledger = _ledger(config, world)
-    seeds = range(config.seed, config.seed + config.seeds)
-    labels = [(arm, seed) for arm in arm_names(config) for seed in seeds]
-    edges = np.zeros((padded, len(labels), padded), np.float32)
-    for run, (arm, _) in enumerate(labels):
-        if arm not in ISOLATED:
-            edges[:peers, run, :peers] = voices
-    hypers = [make_hyper(arm_config(config, arm)) for arm, _ in labels]
+    edges = np.zeros((padded, len(planned), padded), np.float32)
+    for index, run in enumerate(planned):
+        if not run.isolated:
+            edges[:peers, index, :peers] = _voices(run.config, world)
+    hypers = [make_hyper(run.config) for run in planned]
     senders = _senders(config, padded)
     members = Members(
         params=jax.tree.map(lambda leaf: _pad(leaf, padded), world.params),
@@ -79,9 +82,9 @@ def make_setup(
         presence=senders,
     )
     runs = Runs(
-        seeds=np.array([seed for _, seed in labels], np.int32),
+        seeds=np.array([run.seed for run in planned], np.int32),
         hyper=jax.tree.map(lambda *leaves: np.stack(leaves), *hypers),
-        allowed=np.full(len(labels), min(ledger.allowed, NEVER), np.int32),
+        allowed=np.full(len(planned), min(ledger.allowed, NEVER), np.int32),
         senders=senders,
     )
     return Setup(
@@ -92,7 +95,7 @@ def make_setup(
         ),
         members=_spread(members, placement.mesh, P(PEERS)),
         runs=_spread(runs, placement.mesh, P()),
-        labels=labels,
+        labels=[(run.label, run.seed) for run in planned],
         adjacency=adjacency,
         partners=schedule,
         hostile=senders.hostile[:peers] > 0.0,
@@ -100,7 +103,15 @@ def make_setup(
     )
 
 
-def _adjacency(config: TrainConfig) -> np.ndarray:
+def _voices(config: TrainConfig, world: World) -> np.ndarray:
+    """[P, P] how loud each peer is to each other, trust and filters apart."""
+    voices = mixing.voices(config.exchange.mixing, adjacency_of(config))
+    width = config.weights.similarity_width
+    return voices * context_similarity(world.context, width)
+
+
+def adjacency_of(config: TrainConfig) -> np.ndarray:
+    """[P, P] who can hear whom, without padding."""
     peers, exchange = config.population.peers, config.exchange
     matrix = None
     if exchange.topology == "matrix":

@@ -9,6 +9,7 @@ import numpy as np
 
 from p2p_sac_jax.config import TrainConfig
 from p2p_sac_jax.experiment.metrics import Row, fraction
+from p2p_sac_jax.experiment.statistics import estimate
 
 EARLY_STEPS = 50  # how long "early" is in ``earned_fraction_early``
 NEWCOMER_STEPS = 25  # steps after joining in ``newcomer_earned_fraction``
@@ -43,7 +44,10 @@ def summarise(config: TrainConfig, rows: list[Row]) -> dict[str, Any]:
     summary: dict[str, Any] = {"steps": config.steps, "seeds": len(seeds)}
     summary |= {name: _mean(of_seeds) for name, of_seeds in values.items()}
     if len(seeds) > 1:
-        summary["intervals"] = {n: _interval(of) for n, of in values.items()}
+        summary["intervals"] = {
+            name: list(estimate([of_seeds], np.mean)[1:])
+            for name, of_seeds in values.items()
+        }
     return summary
 
 
@@ -100,16 +104,6 @@ def _until(rows: list[Row], end: int) -> list[Row]:
             lists = {name: row[name][:left] for name in _EARNINGS}
             cut.append({**row, **lists})
     return cut
-
-
-def _interval(values: list[float]) -> list[float]:
-    """95 % percentile bootstrap interval of the mean, the same at every call."""
-    from scipy import stats  # slow to import, and one seed needs none of it
-
-    drawn = stats.bootstrap(
-        (np.array(values),), np.mean, method="percentile", rng=np.random.default_rng(0)
-    )
-    return [float(end) for end in drawn.confidence_interval]
 
 
 def earned(rows: list[Row], name: str) -> float:

@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
 from p2p_sac_jax.config import ConfigError, TrainConfig
@@ -35,14 +34,15 @@ from p2p_sac_jax.experiment.capacity import (
     state_need,
 )
 from p2p_sac_jax.experiment.checkpoint import Checkpoints
+from p2p_sac_jax.experiment.chunk import advance
 from p2p_sac_jax.experiment.console import Reporter
 from p2p_sac_jax.experiment.devices import (
     choose_placement,
     find_devices,
     request_devices,
 )
-from p2p_sac_jax.experiment.metrics import MetricsFile, chunk_rows
-from p2p_sac_jax.experiment.programs import Programs, compile_programs
+from p2p_sac_jax.experiment.metrics import MetricsFile
+from p2p_sac_jax.experiment.programs import compile_programs
 from p2p_sac_jax.experiment.report import write_report
 from p2p_sac_jax.experiment.setup import Setup, make_setup
 from p2p_sac_jax.experiment.signals import Interrupted, StopRequest
@@ -52,7 +52,6 @@ from p2p_sac_jax.experiment.summary import (
     measured_channels,
     summarise,
 )
-from p2p_sac_jax.peer import PeerState
 from p2p_sac_jax.validation import validate
 
 Summary = dict[str, Any]
@@ -150,7 +149,7 @@ def _train(
     account.start_running(programs.seconds)
     with reporter:
         for step in range(start, config.steps, config.evaluate_every):
-            state, rows = _advance(setup, programs, state, step)
+            state, rows = advance(setup, programs, state, step)
             for line in exhausted_budgets(setup, metrics_file.rows, rows):
                 reporter.say(line)
             metrics_file.append(rows)
@@ -176,21 +175,6 @@ def _train(
     _save(workdir / "summary.json", summary)
     if distributed.is_writer():
         write_report(workdir)
-
-
-def _advance(
-    setup: Setup, programs: Programs, state: PeerState, step: int
-) -> tuple[PeerState, list[dict[str, Any]]]:
-    """One chunk from ``step`` on and its rows; who joins there rehearses first."""
-    config, clock = setup.config, jnp.asarray(step, jnp.int32)
-    inputs = setup.members, setup.runs, clock
-    if programs.rehearse is not None and step == config.population.join_step:
-        state = programs.rehearse(state, *inputs)
-    state, metrics = programs.run_chunk(state, *inputs)
-    evaluation = programs.evaluate(state, *inputs)
-    end = step + config.evaluate_every
-    rows = chunk_rows(setup, end, metrics, evaluation, state.trust)
-    return state, rows
 
 
 def _of_processes() -> str:

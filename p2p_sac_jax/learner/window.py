@@ -5,7 +5,8 @@ hands it from one peer to the next copies it. So a round does not get it. Which
 slots every step will study is known in advance, for sizes are: their rows are
 drawn before the round begins, and what a step then finds overwritten since, it
 reads from the few rows that the round itself wrote. The outcome is the same, bit
-for bit, as inserting into the replay and sampling from it in turn.
+for bit, as inserting into the replay and sampling from it in turn. Where replays are
+pooled, what others write in a round is studied from the next round on.
 """
 
 from __future__ import annotations
@@ -24,7 +25,9 @@ from p2p_sac_jax.types import Array, Transition
 class Draws(NamedTuple):
     """Rows that one step will study, ``[S]`` in front for a round."""
 
-    offset: Array  # [M] int32 slot, counted from where the round writes first
+    # [M] int32 slot, counted from where the round writes first: below S it may be
+    # overwritten in time, and of pooled rows those below S are the round's own
+    offset: Array
     rows: Array  # [M, W] what the slot held before the round
 
 
@@ -40,6 +43,8 @@ class Window(NamedTuple):
 
     # (replay, keys [S], n, active []) -> Draws [S, n], one row written a step
     draw: Callable[[Replay, Array, int, Array], Draws]
+    # the same from the replays of N peers, leaves [N, ...], and one's own new rows
+    draw_pooled: Callable[[Replay, Array, int, Array], Draws]
     init: Callable[[], Fresh]
     insert: Callable[[Fresh, Transition, Array], Fresh]  # as ``ReplayBuffer.insert``
     # (fresh, draws of one step) -> Transition [n], as ``ReplayBuffer.sample``
@@ -68,6 +73,18 @@ def make_window(buffer: ReplayBuffer, steps: int) -> Window:
         offset = (studied - replay.position) % buffer.capacity
         return Draws(offset, replay.rows[studied])
 
+    def draw_pooled(replays: Replay, keys: Array, n: int, active: Array) -> Draws:
+        written = (1 + jnp.arange(steps)) * jnp.asarray(active, bool)
+        ends = jnp.cumsum(replays.size)  # of each peer's rows, laid end to end
+        old = ends[-1]
+        studied = jax.vmap(slots, (0, None, 0))(keys, n, jnp.maximum(old + written, 1))
+        owner = jnp.searchsorted(ends, studied, side="right")
+        owner = jnp.minimum(owner, len(ends) - 1)  # beyond the last: rows of the round
+        slot = studied - (ends - replays.size)[owner]
+        rows = replays.rows[owner, jnp.minimum(slot, buffer.capacity - 1)]
+        # An old row stays what it was, whatever the round writes over.
+        return Draws(jnp.where(studied < old, steps, studied - old), rows)
+
     def init() -> Fresh:
         rows = jnp.zeros((steps, buffer.width), jnp.float32)
         return Fresh(rows, jnp.zeros((), jnp.int32))
@@ -95,4 +112,4 @@ def make_window(buffer: ReplayBuffer, steps: int) -> Window:
             size=jnp.minimum(replay.size + fresh.count, buffer.capacity),
         )
 
-    return Window(draw, init, insert, read, commit)
+    return Window(draw, draw_pooled, init, insert, read, commit)

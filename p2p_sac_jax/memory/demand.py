@@ -232,6 +232,17 @@ def draw_best_actions(
     return candidates.actions[jnp.argmax(values, axis=-1)]
 
 
+def best_action(belief: Posterior, candidates: Candidates) -> Array:
+    """``[A]`` best candidate under the posterior mean curve, ``gain · exp(mᵀx)``.
+
+    The mean of ``exp(θᵀx)`` is greater by ``exp(xᵀVx/2)``: left out here as in
+    ``sample_log_demand``, or ignorance alone would ask for the highest price.
+    """
+    log_demand = mean_log_demand(belief, candidates.features)
+    value = candidates.gain * jnp.exp(log_demand - jnp.max(log_demand))
+    return candidates.actions[jnp.argmax(value)]
+
+
 def _draw_values(
     belief: Posterior, candidates: Candidates, key: Array, draws: int
 ) -> Array:

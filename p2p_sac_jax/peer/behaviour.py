@@ -1,11 +1,15 @@
 """How one peer acts: its policy's mean, spread by memory and by the network.
 
+Without a policy (``learner=thompson``) the demand memory alone names the price.
+
 Every spread handed on is a standard deviation *before* the tanh; what memory and
 configuration say is in action units and divided by the slope of the tanh.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import jax
@@ -14,6 +18,7 @@ import jax.numpy as jnp
 from p2p_sac_jax.exchange import guidance as guide
 from p2p_sac_jax.hyper import EXPLORATION_SOURCES, ExplorationHyper
 from p2p_sac_jax.learner.sac import SacState
+from p2p_sac_jax.memory import demand
 from p2p_sac_jax.peer.rooms import Rooms, Situation, StepKeys
 from p2p_sac_jax.types import Array, Candidates
 
@@ -63,6 +68,10 @@ def choose_action(
 ) -> tuple[Array, Array]:
     """The behaviour policy in one observed state.
 
+    Without a policy the action is the best one under a single demand curve drawn from
+    the belief (Thompson 1933), and its distance from the best under the mean curve is
+    the std.
+
     Args:
       rooms: the peer's functions.
       learner: policy and critics.
@@ -70,13 +79,17 @@ def choose_action(
       obs: [D] observation.
       situation: of this round.
       warming: [] bool: act uniformly at random.
-      keys: of this step; ``act``, ``warmup`` and ``thompson`` are used.
+      keys: of this step; ``act``, ``warmup``, ``thompson``, ``bandit`` are used.
 
     Returns:
       Action [A] in [-1, 1] and the mean std [] behind it, in action units.
     """
     exploration = situation.hyper.exploration
     options = candidates_of(rooms, obs, situation.params)
+    if not rooms.learns:
+        action = demand.draw_best_actions(belief, options, keys.bandit, draws=1)[0]
+        away = jnp.abs(action - demand.best_action(belief, options))
+        return action, jnp.mean(away)
     mean, log_std = rooms.sac.policy(learner, obs)
     greedy = jnp.tanh(mean)
     remembered = rooms.memory.optimal_exploration_std(
@@ -93,6 +106,22 @@ def choose_action(
     action = rooms.sac.act(learner, obs, keys.act, std)
     uniform = jax.random.uniform(keys.warmup, action.shape, minval=-1.0)
     return jnp.where(warming, uniform, action), jnp.mean(std * tanh_slope(mean))
+
+
+def greedy_policy(
+    rooms: Rooms, learner: SacState, belief: Any, params: Any
+) -> Callable[[Array], Array]:
+    """The policy without exploration, from an observation [D] to an action [A].
+
+    Args:
+      rooms: the peer's functions.
+      learner: policy and critics; not read where the peer has none to go by.
+      belief: posterior of the demand memory; read there alone.
+      params: environment parameters.
+    """
+    if rooms.learns:
+        return partial(rooms.sac.mode, learner)
+    return lambda obs: demand.best_action(belief, candidates_of(rooms, obs, params))
 
 
 def candidates_of(rooms: Rooms, obs: Array, params: Any) -> Candidates:

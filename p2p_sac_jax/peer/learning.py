@@ -9,6 +9,7 @@ import jax.numpy as jnp
 
 from p2p_sac_jax.exchange import guidance as guide
 from p2p_sac_jax.exchange.estimation import USES
+from p2p_sac_jax.hyper import SacHyper
 from p2p_sac_jax.learner.replay import Replay
 from p2p_sac_jax.learner.sac import SacMetrics, SacState
 from p2p_sac_jax.learner.window import Draws
@@ -75,6 +76,16 @@ def learn(
     return jax.lax.scan(update, learner, (batches, numbers))
 
 
+def annealed(hyper: SacHyper, steps: Array) -> SacHyper:
+    """The learning rate after ``steps`` [] own steps, halved by ``anneal_steps``.
+
+    Early a store must move fast on little; later it averages over many draws.
+    """
+    patience = jnp.maximum(hyper.anneal_steps, 1.0)
+    left = jnp.where(hyper.anneal_steps > 0, patience / (patience + steps), 1.0)
+    return hyper._replace(learning_rate=left * hyper.learning_rate)
+
+
 def draw_ahead(
     rooms: Rooms, replay: Replay, key: Array, active: Array, clock: Array
 ) -> Draws:
@@ -82,7 +93,8 @@ def draw_ahead(
 
     Args:
       rooms: the peer's functions.
-      replay: as it is before the round.
+      replay: as it is before the round; with ``sac.replay=pooled`` those of all
+        peers of the run, leaves [P, ...].
       key: the peer's key; the stream ``ROWS`` is folded from it.
       active: [] 1 if the peer takes part.
       clock: [] int32 first step of the round.
@@ -93,8 +105,10 @@ def draw_ahead(
     sac, steps = rooms.config.sac, rooms.config.exchange.interval
     clocks = clock + jnp.arange(steps)
     keys = jax.vmap(stream, (None, None, 0))(key, ROWS, clocks)
-    count = sac.updates_per_step * sac.batch_size
-    return rooms.window.draw(replay, keys, count, active)
+    count = sac.updates_per_step * sac.batch_size if rooms.learns else 0
+    pooled = sac.replay == "pooled"
+    draw = rooms.window.draw_pooled if pooled else rooms.window.draw
+    return draw(replay, keys, count, active)
 
 
 def study(
@@ -118,8 +132,10 @@ def study(
       keys: of this step; ``update`` and ``imagine`` are used.
 
     Returns:
-      State after, and mean metrics.
+      State after, and mean metrics; untouched, and zeros, where nobody learns.
     """
+    if not rooms.learns:
+        return learner, SacMetrics(*(jnp.zeros(()) for _ in SacMetrics._fields))
     if rooms.world_model is not None:
         rows = mix_imagined(
             rooms.world_model,
@@ -145,7 +161,8 @@ def rehearse(
     """Trains a newcomer on imagined weeks alone, before its first real one.
 
     Args:
-      rooms: the peer's functions; without a world model nothing is learned.
+      rooms: the peer's functions; without a world model or a policy nothing is
+        learned.
       learner: state before.
       belief: demand posterior under the network's prior.
       situation: of this round.
@@ -156,7 +173,7 @@ def rehearse(
       State after ``memory.rehearsal_updates`` updates.
     """
     model = rooms.world_model
-    if model is None:
+    if model is None or not rooms.learns:
         return learner
     row_key, update_key = jax.random.split(stream(key, REHEARSE, clock))
     count = rooms.config.memory.rehearsal_updates * rooms.config.sac.batch_size

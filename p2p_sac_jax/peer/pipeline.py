@@ -27,9 +27,9 @@ from p2p_sac_jax.learner.replay import Replay
 from p2p_sac_jax.learner.sac import SacMetrics, SacState
 from p2p_sac_jax.learner.window import Draws, Fresh
 from p2p_sac_jax.memory import demand
-from p2p_sac_jax.peer.behaviour import choose_action
+from p2p_sac_jax.peer.behaviour import choose_action, greedy_policy
 from p2p_sac_jax.peer.imagination import imagined_share
-from p2p_sac_jax.peer.learning import draw_ahead, rehearse, study
+from p2p_sac_jax.peer.learning import annealed, draw_ahead, rehearse, study
 from p2p_sac_jax.peer.rating import Lived, Rating, rate
 from p2p_sac_jax.peer.rooms import (
     EVALUATE,
@@ -81,6 +81,7 @@ class PeerState(NamedTuple):
     visits: Array  # [K] int32 own real steps in each cell
     potential: Array  # [K] what shaping takes off own values; 0 in other modes
     outbox: Outbox  # what it remembers of its own sending
+    belief: Any  # what it acts on, of its last step; () where a policy acts
     trust: Array  # [J] its opinion of the others; ``exchange`` alone reads and writes
 
 
@@ -118,7 +119,8 @@ class Peer(NamedTuple):
     recall: Callable[[Replay, Array, Array], Past]
     # (state, past, hyper, terms, clock) -> the next outbox, and what was said
     speak: Callable[[PeerState, Past, Hyper, Terms, Array], tuple[Outbox, Spoken]]
-    # (replay, key, active, clock) -> rows [S, M] that the round from clock on studies
+    # (replay, key, active, clock) -> rows [S, M] that the round from clock on studies;
+    # where replays are pooled, ``replay`` is those of all peers, leaves [P, ...]
     draw: Callable[[Replay, Array, Array, Array], Draws]
     # (state, draws, situation, clock) -> (state, rows it lived, metrics [S])
     round: Callable[
@@ -166,8 +168,12 @@ def _init(rooms: Rooms, key: Array, params: Any, trust: Array) -> PeerState:
         visits=jnp.zeros((rooms.num_cells,), jnp.int32),
         potential=jnp.zeros((rooms.num_cells,)),
         outbox=None,  # type: ignore[arg-type]
+        belief=(),
         trust=trust,
     )
+    if not rooms.learns:
+        belief = rooms.memory.posterior(state.memory, rooms.memory.base_prior)
+        state = state._replace(belief=belief)
     return state._replace(outbox=new_outbox(rooms, state))
 
 
@@ -209,17 +215,19 @@ def _step(
     if rooms.world_model is not None:
         error = demand.prediction_error(belief, experience)
         surprise = SURPRISE_DECAY * surprise + (1.0 - SURPRISE_DECAY) * error
-        share = imagined_share(hyper.imagination, state.steps, surprise)
+        if rooms.learns:
+            share = imagined_share(hyper.imagination, state.steps, surprise)
 
     # Learn from it, and from what the memory says could have happened.
     wiser = rooms.memory.posterior(memory, guidance.prior)
+    pace = hyper._replace(sac=annealed(hyper.sac, state.steps))
     learner, losses = study(
         rooms,
         state.learner,
         rooms.window.read(fresh, draws),
         wiser,
         share,
-        situation,
+        situation._replace(hyper=pace),
         keys,
     )
     ready = (state.steps + 1 >= hyper.sac.learning_starts) & (active > 0)
@@ -240,6 +248,7 @@ def _step(
         visits=state.visits.at[cell].add(1),
         potential=state.potential,
         outbox=state.outbox,
+        belief=state.belief,
         trust=state.trust,
     )
     metrics = PeerMetrics(
@@ -287,7 +296,9 @@ def _round(
     clocks = clock + jnp.arange(rooms.config.exchange.interval)
     belief = rooms.memory.posterior(state.memory, situation.guidance.prior)
     start = _Course(state, rooms.window.init(), belief)
-    (state, fresh, _), metrics = jax.lax.scan(body, start, (draws, clocks))
+    (state, fresh, belief), metrics = jax.lax.scan(body, start, (draws, clocks))
+    if not rooms.learns:
+        state = state._replace(belief=belief)
     if USES[rooms.config.exchange.estimation] == "shaping":
         state = state._replace(potential=potential(situation.guidance))
     return state, fresh, metrics
@@ -308,13 +319,13 @@ def _evaluate(
 ) -> Evaluation:
     """Greedy policy from ``reset`` on keys of its own, and how its claims fare."""
     environment = rooms.environment
+    policy = greedy_policy(rooms, state.learner, state.belief, params)
     start = environment.reset(stream(state.key, EVALUATE, 0), params)
 
     def body(carry: tuple[Any, Array], step: Array) -> tuple[Any, tuple[Score, Lived]]:
         world, obs = carry
         key = stream(state.key, EVALUATE, step)
-        action = rooms.sac.mode(state.learner, obs)
-        result = environment.step(key, world, action, params)
+        result = environment.step(key, world, policy(obs), params)
         lived = Lived(
             obs, result.reward, result.final_obs, result.terminated, result.truncated
         )

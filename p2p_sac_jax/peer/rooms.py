@@ -43,7 +43,8 @@ from p2p_sac_jax.types import Array, Guidance
     WARMUP,
     ROWS,
     RECALL,
-) = range(15)
+    BANDIT,
+) = range(16)
 
 
 class StepKeys(NamedTuple):
@@ -55,9 +56,10 @@ class StepKeys(NamedTuple):
     update: Array
     imagine: Array
     warmup: Array
+    bandit: Array
 
 
-_STEP = StepKeys(MARKET, ACT, THOMPSON, UPDATE, IMAGINE, WARMUP)
+_STEP = StepKeys(MARKET, ACT, THOMPSON, UPDATE, IMAGINE, WARMUP, BANDIT)
 
 
 class Situation(NamedTuple):
@@ -86,6 +88,11 @@ class Rooms(NamedTuple):
         """The demand model, if the memory can say what other prices would sell."""
         return self.environment.demand if self.config.memory.kind == "demand" else None
 
+    @property
+    def learns(self) -> bool:
+        """Whether a policy names the price and studies; else the demand memory does."""
+        return self.config.learner == "sac"
+
     def cell(self, obs: Array) -> Array:
         """Context cell [] int32 of one observation [D] in the exchange."""
         if self.num_cells == 1:
@@ -95,8 +102,9 @@ class Rooms(NamedTuple):
 
 def make_rooms(config: TrainConfig, environment: Environment) -> Rooms:
     """Furnishes the rooms of one peer from a validated configuration."""
-    # The seed's scalar insight is the case of a single cell.
-    scalar = config.exchange.estimation == "seed_scalar"
+    # The seed's scalar insight is the case of a single cell; so is one that says
+    # nothing of any, for want of values.
+    scalar = config.exchange.estimation == "seed_scalar" or config.learner != "sac"
     sizes = environment.observation_dim, environment.action_dim
     num_cells = 1 if scalar else environment.num_cells
     memory = _make_memory(config.memory.kind, environment)

@@ -14,7 +14,7 @@ from p2p_sac_jax.learner import distributions
 from p2p_sac_jax.learner.replay import Replay
 from p2p_sac_jax.learner.sac import SacState
 from p2p_sac_jax.peer.rooms import INSIGHT, PRIVACY, RECALL, Rooms, stream
-from p2p_sac_jax.types import Array, Knowledge, Message
+from p2p_sac_jax.types import Array, Insight, Knowledge, Message
 
 INSIGHT_ROWS = 256  # replay rows behind one insight
 PERFORMANCE_DECAY = 0.95
@@ -70,6 +70,25 @@ def knowledge(
     rooms: Rooms, state: Speaker, past: Past, hyper: ExchangeHyper, clock: Array
 ) -> Message:
     """Everything one peer could say at ``clock``, from what it calls to mind."""
+    seen = state.last_seen * rooms.config.environment.seconds_per_step
+    return Message(
+        insight=_insight(rooms, state, past, seen, hyper, clock)
+        if rooms.learns
+        else _no_insight(rooms, seen),
+        demand=rooms.memory.summary(state.memory),
+        performance=_performance(state),
+    )
+
+
+def _insight(
+    rooms: Rooms,
+    state: Speaker,
+    past: Past,
+    seen: Array,
+    hyper: ExchangeHyper,
+    clock: Array,
+) -> Insight:
+    """Values and policy by cell; ``seen`` [K] seconds is when it was last visited."""
     value_key = stream(state.key, INSIGHT, clock)
     mean, log_std = rooms.sac.policy(state.learner, past.obs)
     state_value, action_value = rooms.sac.value(state.learner, past.obs, value_key)
@@ -85,11 +104,23 @@ def knowledge(
         size=past.size,
         td_error=state.learner.td_error,
     )
-    seen = state.last_seen * rooms.config.environment.seconds_per_step
-    return Message(
-        insight=make_insight(inputs, rooms.num_cells, seen, hyper),
-        demand=rooms.memory.summary(state.memory),
-        performance=_performance(state),
+    return make_insight(inputs, rooms.num_cells, seen, hyper)
+
+
+def _no_insight(rooms: Rooms, seen: Array) -> Insight:
+    """What a peer without a policy says of any cell: nothing, but how fresh it is."""
+    none = jnp.zeros((rooms.num_cells,))
+    no_action = jnp.zeros((rooms.num_cells, rooms.environment.action_dim))
+    return Insight(
+        state_value=none,
+        action_value=none,
+        entropy=none,
+        confidence=none,
+        timestamp=seen.astype(jnp.float32),
+        action_mean=no_action,
+        action_std=no_action,
+        count=none,
+        valid=none,
     )
 
 

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 from p2p_sac_jax.experiment.report.data import number
+from p2p_sac_jax.experiment.report.theme import themed
 
 
 def text(value: Any) -> str:
@@ -71,10 +72,35 @@ def table(
 
 
 def figure(svg: str, caption: str, title: str = "") -> str:
-    """A picture, its title and the sentences under it (``caption`` is HTML)."""
+    """A picture, its title and the sentences under it (``caption`` is HTML).
+
+    ``svg`` is as ``style.draw`` paints it; here it learns to follow the page's theme.
+    """
     heading = f"<h3>{text(title)}</h3>" if title else ""
     words = f"<figcaption>{caption}</figcaption>" if caption else ""
-    return f"<figure>{heading}{svg}{words}</figure>"
+    return f"<figure>{heading}{themed(svg)}{words}</figure>"
+
+
+def switch(name: str, label: str, panes: Sequence[tuple[str, str]]) -> str:
+    """Several panes of which one is shown, chosen by radio buttons; needs no script.
+
+    Args:
+      name: identifier, unique on the page.
+      label: what is chosen, for a screen reader.
+      panes: title and HTML of each; the first is shown at first.
+    """
+    pieces = []
+    for index, (title, inner) in enumerate(panes):
+        chosen = " checked" if index == 0 else ""
+        pieces.append(
+            f'<input type="radio" name="{name}" id="{name}-{index}"{chosen}/>'
+            f'<label for="{name}-{index}">{text(title)}</label>'
+            f'<div class="pane">{inner}</div>'
+        )
+    return (
+        f'<div class="switch" role="radiogroup" aria-label="{text(label)}">'
+        f"{''.join(pieces)}</div>"
+    )
 
 
 def section(identifier: str, title: str, *content: str) -> str:

@@ -11,8 +11,10 @@ from p2p_sac_jax.config import ConfigError
 from p2p_sac_jax.experiment.report import data as d
 from p2p_sac_jax.experiment.report.style import (
     COST,
+    FAINT,
     INK,
     MUTED,
+    PAPER,
     draw,
     end_labels,
     look,
@@ -20,6 +22,7 @@ from p2p_sac_jax.experiment.report.style import (
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+    from matplotlib.axis import Axis
 
 _EDGES_DRAWN = 4000
 
@@ -77,9 +80,10 @@ def curves(
                 labels.append((middle[-1], style.label, style.text))
         logarithmic = log and 0.0 < low < high / 3.0
         if logarithmic:
-            _plain_logarithm(ax, low, high)
+            ax.set_yscale("log")
+            plain_logarithm(ax.yaxis, low, high)
         elif share:
-            ax.yaxis.set_major_formatter(_percent)
+            ax.yaxis.set_major_formatter(percent_tick)
         _time_axis(ax, data)
         ax.set_ylabel(f"{y_label}, log scale" if logarithmic else y_label)
         end_labels(ax, labels)
@@ -99,17 +103,16 @@ def peers_at_end(data: d.RunData, name: str, label: str, y_label: str) -> str:
         places = list(zip(rows, shown, strict=True))
         for row, peer in places:
             values = [scores[peer] for scores in final.values() if peer in scores]
-            ax.plot([min(values), max(values)], [row, row], color="#d3d8dd", lw=1.2)
-        markers = {"plain": "X", "memory": "s", "network": "o"}
+            ax.plot([min(values), max(values)], [row, row], color=FAINT, lw=1.2)
         for arm, scores in final.items():
             style = look(arm, data.arms)
             points = [(scores[peer], row) for row, peer in places if peer in scores]
             ax.plot(
                 *zip(*points, strict=True),
-                markers.get(arm, "D"),
+                style.marker,
                 color=style.colour,
                 ms=5.5,
-                mec="white",
+                mec=PAPER,
                 mew=0.6,
                 label=style.label,
             )
@@ -128,7 +131,7 @@ def peers_at_end(data: d.RunData, name: str, label: str, y_label: str) -> str:
         ax.grid(visible=True, axis="x")
         ax.set_xlabel(y_label)
         if data.has_oracle:
-            ax.xaxis.set_major_formatter(_percent)
+            ax.xaxis.set_major_formatter(percent_tick)
         ax.legend(
             loc="lower center",
             bbox_to_anchor=(0.42, 1.0),
@@ -242,14 +245,14 @@ def network(adjacency: Sequence[Sequence[float]], name: str, label: str) -> str:
                 },
             )
         size = float(np.clip(90 / len(positions) ** 0.5, 4, 20))
-        ax.plot(*positions.T, "o", ms=size, color="#0072b2", mec="white", mew=1.2)
+        ax.plot(*positions.T, "o", ms=size, color="#0072b2", mec=PAPER, mew=1.2)
         if len(positions) <= 40:
             for peer, (x, y) in enumerate(positions):
                 ax.text(
                     x,
                     y,
                     str(peer),
-                    color="white",
+                    color=PAPER,
                     fontsize=8,
                     ha="center",
                     va="center_baseline",
@@ -319,11 +322,12 @@ def _reference(ax: Axes, height: d.Curves | float) -> float:
     return float(level[-1])
 
 
-def _percent(value: float, _: float) -> str:
+def percent_tick(value: float, _: float) -> str:
+    """A share as per cent, for the ticks of an axis."""
     return f"{100 * value:.3g}\u00a0%".replace("-", "−")
 
 
-def _plain_logarithm(ax: Axes, low: float, high: float) -> None:
+def plain_logarithm(axis: Axis, low: float, high: float) -> None:
     """Logarithmic axis with plain numbers, more of them where it is short."""
     from matplotlib.ticker import FixedLocator
 
@@ -332,12 +336,19 @@ def _plain_logarithm(ax: Axes, low: float, high: float) -> None:
         digits = (1, 1.5, 2, 3, 4, 5, 7)
     decades = range(int(np.floor(np.log10(low))), int(np.ceil(np.log10(high))) + 1)
     ticks = [digit * 10.0**decade for decade in decades for digit in digits]
-    ax.set_yscale("log")
-    limits = ax.get_ylim()
-    ax.yaxis.set_major_locator(FixedLocator(ticks))
-    ax.yaxis.set_major_formatter(lambda value, _: f"{value:.2g}")
-    ax.minorticks_off()
-    ax.set_ylim(limits)
+    limits = axis.get_view_interval()
+    axis.set_major_locator(FixedLocator(ticks))
+    axis.set_major_formatter(short_tick)
+    axis.set_minor_locator(FixedLocator([]))
+    axis.set_view_interval(*limits, ignore=True)
+
+
+def short_tick(value: float, _: float) -> str:
+    """A number, large ones by their thousands, for the ticks of an axis."""
+    for unit, size in (("M", 1e6), ("k", 1e3)):
+        if abs(value) >= size:
+            return f"{value / size:.3g}{unit}"
+    return f"{value:.3g}"
 
 
 def _tail_mean(values: np.ndarray) -> float:

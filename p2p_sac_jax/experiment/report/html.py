@@ -1,110 +1,48 @@
-"""The page: order of the sections, style sheet, writing the file."""
+"""The page of a run: order of the sections, title, writing the file."""
 
 from __future__ import annotations
 
 import pathlib
 
+from p2p_sac_jax.experiment.ablation.files import is_sweep
 from p2p_sac_jax.experiment.report import background, exchange, results, sections
 from p2p_sac_jax.experiment.report.data import RunData, load_run
-from p2p_sac_jax.experiment.report.elements import cell, text
+from p2p_sac_jax.experiment.report.document import document, header, save
+from p2p_sac_jax.experiment.report.elements import cell
+from p2p_sac_jax.experiment.report.sweep import page as sweep
 
-_STYLE = """
-:root{color-scheme:light;--ink:#1b1f24;--muted:#5d6670;--rule:#e3e6ea;--blue:#0072b2}
-*{box-sizing:border-box}
-html{-webkit-text-size-adjust:100%;scroll-padding-top:1rem}
-body{margin:0;background:#f6f7f9;color:var(--ink);font:16px/1.55 system-ui,
--apple-system,"Segoe UI",Roboto,"Helvetica Neue",Arial,sans-serif}
-main,header,footer{max-width:1120px;margin:0 auto;padding:0 1.1rem}
-header{padding-top:2.2rem}
-h1{font-size:clamp(1.6rem,4.5vw,2.3rem);line-height:1.15;margin:0 0 .3rem;
-letter-spacing:-.02em}
-h2{font-size:1.35rem;margin:2.8rem 0 .8rem;letter-spacing:-.01em}
-h3{font-size:1rem;margin:0 0 .5rem}
-p{margin:.5rem 0 1rem}
-.sub,.caption,figcaption,footer{color:var(--muted);font-size:.9rem}
-.lede{font-size:1.12rem;max-width:62ch}
-.caption{max-width:80ch;margin-top:.9rem}
-figcaption b,.caption b{color:var(--ink);font-weight:600}
-.badge{display:inline-block;background:#fff3d6;border:1px solid #ecd08a;color:#6b4e00;
-border-radius:1rem;padding:.1rem .7rem;font-size:.85rem;font-weight:600}
-nav{display:flex;flex-wrap:wrap;gap:.3rem 1.1rem;margin:1rem 0 0;padding:.7rem 0;
-border-top:1px solid var(--rule);border-bottom:1px solid var(--rule);font-size:.9rem}
-a{color:#005a8e;text-decoration:none}a:hover,a:focus{text-decoration:underline}
-.tiles{display:grid;grid-template-columns:repeat(auto-fit,
-minmax(min(100%,200px),1fr));gap:1rem;
-margin:1.2rem 0}
-.tile,figure,.card,.scroll,details{background:#fff;border:1px solid var(--rule);
-border-radius:10px}
-.tile{padding:1rem 1.1rem;border-top:4px solid var(--blue)}
-.tile b{display:block;font-size:2rem;line-height:1.15;letter-spacing:-.02em;
-font-variant-numeric:tabular-nums}
-.tile span{display:block;font-size:.92rem}
-.tile small{display:block;margin-top:.5rem;color:var(--muted);font-size:.82rem;
-line-height:1.45;font-variant-numeric:tabular-nums}
-.pair,.three{display:grid;gap:1rem;align-items:start}
-.pair{grid-template-columns:repeat(auto-fill,minmax(min(100%,440px),1fr))}
-.three{grid-template-columns:repeat(auto-fill,minmax(min(100%,320px),1fr))}
-figure,.card{margin:0;padding:1rem 1.1rem;min-width:0}
-figcaption{margin-top:.6rem;padding-top:.6rem;border-top:1px solid var(--rule)}
-svg{display:block;width:100%;height:auto;max-width:560px;margin:0 auto}
-#network svg{max-width:340px}
-svg text{font-family:system-ui,-apple-system,"Segoe UI",Roboto,"Helvetica Neue",Arial,
-sans-serif}
-svg *{stroke-linejoin:round}
-.scroll{overflow-x:auto;margin:1rem 0}
-.card .scroll,details .scroll{border:0;margin:0 0 1rem}
-table{border-collapse:collapse;width:100%;font-size:.92rem;
-font-variant-numeric:tabular-nums}
-th,td{padding:.42rem .8rem;text-align:right;border-bottom:1px solid var(--rule);
-white-space:nowrap}
-tbody tr:last-child>*{border-bottom:0}
-thead th{color:var(--muted);font-weight:600;font-size:.84rem;vertical-align:bottom}
-tbody th{font-weight:600}
-th:first-child,.words th,.words td{text-align:left}
-.words th,.words td{white-space:normal;overflow-wrap:anywhere;vertical-align:top}
-.words tbody th{font-weight:400;color:var(--muted);min-width:7.5rem}
-details{padding:.7rem 1.1rem;margin:1rem 0}
-.card details{border:0;padding:0}
-summary{cursor:pointer;font-weight:600;font-size:.95rem}
-dl{display:grid;grid-template-columns:max-content 1fr;gap:.35rem 1.2rem;
-margin:.8rem 0 .3rem;font-size:.94rem}
-dt{font-weight:600}dd{margin:0;color:#3a424b}
-li{margin:.35rem 0;max-width:80ch}
-footer{padding:2rem 1.1rem 3rem}
-@media(max-width:560px){dl{grid-template-columns:1fr}dd{margin-bottom:.5rem}
-figure,.card{padding:.8rem .6rem}.tile b{font-size:1.7rem}
-th,td{padding:.4rem .5rem}table{font-size:.86rem}
-main,header,footer{padding-left:.7rem;padding-right:.7rem}h2{margin-top:2.2rem}}
-@media print{body{background:#fff}figure,.tile,tr{break-inside:avoid}nav{display:none}}
-"""
-
-# Nothing may be fetched, whatever a later change might put on the page.
-_POLICY = "default-src 'none'; style-src 'unsafe-inline'"
+_SECTIONS = {
+    "results": "Results",
+    "learning": "Learning",
+    "worst": "Worst peer",
+    "prices": "Prices",
+    "demand": "Demand",
+    "network": "Network",
+    "diagnostics": "Diagnostics",
+    "limits": "Limits",
+    "provenance": "Provenance",
+}
 
 
 def write_report(workdir: pathlib.Path) -> pathlib.Path:
-    """Writes ``report.html`` of the run in ``workdir`` anew.
+    """Writes ``report.html`` of the run or sweep in ``workdir`` anew.
 
     The page holds everything it shows and asks the network for nothing. The same
     files give the same bytes.
 
     Args:
-      workdir: folder of a run, finished or not.
+      workdir: folder of a run or of a sweep, finished or not.
 
     Returns:
       The path of the page.
 
     Raises:
-      ConfigError: the folder holds no run or no results, a file is broken, or the
+      ConfigError: the folder holds neither or no results, a file is broken, or the
         extra `report` is not installed.
     """
     workdir = pathlib.Path(workdir)
-    page = render(load_run(workdir))
-    path = workdir / "report.html"
-    draft = workdir / "report.html.part"
-    draft.write_text(page, "utf-8")
-    draft.replace(path)  # a reader never meets half a page
-    return path
+    page = sweep.render(workdir) if is_sweep(workdir) else render(load_run(workdir))
+    return save(page, workdir)
 
 
 def render(data: RunData) -> str:
@@ -120,16 +58,12 @@ def render(data: RunData) -> str:
         background.limits(data),
         background.provenance(data),
     ]
-    body = "\n".join(part for part in parts if part)
     title = _title(data)
-    return (
-        '<!DOCTYPE html>\n<html lang="en"><head><meta charset="utf-8">'
-        f'<meta http-equiv="Content-Security-Policy" content="{_POLICY}">'
-        '<meta name="viewport" content="width=device-width, initial-scale=1">'
-        f"<title>{text(title)}</title><style>{_STYLE}</style></head>\n"
-        f"<body>{_header(data, title, parts)}\n<main>{body}</main>\n"
-        f"<footer>Configuration {cell(data.run.get('config_hash'))}. One file, no"
-        " scripts, no network.</footer></body></html>\n"
+    return document(
+        title,
+        _header(data, title, parts),
+        "\n".join(part for part in parts if part),
+        f"Configuration {cell(data.run.get('config_hash'))}.",
     )
 
 
@@ -143,22 +77,11 @@ def _title(data: RunData) -> str:
 
 
 def _header(data: RunData, title: str, parts: list[str]) -> str:
-    names = {
-        "results": "Results",
-        "learning": "Learning",
-        "worst": "Worst peer",
-        "prices": "Prices",
-        "demand": "Demand",
-        "network": "Network",
-        "diagnostics": "Diagnostics",
-        "limits": "Limits",
-        "provenance": "Provenance",
-    }
-    links = "".join(
-        f'<a href="#{name}">{words}</a>'
-        for name, words in names.items()
+    links = {
+        name: words
+        for name, words in _SECTIONS.items()
         if any(part.startswith(f'<section id="{name}"') for part in parts)
-    )
+    }
     seeds = len(data.seeds)
     config = data.run.get("config", {})
     kind = config.get("population", {}).get("name", "")
@@ -172,10 +95,4 @@ def _header(data: RunData, title: str, parts: list[str]) -> str:
     badges = ["1 seed: indicative" if seeds == 1 else f"{seeds} seeds"]
     if not data.summary:
         badges.append("unfinished run")
-    marks = " ".join(f'<span class="badge">{text(badge)}</span>' for badge in badges)
-    line = " · ".join(text(fact) for fact in facts if fact)
-    return (
-        f"<header><h1>{text(title)}</h1>"
-        f'<p class="sub">{line} &nbsp;{marks}</p>'
-        f'<nav aria-label="Sections">{links}</nav></header>'
-    )
+    return header(title, facts, badges, links)

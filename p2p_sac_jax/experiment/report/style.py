@@ -1,7 +1,7 @@
-"""How figures look: palette, and matplotlib's SVG made small and self-contained.
+"""How figures look: arms, and matplotlib's SVG made small and self-contained.
 
 Colours follow Okabe and Ito (2008), which colour-blind readers can tell apart;
-every arm also has a dash pattern of its own.
+every arm also has a dash pattern and a marker of its own.
 """
 
 from __future__ import annotations
@@ -15,14 +15,15 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from p2p_sac_jax.config import ConfigError
+from p2p_sac_jax.experiment.report.theme import PALETTE
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-INK = "#1b1f24"
-MUTED = "#5d6670"
-RULE = "#e3e6ea"
-COST = "#a9773f"
+INK, MUTED, RULE, EDGE, FAINT, COST, PAPER = (
+    PALETTE[name][0]
+    for name in ("ink", "muted", "rule", "edge", "faint", "cost", "paper")
+)
 
 
 class Look(NamedTuple):
@@ -32,18 +33,36 @@ class Look(NamedTuple):
     colour: str  # of lines and areas
     text: str  # of words: darker, for contrast on white
     dashes: Any  # matplotlib line style
+    marker: str
 
 
-_LOOKS = {
-    "plain": Look("plain SAC", "#d55e00", "#a64900", (0, (1.2, 1.4))),
-    "memory": Look("own memory", "#009e73", "#00734f", (0, (5, 1.8))),
-    "network": Look("network", "#0072b2", "#005a8e", "solid"),
+def _look(label: str, hue: str, dashes: Any, marker: str) -> Look:
+    return Look(label, PALETTE[hue][0], PALETTE[f"{hue}-text"][0], dashes, marker)
+
+
+LOOKS = {
+    "plain": _look("plain SAC", "orange", (0, (1.2, 1.4)), "X"),
+    "memory": _look("own memory", "green", (0, (5, 1.8)), "s"),
+    "network": _look("network", "blue", "solid", "o"),
 }
-_OTHERS = ("#cc79a7", "#56b4e9", "#e69f00", "#777777")
+_HUES = ("purple", "amber", "sky", "indigo", "grey")
+_DASHES = ((0, (3, 1, 1, 1)), (0, (7, 1.5)), (0, (2, 1)))
+_MARKERS = ("D", "^", "v", "P", "d", "<", ">")
+
+
+def other_look(label: str, index: int) -> Look:
+    """Look of what has none of its own; the first fifteen differ."""
+    return _look(
+        label,
+        _HUES[index % len(_HUES)],
+        _DASHES[index // len(_HUES) % len(_DASHES)],
+        _MARKERS[index % len(_MARKERS)],
+    )
+
 
 _SETTINGS: Any = {
     "axes.axisbelow": True,
-    "axes.edgecolor": "#b4bbc2",
+    "axes.edgecolor": EDGE,
     "axes.grid": True,
     "axes.grid.axis": "y",
     "axes.labelcolor": MUTED,
@@ -70,11 +89,10 @@ _SETTINGS: Any = {
 
 def look(arm: str, arms: list[str]) -> Look:
     """Look of one arm; arms of other names get the remaining colours."""
-    if arm in _LOOKS:
-        return _LOOKS[arm]
-    others = [name for name in arms if name not in _LOOKS]
-    colour = _OTHERS[others.index(arm) % len(_OTHERS)]
-    return Look(arm, colour, INK, (0, (3, 1, 1, 1)))
+    if arm in LOOKS:
+        return LOOKS[arm]
+    others = [name for name in arms if name not in LOOKS]
+    return other_look(arm, others.index(arm))
 
 
 def draw(

@@ -1,0 +1,1 @@
+"""Ablations: ``get_config()`` as in any preset; ``ARMS``, ``SWEEP`` say what varies."""

@@ -1,0 +1,20 @@
+"""The arms of the studies: fields that make each, over a preset of the market."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from p2p_sac_jax.hyper import arm_overrides
+
+ALONE: dict[str, Any] = {"exchange.topology": "empty"}
+THOMPSON: dict[str, Any] = {"learner": "thompson"}
+
+NETWORK: dict[str, Any] = {}
+MEMORY = ALONE | arm_overrides("memory")
+# Explores more: reaches a high score sooner, at a price.
+MEMORY_WIDE = MEMORY | {"exploration.std_max": 0.15, "exploration.std_min": 0.05}
+PLAIN = ALONE | arm_overrides("plain")
+POOLED_REPLAY = PLAIN | {"sac.replay": "pooled"}
+BANDIT_ALONE = ALONE | THOMPSON
+BANDIT_NETWORK = NETWORK | THOMPSON
+BANDIT_POOLED = NETWORK | THOMPSON | {"memory.pooling": "pooled"}

@@ -1,0 +1,28 @@
+"""Does a network of sellers earn more than sellers alone, and than simple rivals?"""
+
+from __future__ import annotations
+
+from ml_collections import ConfigDict
+
+from configs import pricing
+from configs.ablations import arms
+
+ARMS = {
+    "plain": arms.PLAIN,
+    "pooled replay": arms.POOLED_REPLAY,
+    "memory": arms.MEMORY,
+    "memory wide": arms.MEMORY_WIDE,
+    "network": arms.NETWORK,
+    "bandit alone": arms.BANDIT_ALONE,
+    "bandit network": arms.BANDIT_NETWORK,
+    "bandit pooled": arms.BANDIT_POOLED,
+}
+SWEEP = {"population.name": ["private", "public"]}
+
+
+def get_config() -> ConfigDict:
+    """Sixteen stores, four years, ten populations that no setting was chosen on."""
+    config = pricing.get_config()
+    config.seed = 1000
+    config.seeds = 10
+    return config

@@ -1,0 +1,20 @@
+"""How alike must stores be? From one and the same store to twice the differences."""
+
+from __future__ import annotations
+
+from ml_collections import ConfigDict
+
+from configs import pricing
+from configs.ablations import arms
+
+ARMS = {"memory": arms.MEMORY, "network": arms.NETWORK}
+SWEEP = {"population.heterogeneity": [0.0, 0.5, 1.0, 2.0]}
+
+
+def get_config() -> ConfigDict:
+    """Two years of the private population."""
+    config = pricing.get_config()
+    config.steps = 104
+    config.seed = 1000
+    config.seeds = 10
+    return config

@@ -1,0 +1,27 @@
+"""A third of the peers lie: what does it cost the honest, and what helps?"""
+
+from __future__ import annotations
+
+from ml_collections import ConfigDict
+
+from configs import pricing
+from configs.ablations import arms
+
+_GUARDED = {"exchange.aggregator": "median", "weights.trust_rate": 0.3}
+ARMS = {
+    "memory": arms.MEMORY,
+    "plain mean": arms.NETWORK,
+    "guarded": arms.NETWORK | _GUARDED,
+}
+SWEEP = {"attack.kind": ["sign_flip", "gaussian", "alie", "ipm", "confidence"]}
+
+
+def get_config() -> ConfigDict:
+    """Five of sixteen peers are hostile; only the honest ones count."""
+    config = pricing.get_config()
+    config.steps = 104
+    config.seed = 1000
+    config.seeds = 10
+    config.attack.kind = "sign_flip"
+    config.attack.hostile = 5
+    return config

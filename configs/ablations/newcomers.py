@@ -1,0 +1,26 @@
+"""What does a network give to stores that open when it knows the market?"""
+
+from __future__ import annotations
+
+from ml_collections import ConfigDict
+
+from configs import newcomers
+from configs.ablations import arms
+
+ARMS = {
+    "plain": arms.PLAIN,
+    "memory": arms.MEMORY,
+    "memory wide": arms.MEMORY_WIDE,
+    "network": arms.NETWORK,
+    "bandit network": arms.BANDIT_NETWORK,
+}
+SWEEP = {"population.name": ["private", "public"]}
+
+
+def get_config() -> ConfigDict:
+    """Four held-out stores join twelve after two years and are watched half a year."""
+    config = newcomers.get_config()
+    config.steps = 132
+    config.seed = 1000
+    config.seeds = 10
+    return config

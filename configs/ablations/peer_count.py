@@ -1,0 +1,18 @@
+"""How much does it matter how many learn together, and who hears whom?"""
+
+from __future__ import annotations
+
+from ml_collections import ConfigDict
+
+from configs import pricing
+from configs.ablations import arms
+
+ARMS = {"memory": arms.MEMORY, "network": arms.NETWORK}
+SWEEP = {"population.peers": [1, 2, 4, 8, 16]}
+
+
+def get_config() -> ConfigDict:
+    """Two years of the private population: most of what a network gives is early."""
+    config = pricing.get_config()
+    config.steps = 104
+    return config

@@ -1,0 +1,28 @@
+"""What does privacy cost? Modes of the network, and noise over sensitivity."""
+
+from __future__ import annotations
+
+from ml_collections import ConfigDict
+
+from configs import pricing
+from configs.ablations import arms
+
+_CONSORTIUM = {"exchange.mode": "consortium"}
+_PUBLIC = {"exchange.mode": "public"}
+ARMS = {
+    "memory": arms.MEMORY,
+    "private": arms.NETWORK,
+    "consortium, no noise": _CONSORTIUM | {"privacy.demand_noise": 0.0},
+    "consortium, noise 0.3": _CONSORTIUM | {"privacy.demand_noise": 0.3},
+    "consortium, noise 1": _CONSORTIUM,
+    "public, noise 1": _PUBLIC,
+}
+
+
+def get_config() -> ConfigDict:
+    """Two years of sixteen private stores in every mode."""
+    config = pricing.get_config()
+    config.steps = 104
+    config.seed = 1000
+    config.seeds = 10
+    return config

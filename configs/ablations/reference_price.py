@@ -1,0 +1,26 @@
+"""Where shoppers remember prices, does looking ahead beat a myopic bandit?"""
+
+from __future__ import annotations
+
+from ml_collections import ConfigDict
+
+from configs import reference_price
+from configs.ablations import arms
+
+ARMS = {
+    "plain": arms.PLAIN,
+    "memory": arms.MEMORY,
+    "network": arms.NETWORK,
+    "network, no values": {"exchange.estimation": "none"},
+    "network, seed scalar": {"exchange.estimation": "seed_scalar"},
+    "network, myopic": {"sac.discount": 0.0},
+    "bandit network": arms.BANDIT_NETWORK,
+}
+
+
+def get_config() -> ConfigDict:
+    """Four years of the private population with a reference effect."""
+    config = reference_price.get_config()
+    config.seed = 1000
+    config.seeds = 10
+    return config

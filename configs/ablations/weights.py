@@ -1,0 +1,31 @@
+"""Which weight of a neighbour's word earns its place? One at a time off, or on."""
+
+from __future__ import annotations
+
+from ml_collections import ConfigDict
+
+from configs import public
+from configs.ablations import arms
+
+ARMS = {
+    "memory": arms.MEMORY,
+    "network": arms.NETWORK,
+    "no recency": {"weights.recency": False},
+    "no confidence": {"weights.confidence": False},
+    "trust": {"weights.trust_rate": 0.3},
+    "similarity": {"weights.similarity_width": 1.0},
+    "performance filter": {"weights.performance_filter": True},
+    "louder network": {"exchange.network_weight": 0.3},
+    "no bonus": {"exploration.bonus": 0.0},
+    "no demand prior": {"memory.pooling": "none"},
+    "pooled demand": {"memory.pooling": "pooled"},
+}
+
+
+def get_config() -> ConfigDict:
+    """Two years of the public population, where stores differ most."""
+    config = public.get_config()
+    config.steps = 104
+    config.seed = 1000
+    config.seeds = 10
+    return config

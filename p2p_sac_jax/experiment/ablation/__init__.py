@@ -1,0 +1,1 @@
+"""Grids of runs: what to run, in which batches, what came out, what it proves."""

@@ -1,0 +1,1 @@
+"""The report of a sweep: many populations, what they show together, and what not."""

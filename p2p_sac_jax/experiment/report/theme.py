@@ -1,0 +1,64 @@
+"""Colours of a page in a light and in a dark room, and figures that follow them."""
+
+from __future__ import annotations
+
+import re
+
+# Name of the CSS variable, colour on a light ground, colour on a dark one. Figures
+# are painted in the light colours and name the variables once they are on a page.
+PALETTE = {
+    "ground": ("#f6f7f9", "#0e1116"),
+    "paper": ("#ffffff", "#171b21"),
+    "ink": ("#1b1f24", "#e7eaee"),
+    "muted": ("#5d6670", "#a3acb6"),
+    "rule": ("#e3e6ea", "#2b3138"),
+    "edge": ("#b4bbc2", "#525b66"),
+    "faint": ("#d3d8dd", "#3c444e"),
+    "cost": ("#a9773f", "#cb9c68"),
+    "blue": ("#0072b2", "#3ea0de"),
+    "blue-text": ("#005a8e", "#74bdec"),
+    "orange": ("#d55e00", "#ef7d38"),
+    "orange-text": ("#a64900", "#ff9f66"),
+    "green": ("#009e73", "#21b88a"),
+    "green-text": ("#00734f", "#4bd2a6"),
+    "purple": ("#cc79a7", "#dc92bb"),
+    "purple-text": ("#9a4576", "#e6a9ca"),
+    "sky": ("#56b4e9", "#7cc7f0"),
+    "sky-text": ("#1f749f", "#93d1f4"),
+    "amber": ("#e69f00", "#f2b134"),
+    "amber-text": ("#8a5f00", "#f5c362"),
+    "indigo": ("#5e4fa2", "#9d90e2"),
+    "indigo-text": ("#4a3d86", "#b3a8ec"),
+    "grey": ("#777777", "#a0a0a0"),
+    "grey-text": ("#5a5a5a", "#b8b8b8"),
+    "badge": ("#fff3d6", "#3a2f12"),
+    "badge-edge": ("#ecd08a", "#6b5520"),
+    "badge-text": ("#6b4e00", "#f3d48a"),
+}
+_NAMES = {light: name for name, (light, _) in PALETTE.items()}
+
+
+def variables() -> str:
+    """Style sheet that gives every name its colour."""
+    light = _declared(0)
+    dark = _declared(1)
+    return (
+        f":root{{color-scheme:light dark;{light}}}\n"
+        f"@media(prefers-color-scheme:dark){{:root{{{dark}}}}}\n"
+        # Paper is white whatever the screen was.
+        f"@media print{{:root{{color-scheme:light;{light}}}}}\n"
+    )
+
+
+def themed(svg: str) -> str:
+    """``svg`` with the names of the palette in place of its colours."""
+    return re.sub(r"#[0-9a-f]{6}\b", _named, svg)
+
+
+def _declared(column: int) -> str:
+    return ";".join(f"--{name}:{pair[column]}" for name, pair in PALETTE.items())
+
+
+def _named(found: re.Match[str]) -> str:
+    name = _NAMES.get(found[0])
+    return f"var(--{name})" if name else found[0]

@@ -1,0 +1,84 @@
+"""Statistics of populations by plain loops: weights, enumeration, product limits."""
+
+import itertools
+import math
+import random
+
+
+def iqm(values):
+    """Sorted values times weights that are 0 in either outer quarter."""
+    ordered, n = sorted(values), len(values)
+    outside = n // 4
+    weights = [0.0 if i < outside or i >= n - outside else 1.0 for i in range(n)]
+    pairs = zip(weights, ordered, strict=True)
+    return math.fsum(w * v for w, v in pairs if w) / sum(weights)
+
+
+def mean(values):
+    return math.fsum(values) / len(values)
+
+
+def is_quantile(value, drawn, level, slack):
+    """Whether a share ``level`` of what was drawn, give or take, lies below."""
+    below = sum(d < value - 1e-9 for d in drawn) / len(drawn)
+    up_to = sum(d <= value + 1e-9 for d in drawn) / len(drawn)
+    return below <= level + slack and up_to >= level - slack
+
+
+def every_resample(tasks, statistic):
+    """``statistic`` of all equally likely resamples, seeds within their task."""
+    return [
+        statistic(picks)
+        for picks in itertools.product(
+            *(itertools.product(range(len(task)), repeat=len(task)) for task in tasks)
+        )
+    ]
+
+
+def some_resamples(tasks, statistic, count, seed=1):
+    """``statistic`` of ``count`` random resamples, seeds within their task."""
+    generator = random.Random(seed)
+    return [
+        statistic([generator.choices(range(len(task)), k=len(task)) for task in tasks])
+        for _ in range(count)
+    ]
+
+
+def pool(tasks, picks):
+    return [task[i] for task, pick in zip(tasks, picks, strict=True) for i in pick]
+
+
+def wins(ours, theirs):
+    """Share of all duels won, ties half."""
+    duels = [(x > y) + 0.5 * (x == y) for x in ours for y in theirs]
+    return mean(duels)
+
+
+def kaplan_meier_median(times):
+    """First time at which the product-limit estimate of survival is 1/2 or less."""
+    survival, at_risk = 1.0, len(times)
+    for time in sorted({t for t in times if t < math.inf}):
+        happened = sum(t == time for t in times)
+        survival *= 1.0 - happened / at_risk
+        at_risk -= happened
+        if survival <= 0.5 + 1e-12:
+            return time
+    return math.inf
+
+
+def wilson(successes, n):
+    """Proportions p that are 1.96 standard errors of p from the observed share."""
+    z, share = 1.959963984540054, successes / n
+
+    def gap(p):
+        return abs(share - p) - z * math.sqrt(p * (1.0 - p) / n)
+
+    def crossing(inside, outside):
+        for _ in range(200):
+            middle = (inside + outside) / 2
+            inside, outside = (middle, outside) if gap(middle) < 0 else (inside, middle)
+        return inside
+
+    low = 0.0 if successes == 0 else crossing(share, 0.0)
+    high = 1.0 if successes == n else crossing(share, 1.0)
+    return low, high
