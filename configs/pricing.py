@@ -22,4 +22,6 @@ def get_config() -> ConfigDict:
     config.exploration.std_max = 0.07
     config.exploration.std_min = 0.02
     config.exchange.network_weight = 0.05
+    # The memory knows at once what the policy takes a year to learn from it.
+    config.memory.advice_steps = 200.0
     return config

@@ -14,4 +14,5 @@ def get_config() -> ConfigDict:
     # Shoppers forget 30 % a week; a longer horizon costs more in noise than it
     # sees, see BUILD_NOTES.md.
     config.sac.discount = 0.5
+    config.memory.advice_steps = 30.0  # the memory's best price is a myopic one
     return config

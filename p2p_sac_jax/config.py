@@ -67,6 +67,7 @@ class MemoryConfig:
     pooling: str = "prior"  # prior | pooled | none: how neighbours' data enter
     decay: float = 1.0  # (traced) weight kept by a step's statistics per step
     rehearsal_updates: int = 200  # imagined updates of a peer that joins late
+    advice_steps: float = 0.0  # (traced) own steps that halve its say; 0 is none
 
 
 @dataclasses.dataclass(frozen=True)

@@ -36,6 +36,7 @@ class MemoryHyper(NamedTuple):
     """Traced part of ``MemoryConfig``."""
 
     decay: Array
+    advice_steps: Array
 
 
 class ImaginationHyper(NamedTuple):
@@ -116,6 +117,7 @@ _MARKET_ARMS: dict[str, dict[str, dict[str, Any]]] = {
         "imagination": {"fraction": 0.0},
         "exploration": {"source": "fixed", "std_max": 0.15},
         "sac": {"warmup": 16, "learning_rate": 1e-3, "anneal_steps": 0.0},
+        "memory": {"advice_steps": 0.0},  # it goes by what it has learned alone
     },
     "memory": {"exploration": {"std_max": 0.1, "std_min": 0.03}},
 }

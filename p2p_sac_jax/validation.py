@@ -112,6 +112,7 @@ RANGES: dict[str, str] = {
     "sac.max_grad_norm": "[0, inf)",
     "memory.decay": "(0, 1]",
     "memory.rehearsal_updates": "[0, inf)",
+    "memory.advice_steps": "[0, inf)",
     "imagination.fraction": "[0, 1]",
     "imagination.anneal_steps": "[0, inf)",
     "exploration.std_max": "(0, 1]",

@@ -9,16 +9,20 @@ from __future__ import annotations
 
 import base64
 import contextlib
+import fcntl
 import json
 import os
+import select
 import shutil
 import subprocess
+import sys
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 CHROMIUM = shutil.which("chromium")
+_PATIENCE_S = 60.0
 _FLAGS = (
     "--headless",
     "--no-sandbox",
@@ -30,6 +34,11 @@ _FLAGS = (
     "--hide-scrollbars",
     "--remote-debugging-pipe",
 )
+# Chromium reads commands from descriptor 3 and writes answers to 4.
+_WIRED = """import os, sys
+os.dup2(int(sys.argv[1]), 3)
+os.dup2(int(sys.argv[2]), 4)
+os.execv(sys.argv[3], sys.argv[3:])"""
 
 
 class Browser:
@@ -70,9 +79,10 @@ class Browser:
 
     def _read(self) -> dict[str, Any]:
         while b"\0" not in self._buffer:
-            chunk = os.read(self._back, 1 << 16)
+            ready, _, _ = select.select([self._back], [], [], _PATIENCE_S)
+            chunk = os.read(self._back, 1 << 16) if ready else b""
             if not chunk:
-                raise RuntimeError("the browser has ended")
+                raise RuntimeError("the browser has ended, or does not answer")
             self._buffer += chunk
         message, _, self._buffer = self._buffer.partition(b"\0")
         return json.loads(message)
@@ -118,27 +128,23 @@ def open_browser() -> Iterator[Browser]:
     assert CHROMIUM
     commands, to = os.pipe()
     back, answers = os.pipe()
-
-    def connect() -> None:  # Chromium reads from 3 and writes to 4
-        kept = os.dup(commands), os.dup(answers)
-        os.dup2(kept[0], 3)
-        os.dup2(kept[1], 4)
-
+    # First out of each other's way.
+    kept = [fcntl.fcntl(end, fcntl.F_DUPFD, 10) for end in (commands, answers)]
     with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as profile:
+        browser = [CHROMIUM, *_FLAGS, f"--user-data-dir={profile}"]
         process = subprocess.Popen(
-            [CHROMIUM, *_FLAGS, f"--user-data-dir={profile}"],
-            preexec_fn=connect,
-            close_fds=False,
+            [sys.executable, "-I", "-c", _WIRED, *map(str, kept), *browser],
+            pass_fds=kept,
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
         )
-        os.close(commands)
-        os.close(answers)
+        for end in (commands, answers, *kept):
+            os.close(end)
         try:
             yield Browser(to, back)
         finally:
+            os.close(to)  # without a reader of its answers the browser ends itself
+            os.close(back)
             process.terminate()
             process.wait()
-            os.close(to)
-            os.close(back)

@@ -21,8 +21,6 @@ SIZES = (1, 2, 3, 5, 16, 64)
 SEEDS = (0, 1)  # of an odd one every switch of the weights is thrown
 NO_NUMBERS = (np.nan, np.inf, -np.inf, 1e30, -1e30)
 STRANGER_ORDER = (3, 0, 4, 1, 2)
-# Programs here run for moments: building them is what takes the time.
-QUICK = {"xla_backend_optimization_level": 0, "xla_cpu_use_fusion_emitters": False}
 
 
 class Kind(NamedTuple):
@@ -134,25 +132,30 @@ def replaced(args: tuple, position: int, value: Any) -> tuple:
     return (*args[:position], value, *args[position + 1 :])
 
 
-TRACES: Counter[tuple[Kind, int, bool]] = Counter()
+TRACES: Counter[tuple[Kind, int]] = Counter()
 
 
 @functools.cache
-def compiled(kind: Kind, peers: int = P, *, over_runs: bool = False) -> Callable:
-    """The kind's program for so many peers, made once; ``TRACES`` counts."""
+def compiled(kind: Kind, peers: int) -> Callable[..., tuple[Any, ...]]:
+    """The kind's program for so many peers, made once; ``TRACES`` counts.
+
+    Transformations are of this program: it is not traced again for them.
+    """
 
     def counted(*args: Any) -> tuple[Any, ...]:
-        TRACES[kind, peers, over_runs] += 1
+        TRACES[kind, peers] += 1
         return kind.run(*args)
 
-    program = jax.vmap(counted) if over_runs else counted
-    return jax.jit(program, compiler_options=QUICK)
+    return jax.jit(counted)
 
 
-def outcome(kind: Kind, args: tuple, **options: Any) -> Any:
+def outcome(kind: Kind, args: tuple, peers: int = P, *, over_runs: bool = False) -> Any:
     """What a kind's program makes of ``args``, as NumPy."""
+    program = compiled(kind, peers)
+    if over_runs:
+        program = jax.jit(jax.vmap(program))
     with jax.debug_nans(kind.finite):
-        return jax.tree.map(np.asarray, compiled(kind, **options)(*args))
+        return jax.tree.map(np.asarray, program(*args))
 
 
 # Properties.
@@ -180,7 +183,7 @@ def check_shapes(kind: Kind, sizes: tuple[int, ...] = SIZES) -> None:
     """Peers lead, what follows does not depend on their number; all is float32."""
     rest = set()
     for peers in sizes:
-        told = jax.eval_shape(kind.run, *kind.make(peers, 0))
+        told = jax.eval_shape(compiled(kind, peers), *kind.make(peers, 0))
         assert len(told) == len(kind.gives)
         found = []
         for result, letter in zip(told, kind.gives, strict=True):
@@ -241,14 +244,14 @@ def check_one_trace(kind: Kind) -> None:
     """Other values, switches included, do not compile again."""
     for seed in (0, 1, 2):
         outcome(kind, kind.make(P, seed))
-    assert TRACES[kind, P, False] == 1
+    assert TRACES[kind, P] == 1
 
 
 def check_padding_and_runs(kind: Kind) -> None:
     """Two runs of three peers side by side are each alone beside two masked peers."""
     runs = [kind.make(3, seed) for seed in SEEDS]
     stacked = jax.tree.map(lambda *leaves: np.stack(leaves), *runs)
-    together = outcome(kind, stacked, peers=3, over_runs=True)
+    together = outcome(kind, stacked, 3, over_runs=True)
     for r, args in enumerate(runs):
         wide = pad(kind, args, kind.make(P, r + 10))
         alone = take(outcome(kind, wide), kind.gives, range(3))

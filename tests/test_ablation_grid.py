@@ -87,7 +87,10 @@ def test_what_nobody_hears_still_depends_on_what_it_is_judged_by():
     quiet = cell(exchange__topology="empty")
     assert cell(exchange__topology="empty", exchange__interval=4).key != quiet.key
     liars = {"attack__kind": "sign_flip", "attack__hostile": 1}
-    assert cell(exchange__topology="empty", **liars).key != quiet.key
+    unheard = cell(exchange__topology="empty", **liars).key
+    assert unheard != quiet.key
+    liars["attack__kind"] = "gaussian"
+    assert cell(exchange__topology="empty", **liars).key == unheard
 
 
 def test_a_batch_shares_all_that_is_static():

@@ -163,6 +163,11 @@ def test_what_is_missing_is_counted():
     assert (empty["seeds"], empty["missing"], empty["iqm"]) == (0, 5, None)
     # A seed that one arm lacks is still known of the price that needs no arm.
     assert find(rows, "historical price", "final", peers=4)["seeds"] == 5
+    # A mean over tasks says nothing where one of them is missing altogether.
+    pooled = table.make_table(sweep_of(with_gaps), "memory", over=[PEERS])
+    pooled = find(pooled, "network", "final", topology="ring")
+    assert (pooled["seeds"], pooled["missing"]) == (3, 7)
+    assert pooled["iqm"] is pooled["difference"] is pooled["pairs"] is None
     shown = table.format_table(rows, ["final"])["rows"]
     assert ["network", "2", "ring", "0 of 5", ""] in shown
     assert ["memory", "4", "", "3 of 5", "0.966 [0.959, 0.977]"] in shown

@@ -56,7 +56,7 @@ def draw_prices(state, obs, key, count):
 
     def one(clock):
         keys = step_keys(key, clock)
-        return choose_action(ROOMS, None, state, obs, situation, False, keys)
+        return choose_action(ROOMS, None, state, obs, situation, 0.0, False, keys)
 
     action, away = jax.vmap(one)(jnp.arange(count))
     return jnp.exp(np.log(1.5) * action[:, 0]), away
@@ -69,7 +69,7 @@ def test_the_greedy_price_is_the_closed_form_whatever_the_ignorance(cost, slope)
     mean = jnp.array([0.3, slope, 0.4, 0.1, -0.2])
     for ignorance in (0.0, 1.0):
         policy = greedy_policy(
-            ROOMS, None, belief(mean, ignorance * jnp.eye(5)), PARAMS
+            ROOMS, None, belief(mean, ignorance * jnp.eye(5)), 0.0, PARAMS
         )
         price = np.exp(np.log(1.5) * float(policy(obs)[0]))
         assert abs(np.log(price / best_price(cost, slope))) < SPACING

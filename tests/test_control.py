@@ -235,7 +235,9 @@ def learn(name, sac_config, steps, warmup, peers=4, seed=0):
 
     # Thousands of updates: worth a better program than other tests need.
     better = {"xla_backend_optimization_level": 1}
-    train_all = jax.jit(lambda given: jax.lax.map(train, given), compiler_options=better)
+    train_all = jax.jit(
+        lambda given: jax.lax.map(train, given), compiler_options=better
+    )
     given = jax.random.split(jax.random.key(seed), peers), params
     return jax.device_get(train_all(given))
 

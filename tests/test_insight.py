@@ -63,7 +63,10 @@ def test_matches_reference(seed, cells):
     if seen.sum() > 1:
         weight = np.asarray(insight.count)
         assert np.average(shape, weights=weight) == pytest.approx(0.0, abs=1e-4)
-        assert np.average(shape**2, weights=weight) == pytest.approx(1.0, abs=1e-4)
+        variance = np.average(shape**2, weights=weight)
+        # Cells of all but equal value are spread by the floor, not by themselves.
+        floored = float(scale) < 1.001 * (1e-4 * abs(float(centre)) + 1e-6)
+        assert variance == pytest.approx(1.0, abs=1e-4) or (floored and variance < 1)
 
 
 def test_one_cell_is_the_scalar_insight():

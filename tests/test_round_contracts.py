@@ -14,7 +14,6 @@ from p2p_sac_jax.hyper import make_hyper
 from p2p_sac_jax.types import Message
 from p2p_sac_jax.validation import CHOICES
 from tests.contracts import (
-    QUICK,
     SEEDS,
     SIZES,
     P,
@@ -26,6 +25,7 @@ from tests.contracts import (
     check_order,
     check_padding_and_runs,
     check_shapes,
+    compiled,
     outcome,
     replaced,
     silence,
@@ -170,10 +170,10 @@ def test_no_gradient_crosses(name):
         given = list(leaves)
         for n, leaf in zip(floats, varied, strict=True):
             given[n] = leaf
-        told = KINDS[name].run(*jax.tree.unflatten(structure, given))[:3]
+        told = compiled(KINDS[name], P)(*jax.tree.unflatten(structure, given))[:3]
         return sum(jnp.sum(leaf) for leaf in jax.tree.leaves(told))
 
-    gradient = jax.jit(jax.grad(total), compiler_options=QUICK)
+    gradient = jax.jit(jax.grad(total))
     for leaf in gradient([leaves[n] for n in floats]):
         np.testing.assert_array_equal(leaf, 0.0)
 
@@ -192,11 +192,11 @@ def test_rounds_can_be_scanned(name):
         return replaced(filled, 5, Clock(now, NOW))
 
     def one(trust, now):
-        guidance, trust, *_ = kind.run(*given(trust, now))
+        guidance, trust, *_ = compiled(kind, P)(*given(trust, now))
         return trust, guidance
 
     clocks = np.int32([4, 8, 12])
-    rounds = jax.jit(lambda *xs: jax.lax.scan(one, *xs), compiler_options=QUICK)
+    rounds = jax.jit(lambda *xs: jax.lax.scan(one, *xs))
     trust, scanned = rounds(args[place], clocks)
     expected = args[place]
     for t, now in enumerate(clocks):

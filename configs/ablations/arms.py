@@ -7,7 +7,8 @@ from typing import Any
 from p2p_sac_jax.hyper import arm_overrides
 
 ALONE: dict[str, Any] = {"exchange.topology": "empty"}
-THOMPSON: dict[str, Any] = {"learner": "thompson"}
+# The memory says all, so there is nobody to advise.
+THOMPSON: dict[str, Any] = {"learner": "thompson", "memory.advice_steps": 0.0}
 
 NETWORK: dict[str, Any] = {}
 MEMORY = ALONE | arm_overrides("memory")

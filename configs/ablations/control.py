@@ -18,5 +18,5 @@ def get_config() -> ConfigDict:
     config = pendulum.get_config()
     config.steps = 5_000
     config.seed = 1000
-    config.seeds = 10
+    config.seeds = 5
     return config

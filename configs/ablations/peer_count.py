@@ -8,11 +8,16 @@ from configs import pricing
 from configs.ablations import arms
 
 ARMS = {"memory": arms.MEMORY, "network": arms.NETWORK}
-SWEEP = {"population.peers": [1, 2, 4, 8, 16]}
+SWEEP = {
+    "population.peers": [1, 2, 4, 8, 16, 32],
+    "exchange.topology": ["complete", "ring", "exponential"],
+}
 
 
 def get_config() -> ConfigDict:
     """Two years of the private population: most of what a network gives is early."""
     config = pricing.get_config()
     config.steps = 104
+    config.seed = 1000
+    config.seeds = 5
     return config

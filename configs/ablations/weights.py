@@ -27,5 +27,5 @@ def get_config() -> ConfigDict:
     config = public.get_config()
     config.steps = 104
     config.seed = 1000
-    config.seeds = 10
+    config.seeds = 5
     return config

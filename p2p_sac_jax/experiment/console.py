@@ -10,6 +10,7 @@ from types import TracebackType
 from typing import Any
 
 from rich.console import Console
+from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TimeRemainingColumn
 from rich.table import Table
 
@@ -66,10 +67,12 @@ class Reporter:
         """The closing table, on standard output."""
         if self._quiet:
             return
-        drawn = Table(title=title, caption=caption, caption_justify="left")
+        drawn = Table(
+            title=escape(title), caption=escape(caption), caption_justify="left"
+        )
         for index, column in enumerate(table["columns"]):
-            drawn.add_column(column, justify="left" if index == 0 else "right")
+            drawn.add_column(escape(column), justify="left" if index == 0 else "right")
         for row in table["rows"]:
-            drawn.add_row(*row)
+            drawn.add_row(*map(escape, row))
         wide = None if sys.stdout.isatty() else 160
         Console(width=wide, soft_wrap=False).print(drawn)

@@ -16,10 +16,12 @@ from p2p_sac_jax.environments import pricing
 from p2p_sac_jax.experiment.checkpoint import Checkpoints
 from p2p_sac_jax.experiment.devices import Placement
 from p2p_sac_jax.experiment.setup import Setup, make_setup
+from p2p_sac_jax.hyper import Hyper
 from p2p_sac_jax.memory.base import Posterior
 from p2p_sac_jax.memory.demand import draw_best_actions, posterior
 from p2p_sac_jax.peer import PeerState
 from p2p_sac_jax.peer.behaviour import candidates_of, greedy_policy
+from p2p_sac_jax.peer.imagination import advice_share
 from p2p_sac_jax.peer.rooms import Rooms, make_rooms
 from p2p_sac_jax.types import Array, Candidates
 
@@ -48,13 +50,14 @@ class PriceRegion(NamedTuple):
 class Policy:
     """The greedy policy of one trained store."""
 
-    def __init__(self, setup: Setup, state: PeerState, peer: int) -> None:
+    def __init__(self, setup: Setup, state: PeerState, hyper: Hyper, peer: int) -> None:
         """Holds the state of ``peer``, leaves without peer and run axes."""
         self.name = setup.world.names[peer]
         rooms = make_rooms(setup.config, setup.world.environment)
         params = jax.tree.map(lambda leaf: leaf[peer], setup.members.params)
         self._observation_dim = rooms.environment.observation_dim
-        self._advise = jax.jit(partial(_advise, rooms, state, params))
+        share = advice_share(hyper.memory, state.steps, state.surprise)
+        self._advise = jax.jit(partial(_advise, rooms, state, share, params))
         self._regions = jax.jit(partial(_regions, rooms, state, params))
 
     def price(self, observation: np.ndarray) -> PriceAdvice:
@@ -98,12 +101,14 @@ def _outlook(
     return belief, candidates_of(rooms, obs, params)
 
 
-def _advise(rooms: Rooms, state: PeerState, params: Any, obs: Array) -> Array:
+def _advise(
+    rooms: Rooms, state: PeerState, share: Array, params: Any, obs: Array
+) -> Array:
     """[3] price, low, high."""
     belief, candidates = _outlook(rooms, state, params, obs)
     best = draw_best_actions(belief, candidates, jax.random.key(0), THOMPSON_DRAWS)
     band = jnp.quantile(best, jnp.array(BAND), axis=0)
-    greedy = greedy_policy(rooms, state.learner, state.belief, params)(obs)
+    greedy = greedy_policy(rooms, state.learner, state.belief, share, params)(obs)
     return jax.vmap(pricing.action_price)(jnp.concatenate([greedy[None], band]))
 
 
@@ -151,7 +156,8 @@ def load_policy(
         checkpoints.close()
     run = setup.labels.index(label)
     mine = jax.tree.map(lambda leaf: jnp.asarray(leaf[peer, run]), state)
-    return Policy(setup, mine, peer)
+    hyper = jax.tree.map(lambda leaf: leaf[run], setup.runs.hyper)
+    return Policy(setup, mine, hyper, peer)
 
 
 def _read_config(workdir: Path) -> TrainConfig:

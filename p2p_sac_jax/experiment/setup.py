@@ -149,7 +149,7 @@ def _check_cohorts(
 def _ledger(config: TrainConfig, world: World) -> Ledger:
     environment = world.environment
     num_cells, in_group = environment.num_cells, environment.cells_per_group
-    if config.exchange.estimation == "seed_scalar":
+    if config.exchange.estimation == "seed_scalar" or config.learner == "thompson":
         num_cells = in_group = 1
     return make_ledger(
         config,

@@ -9,7 +9,6 @@ configuration say is in action units and divided by the slope of the tanh.
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import partial
 from typing import Any
 
 import jax
@@ -22,6 +21,8 @@ from p2p_sac_jax.memory import demand
 from p2p_sac_jax.peer.rooms import Rooms, Situation, StepKeys
 from p2p_sac_jax.types import Array, Candidates
 
+# An advised action keeps this far from the ends, where the inverse tanh is infinite.
+_EDGE = 1e-3
 # Near saturation the slope vanishes and the spread before the tanh would explode.
 _MIN_SLOPE = 0.1
 
@@ -63,6 +64,7 @@ def choose_action(
     belief: Any,
     obs: Array,
     situation: Situation,
+    share: Array,
     warming: Array,
     keys: StepKeys,
 ) -> tuple[Array, Array]:
@@ -78,6 +80,7 @@ def choose_action(
       belief: posterior of the price memory.
       obs: [D] observation.
       situation: of this round.
+      share: [] of the memory in the price, see ``advise``.
       warming: [] bool: act uniformly at random.
       keys: of this step; ``act``, ``warmup``, ``thompson``, ``bandit`` are used.
 
@@ -91,6 +94,7 @@ def choose_action(
         away = jnp.abs(action - demand.best_action(belief, options))
         return action, jnp.mean(away)
     mean, log_std = rooms.sac.policy(learner, obs)
+    mean = advise(rooms, mean, belief, options, share)
     greedy = jnp.tanh(mean)
     remembered = rooms.memory.optimal_exploration_std(
         belief, options, greedy, keys.thompson
@@ -103,25 +107,58 @@ def choose_action(
         exploration.bonus,
         rooms.environment.action_dim,
     )
-    action = rooms.sac.act(learner, obs, keys.act, std)
+    action = jnp.tanh(mean + std * jax.random.normal(keys.act, mean.shape, mean.dtype))
     uniform = jax.random.uniform(keys.warmup, action.shape, minval=-1.0)
     return jnp.where(warming, uniform, action), jnp.mean(std * tanh_slope(mean))
 
 
 def greedy_policy(
-    rooms: Rooms, learner: SacState, belief: Any, params: Any
+    rooms: Rooms, learner: SacState, belief: Any, share: Array, params: Any
 ) -> Callable[[Array], Array]:
     """The policy without exploration, from an observation [D] to an action [A].
 
     Args:
       rooms: the peer's functions.
       learner: policy and critics; not read where the peer has none to go by.
-      belief: posterior of the demand memory; read there alone.
+      belief: posterior of the demand memory, if there is one.
+      share: [] of the memory in the price, see ``advise``.
       params: environment parameters.
     """
-    if rooms.learns:
-        return partial(rooms.sac.mode, learner)
-    return lambda obs: demand.best_action(belief, candidates_of(rooms, obs, params))
+
+    def policy(obs: Array) -> Array:
+        if not rooms.learns:
+            return demand.best_action(belief, candidates_of(rooms, obs, params))
+        mean, _ = rooms.sac.policy(learner, obs)
+        options = candidates_of(rooms, obs, params)
+        return jnp.tanh(advise(rooms, mean, belief, options, share))
+
+    return policy
+
+
+def advise(
+    rooms: Rooms, mean: Array, belief: Any, options: Candidates, share: Array
+) -> Array:
+    """Moves the policy's action toward the one that the demand memory thinks best.
+
+    A policy learns from the memory, but slowly; the memory itself knows at once.
+
+    Args:
+      rooms: the peer's functions.
+      mean: [A] policy mean before the tanh.
+      belief: posterior of the price memory.
+      options: actions open in this state.
+      share: [] of the memory's action in the result, an average of actions.
+
+    Returns:
+      [A] before the tanh; ``mean`` bit for bit where ``share`` is 0, or where there
+      is no memory of demand.
+    """
+    if rooms.world_model is None:
+        return mean
+    best = demand.best_action(belief, options)
+    action = (1.0 - share) * jnp.tanh(mean) + share * best
+    moved = jnp.arctanh(jnp.clip(action, _EDGE - 1.0, 1.0 - _EDGE))
+    return jnp.where(share > 0.0, moved, mean)
 
 
 def candidates_of(rooms: Rooms, obs: Array, params: Any) -> Candidates:

@@ -15,7 +15,7 @@ import jax
 import jax.numpy as jnp
 
 from p2p_sac_jax.environments.base import DemandModel
-from p2p_sac_jax.hyper import ImaginationHyper
+from p2p_sac_jax.hyper import ImaginationHyper, MemoryHyper
 from p2p_sac_jax.memory import demand
 from p2p_sac_jax.types import Array, Transition
 
@@ -37,8 +37,27 @@ def imagined_share(hyper: ImaginationHyper, steps: Array, surprise: Array) -> Ar
     """
     patience = jnp.maximum(hyper.anneal_steps, 1.0)
     annealed = jnp.where(hyper.anneal_steps > 0, patience / (patience + steps), 1.0)
-    trusted = SURPRISE_TOLERATED / jnp.maximum(surprise, SURPRISE_TOLERATED)
-    return hyper.fraction * annealed * trusted
+    return hyper.fraction * annealed * _trusted(surprise)
+
+
+def advice_share(hyper: MemoryHyper, steps: Array, surprise: Array) -> Array:
+    """How far the policy's price is moved to the one that the memory thinks best.
+
+    Args:
+      hyper: own steps that halve the share, from all of it at first (0: none ever).
+      steps: [] own real steps so far.
+      surprise: [] moving average of the memory's standardised squared error.
+
+    Returns:
+      [] in [0, 1].
+    """
+    patience = jnp.maximum(hyper.advice_steps, 1.0)
+    annealed = jnp.where(hyper.advice_steps > 0, patience / (patience + steps), 0.0)
+    return annealed * _trusted(surprise)
+
+
+def _trusted(surprise: Array) -> Array:
+    return SURPRISE_TOLERATED / jnp.maximum(surprise, SURPRISE_TOLERATED)
 
 
 def imagine(

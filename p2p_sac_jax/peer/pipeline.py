@@ -28,7 +28,7 @@ from p2p_sac_jax.learner.sac import SacMetrics, SacState
 from p2p_sac_jax.learner.window import Draws, Fresh
 from p2p_sac_jax.memory import demand
 from p2p_sac_jax.peer.behaviour import choose_action, greedy_policy
-from p2p_sac_jax.peer.imagination import imagined_share
+from p2p_sac_jax.peer.imagination import advice_share, imagined_share
 from p2p_sac_jax.peer.learning import annealed, draw_ahead, rehearse, study
 from p2p_sac_jax.peer.rating import Lived, Rating, rate
 from p2p_sac_jax.peer.rooms import (
@@ -81,7 +81,7 @@ class PeerState(NamedTuple):
     visits: Array  # [K] int32 own real steps in each cell
     potential: Array  # [K] what shaping takes off own values; 0 in other modes
     outbox: Outbox  # what it remembers of its own sending
-    belief: Any  # what it acts on, of its last step; () where a policy acts
+    belief: Any  # demand posterior after its last step; () without a demand memory
     trust: Array  # [J] its opinion of the others; ``exchange`` alone reads and writes
 
 
@@ -171,7 +171,7 @@ def _init(rooms: Rooms, key: Array, params: Any, trust: Array) -> PeerState:
         belief=(),
         trust=trust,
     )
-    if not rooms.learns:
+    if rooms.world_model is not None:
         belief = rooms.memory.posterior(state.memory, rooms.memory.base_prior)
         state = state._replace(belief=belief)
     return state._replace(outbox=new_outbox(rooms, state))
@@ -201,7 +201,14 @@ def _step(
     # Act in the real market.
     warming = state.steps < hyper.sac.warmup
     action, behaviour_std = choose_action(
-        rooms, state.learner, belief, state.obs, situation, warming, keys
+        rooms,
+        state.learner,
+        belief,
+        state.obs,
+        situation,
+        advice_share(hyper.memory, state.steps, state.surprise),
+        warming,
+        keys,
     )
     world = rooms.environment.step(keys.market, state.environment, action, params)
     discount = 1.0 - world.terminated.astype(jnp.float32)
@@ -297,7 +304,7 @@ def _round(
     belief = rooms.memory.posterior(state.memory, situation.guidance.prior)
     start = _Course(state, rooms.window.init(), belief)
     (state, fresh, belief), metrics = jax.lax.scan(body, start, (draws, clocks))
-    if not rooms.learns:
+    if rooms.world_model is not None:
         state = state._replace(belief=belief)
     if USES[rooms.config.exchange.estimation] == "shaping":
         state = state._replace(potential=potential(situation.guidance))
@@ -311,7 +318,10 @@ def _rehearse(
     belief = rooms.memory.posterior(state.memory, situation.guidance.prior)
     learner = rehearse(rooms, state.learner, belief, situation, state.key, clock)
     informed = (situation.active > 0) & (situation.guidance.has_prior > 0)
-    return state._replace(learner=_select(informed, learner, state.learner))
+    state = state._replace(learner=_select(informed, learner, state.learner))
+    if rooms.world_model is not None:
+        state = state._replace(belief=_select(informed, belief, state.belief))
+    return state
 
 
 def _evaluate(
@@ -319,7 +329,8 @@ def _evaluate(
 ) -> Evaluation:
     """Greedy policy from ``reset`` on keys of its own, and how its claims fare."""
     environment = rooms.environment
-    policy = greedy_policy(rooms, state.learner, state.belief, params)
+    share = advice_share(hyper.memory, state.steps, state.surprise)
+    policy = greedy_policy(rooms, state.learner, state.belief, share, params)
     start = environment.reset(stream(state.key, EVALUATE, 0), params)
 
     def body(carry: tuple[Any, Array], step: Array) -> tuple[Any, tuple[Score, Lived]]:

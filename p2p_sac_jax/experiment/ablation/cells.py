@@ -47,10 +47,10 @@ class Cell(NamedTuple):
         return self.config.exchange.topology == "empty"
 
     @property
-    def updates(self) -> int:
-        """Gradient updates, all peers."""
-        each = self.config.steps * self.config.sac.updates_per_step
-        return each * self.config.population.peers
+    def updates_of_a_peer(self) -> int:
+        """Gradient updates of the whole run."""
+        learns = self.config.learner == "sac"
+        return self.config.steps * self.config.sac.updates_per_step * learns
 
 
 def make_cell(config: TrainConfig, overrides: Mapping[str, Any], seed: int) -> Cell:
@@ -74,7 +74,17 @@ def make_cell(config: TrainConfig, overrides: Mapping[str, Any], seed: int) -> C
     )
     if _hears_nobody(config):
         config = _silenced(config)
-    return Cell(config, _digest(to_dict(config)))
+    return Cell(config, key_of(config))
+
+
+def key_of(config: TrainConfig) -> str:
+    """The name of what ``config`` computes, a hash of what is not as by default.
+
+    So a field that is new changes no name. ``files.is_done`` compares the rest.
+    """
+    plain = dict(flatten(to_dict(_DEFAULTS)))
+    fields = flatten(to_dict(config))
+    return _digest({n: value for n, value in fields if value != plain[n]})
 
 
 def override(config: TrainConfig, overrides: Mapping[str, Any]) -> TrainConfig:
@@ -136,7 +146,8 @@ def _hears_nobody(config: TrainConfig) -> bool:
 def _silenced(config: TrainConfig) -> TrainConfig:
     """What nobody hears is the same whatever its settings, so it has but one name."""
     said = config.exchange
-    lies = config.attack if config.attack.hostile else AttackConfig()
+    hostile = config.attack.hostile
+    unheard = AttackConfig("sign_flip", hostile) if hostile else AttackConfig()
     return dataclasses.replace(
         config,
         exchange=ExchangeConfig(
@@ -149,7 +160,7 @@ def _silenced(config: TrainConfig) -> TrainConfig:
         synchronisation=SynchronisationConfig(),
         privacy=PrivacyConfig(),
         faults=FaultsConfig(),
-        attack=lies,  # liars are left out of every figure, here too
+        attack=unheard,  # but liars are left out of every figure, here too
     )
 
 

@@ -26,6 +26,8 @@ from p2p_sac_jax.experiment.devices import find_devices, request_devices
 from p2p_sac_jax.experiment.programs import Programs
 from p2p_sac_jax.experiment.signals import Interrupted, StopRequest
 
+_TELLING_S = 2.0  # a batch that took less tells nothing of the pace
+
 
 class Outcome(NamedTuple):
     """What one call did."""
@@ -90,12 +92,16 @@ def ablate(
         for batch in family
         for cell in batch.cells
     ]
-    todo = [cell for cell in mine if not files.is_done(folder, cell.key)]
+    todo = [cell for cell in mine if not _is_done(folder, cell)]
     pace = plan.known_pace()
     batches = plan.make_batches(todo, pace)
     _announce(reporter, asked, mine, batches, pace)
     with StopRequest() as stop:
         return _Work(folder, reporter, stop, mine, pace).run(batches)
+
+
+def _is_done(folder: Path, cell: Cell) -> bool:
+    return files.is_done(folder, cell.key, cell.config)
 
 
 def _words(point: Point) -> str:
@@ -191,30 +197,39 @@ class _Work:
         began = time.perf_counter()
         self._left = [batch for family in batches for batch in family]
         for family in batches:
-            largest: Batch | None = None  # of the family, compiled
+            programs: list[Batch] = []  # of the family, compiled
             for batch in family:
                 self._left.remove(batch)
-                for part in self._masked_if_cheaper(batch, largest):
-                    if self._attempt(part) and largest is None:
-                        largest = part
+                for part in self._masked_if_cheaper(batch, programs):
+                    if self._attempt(part):
+                        programs.append(part)
         seconds = time.perf_counter() - began
         return Outcome(self._done, self._failed, self._compilations, seconds)
 
-    def _masked_if_cheaper(self, batch: Batch, program: Batch | None) -> list[Batch]:
-        """``batch`` in a program of its own, or masked in that of more peers."""
-        if program is None or shape_of(batch) in self._compiled:
+    def _masked_if_cheaper(
+        self, batch: Batch, programs: Sequence[Batch]
+    ) -> list[Batch]:
+        """``batch`` in a program of its own, or masked in one of more peers."""
+        if shape_of(batch) in self._compiled:
             return [batch]
-        parts = plan.masked(batch, program)
-        if program.peers == batch.peers or shape_of(parts[0]) != shape_of(program):
+        ways = [
+            parts
+            for parts in (plan.masked(batch, program) for program in programs)
+            if shape_of(parts[0]) in self._compiled
+        ]
+        if not ways:
             return [batch]
-        own = self._pace.compile_s + self._pace.of(batch)
-        shared = sum(map(self._pace.of, parts))
-        masks = shared < own
+
+        def seconds(parts: list[Batch]) -> float:
+            return sum(map(self._pace.of, parts))
+
+        parts = min(ways, key=seconds)
+        own, shared = self._pace.compile_s + seconds([batch]), seconds(parts)
         self._reporter.say(
-            f"{batch.peers} peers {'masked to' if masks else 'not masked to'} "
-            f"{program.peers}: about {shared:.0f} s, a program of their own {own:.0f} s"
+            f"{batch.peers} peers: {shared:.0f} s masked to {parts[0].peers}, "
+            f"{own:.0f} s in a program of their own"
         )
-        return parts if masks else [batch]
+        return parts if shared < own else [batch]
 
     def _attempt(self, batch: Batch) -> bool:
         """One batch; its error is noted for every cell, and the sweep goes on."""
@@ -237,10 +252,10 @@ class _Work:
         self._compilations += finished.compile_s > 0
         if finished.compile_s > 0:  # a later one would tell nothing of compiling
             self._pace = self._pace._replace(compile_s=finished.compile_s)
-        seen = plan.measured_pace(batch, finished.run_s, self._pace.compile_s)
-        self._pace = seen
-        plan.note_pace(seen)
-        left, _ = plan.estimate([self._left], seen, set(self._compiled))
+        if finished.run_s > _TELLING_S:
+            self._pace = plan.measured_pace(batch, finished.run_s, self._pace.compile_s)
+            plan.note_pace(self._pace)
+        left, _ = plan.estimate([self._left], self._pace, set(self._compiled))
         self._reporter.say(
             f"{len(batch.cells)} cells of {batch.cells[0].config.population.peers} "
             f"peers: compiled in {finished.compile_s:.1f} s, ran "
@@ -250,5 +265,5 @@ class _Work:
 
     def _on_chunk(self, step: int, steps: int) -> None:
         if self._stop.signal and step < steps:
-            finished = sum(files.is_done(self._folder, c.key) for c in self._cells)
+            finished = sum(_is_done(self._folder, c) for c in self._cells)
             raise Stopped(self._stop.signal, finished, len(self._cells))

@@ -12,8 +12,8 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from p2p_sac_jax.config import ConfigError
-from p2p_sac_jax.config_io import load_json, save_json
+from p2p_sac_jax.config import ConfigError, TrainConfig
+from p2p_sac_jax.config_io import from_dict, load_json, save_json
 from p2p_sac_jax.experiment.ablation import curves as arrays
 from p2p_sac_jax.experiment.ablation.curves import Curves
 
@@ -52,9 +52,18 @@ def is_sweep(folder: Path) -> bool:
     return (folder / SWEEP).is_file()
 
 
-def is_done(folder: Path, key: str) -> bool:
-    """Whether the cell is finished; its ``cell.json`` is written last."""
-    return (folder / "cells" / key / _META).is_file()
+def is_done(folder: Path, key: str, config: TrainConfig | None = None) -> bool:
+    """Whether the cell is finished; its ``cell.json`` is written last.
+
+    Args:
+      folder: of the sweep.
+      key: of the cell.
+      config: what it must have computed; a default of an earlier version may differ.
+    """
+    path = folder / "cells" / key / _META
+    if not path.is_file():
+        return False
+    return config is None or from_dict(load_json(path)["config"]) == config
 
 
 def save_cell(folder: Path, key: str, meta: dict[str, Any], curves: Curves) -> None:

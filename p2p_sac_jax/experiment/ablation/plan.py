@@ -21,6 +21,7 @@ _BATCH_S = 90.0
 # A core's cache holds a few learners: see BUILD_NOTES.md.
 _MOST_RUNS = {"cpu": 6}
 _MOST_RUNS_ELSEWHERE = 64
+_STEP = 2.0  # updates that acting, remembering and talking for a step are worth
 _TYPICAL = 64 * 64 * (64 + 16)  # batch x hidden x (hidden + inputs) behind it
 
 
@@ -42,9 +43,14 @@ class Batch(NamedTuple):
     @property
     def updates(self) -> int:
         """Gradient updates, those of repeated runs and masked peers included."""
+        return self.cells[0].updates_of_a_peer * self.peers * self.size
+
+    @property
+    def work(self) -> float:
+        """What it takes, in gradient updates of the typical size."""
         config = self.cells[0].config
-        each = config.steps * config.sac.updates_per_step
-        return each * self.peers * self.size
+        acting = _STEP * config.steps * self.peers * self.size
+        return acting + self.updates * _weight(config)
 
 
 def shape_of(batch: Batch) -> Shape:
@@ -63,7 +69,7 @@ class Pace(NamedTuple):
 
     def of(self, batch: Batch) -> float:
         """Seconds that a batch will run, compiling apart."""
-        return self.update_s * batch.updates * _weight(batch.cells[0].config)
+        return self.update_s * batch.work
 
 
 # Of two cores of a server, see BUILD_NOTES.md; what holds before anything is measured.
@@ -111,14 +117,14 @@ def share(plan: Sequence[Sequence[Batch]], index: int, count: int) -> list[list[
     by as few shares as can be.
     """
     flat = [(f, batch) for f, family in enumerate(plan) for batch in family]
-    total = sum(batch.updates for _, batch in flat)
+    total = sum(batch.work for _, batch in flat)
     mine: dict[int, list[Batch]] = {}
-    passed = 0
+    passed = 0.0
     for family, batch in flat:
-        middle = passed + batch.updates / 2
+        middle = passed + batch.work / 2
         if min(int(middle * count / max(total, 1)), count - 1) == index:
             mine.setdefault(family, []).append(batch)
-        passed += batch.updates
+        passed += batch.work
     return list(mine.values())
 
 
@@ -166,8 +172,7 @@ def note_pace(pace: Pace) -> None:
 
 def measured_pace(batch: Batch, run_s: float, compile_s: float) -> Pace:
     """The pace that one batch was seen to have."""
-    work = batch.updates * _weight(batch.cells[0].config)
-    return Pace(run_s / max(work, 1e-9), compile_s)
+    return Pace(run_s / max(batch.work, 1e-9), compile_s)
 
 
 def _weight(config: TrainConfig) -> float:

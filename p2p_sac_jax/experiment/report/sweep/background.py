@@ -9,7 +9,7 @@ from typing import Any
 
 from p2p_sac_jax.config import TrainConfig
 from p2p_sac_jax.config_io import flatten
-from p2p_sac_jax.experiment.report.elements import paragraph, table, text
+from p2p_sac_jax.experiment.report.elements import table, text
 from p2p_sac_jax.experiment.report.sweep import words
 from p2p_sac_jax.experiment.report.sweep.data import Omitted, SweepData
 
@@ -49,8 +49,7 @@ def limits(data: SweepData, omitted: Iterable[Omitted]) -> str:
         " exclude 0 by chance."
     )
     items += [
-        f"<b>Not shown: {text(one.what)}.</b> {text(one.why).capitalize()}."
-        for one in omitted
+        f"<b>Not shown: {text(one.what)}</b>, as {text(one.why)}." for one in omitted
     ]
     inner = "".join(f"<li>{item}</li>" for item in items)
     return f'<ul class="wide">{inner}</ul>'
@@ -69,22 +68,28 @@ def provenance(data: SweepData) -> str:
     ]
     for field, name in _ALIKE:
         values = Counter(_flat(meta.get(field)) for meta in metas)
+        if values.keys() == {"unknown"}:
+            continue
         if len(values) == 1:
             rows.append((name, next(iter(values))))
         else:
             told = "; ".join(f"{v} ({n} cells)" for v, n in values.most_common())
             rows.append((f"{name}: differs between cells", told))
-    started = sorted(str(meta["started"]) for meta in metas if meta.get("started"))
+    started = sorted(
+        str(meta["started"])[:16].replace("T", " ")
+        for meta in metas
+        if meta.get("started")
+    )
     if started:
         rows.append(("started", " to ".join(dict.fromkeys((started[0], started[-1])))))
     for field, name in (("run_s", "running (s)"), ("compile_s", "compiling (s)")):
         rows.append((f"{name}, all cells", sum(meta.get(field, 0.0) for meta in metas)))
     return (
-        '<div class="card"><h3>Cells</h3>'
+        '<div class="pair"><div class="card"><h3>Cells</h3>'
         + table(["what", "value"], rows, "Provenance", "words")
         + '</div><div class="card"><h3>Differences from the defaults</h3>'
         + _differences(data)
-        + "</div>"
+        + "</div></div>"
     )
 
 
@@ -92,31 +97,26 @@ def _differences(data: SweepData) -> str:
     """Fields of the base, then what every arm sets and what was swept."""
     default = dict(flatten(dataclasses.asdict(TrainConfig())))
     base = dict(flatten(data.sweep.meta["config"]))
-    rows = [
-        ("every arm", name, words.value(value), words.value(default.get(name, "–")))
+    changed = {
+        name: words.value(value)
         for name, value in base.items()
         if default.get(name) != value and name not in _OF_THE_GRID
-    ]
-    rows += [
-        (words.arm(arm), name, words.value(value), words.value(default.get(name, "–")))
+    }
+    swept = {
+        name: ", ".join(map(words.value, values))
+        for name, values in data.sweep.factors.items()
+    }
+    arms = {
+        words.arm(arm): {name: words.value(value) for name, value in said.items()}
         for arm, said in data.sweep.arms.items()
+    }
+    rows = [
+        (who, f"{name} = {value} (default {words.value(default.get(name, '–'))})")
+        for who, said in {"every arm": changed, "swept": swept, **arms}.items()
         for name, value in said.items()
     ]
-    rows += [
-        (
-            "swept",
-            name,
-            ", ".join(map(words.value, values)),
-            words.value(default.get(name, "–")),
-        )
-        for name, values in data.sweep.factors.items()
-    ]
-    alike = [words.arm(arm) for arm, said in data.sweep.arms.items() if not said]
-    note = f"{words.listed(alike)}: the base as it is." if alike else ""
-    if not rows:
-        return paragraph("None: every field has its default value.")
-    columns = ["arm", "field", "value", "default"]
-    return table(columns, rows, "Configuration", "words") + paragraph(text(note))
+    rows += [(arm, "the base as it is") for arm, said in arms.items() if not said]
+    return table(["arm", "what it sets"], rows, "Configuration", "words")
 
 
 def _flat(content: Any) -> str:

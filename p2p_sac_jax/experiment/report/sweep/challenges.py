@@ -26,8 +26,10 @@ def _varied(
 ) -> str | Omitted:
     swept = [name for name in data.factors if name in fields]
     html = "".join(against(data, name) for name in swept)
-    if any(said.keys() & set(fields) for said in data.sweep.arms.values()):
-        points = [seen for seen in _like_headline(data) if seen.arm != data.control]
+    arms = [arm for arm, said in data.sweep.arms.items() if said.keys() & set(fields)]
+    if arms:
+        shown = {*arms, data.main} - {data.control}
+        points = [seen for seen in _like_headline(data) if seen.arm in shown]
         measures = dict.fromkeys((data.early, data.final))
         html += "".join(forest(data, stem, name, points) for name in measures)
     if not html:

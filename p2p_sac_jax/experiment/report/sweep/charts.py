@@ -235,7 +235,7 @@ def _places(ax: Axes, values: Sequence[Any]) -> tuple[Callable[..., Array], bool
     if log:
         at = np.log(at)
     shown = [words.value(value) for value in values]
-    ax.set_xticks(at, shown, rotation=0 if max(map(len, shown)) < 9 else 20)
+    ax.set_xticks(at, shown, rotation=0 if sum(map(len, shown)) < 40 else 20)
     room = np.diff(np.sort(at)).min() if len(at) > 1 else 1.0
     ax.set_xlim(at.min() - 0.45 * room, at.max() + 0.45 * room)
     return lambda index, offset: at[np.asarray(index, int)] + offset * room, numeric

@@ -14,6 +14,7 @@ from p2p_sac_jax.experiment.report.sweep.data import (
     Omitted,
     Seen,
     SweepData,
+    panel_field,
     panels,
 )
 
@@ -58,13 +59,18 @@ def trust(data: SweepData) -> str | Omitted:
         return Omitted(what, "weights.trust_rate is 0 wherever somebody is heard")
     liars = [int(seen.cells[0].curves.hostile.sum()) for seen in known]
     shown = [s for s, n in zip(known, liars, strict=True) if n == max(liars)]
-    shown = sorted(shown, key=lambda seen: -seen.peers)[:3]
+    largest = max(shown, key=lambda seen: seen.peers)
+    field = panel_field(data.factors) or ""
+    place = {field: largest.values[field]} if field in largest.values else {}
+    shown = [seen for seen in shown if place.items() <= seen.values.items()][:3]
     traces = []
     for seen in shown:
-        traces.append(curves.trace(seen, axis, _of_honest, f"{seen.label}: honest"))
+        traces.append(
+            curves.trace(seen, axis, _of_honest, f"{seen.look.label}: honest")
+        )
         if max(liars):
             drawn = seen.look._replace(dashes=(0, (1, 1)))
-            lying = curves.trace(seen, axis, _of_liars, f"{seen.label}: liars")
+            lying = curves.trace(seen, axis, _of_liars, f"{seen.look.label}: liars")
             traces.append(lying._replace(look=drawn))
     svg = charts.lines(
         "trust",
@@ -77,22 +83,21 @@ def trust(data: SweepData) -> str | Omitted:
     caption = (
         "<b>How measured.</b> Opinion of every honest peer of every other, relative to"
         " the one it trusts most; means over peers, interquartile mean over seeds."
+        + (f" At {text(words.told(place))}." if place else "")
     )
     return figure(svg, caption, "Trust over time")
 
 
 def network(data: SweepData) -> str | Omitted:
-    """Who hears whom, in the headline's arm at its largest."""
-    chosen = data.headline()
-    largest = [seen for seen in data.of_arm(data.main) if seen.peers == chosen.peers]
+    """Who hears whom, every topology that meets in the panel of the headline."""
     drawn: dict[str, str] = {}
-    for seen in largest:
+    for seen in panels(data)[0].points:
         adjacency = seen.cells[0].meta.get("adjacency") or []
         kind = seen.config["exchange"]["topology"]
         if np.any(adjacency) and kind not in drawn and len(drawn) < _MOST_NETWORKS:
             drawn[kind] = _network(seen, kind, adjacency)
     if not drawn:
-        return Omitted("network drawing", f"nobody hears anybody in {chosen.label}")
+        return Omitted("network drawing", "nobody hears anybody")
     return f'<div class="three wide networks">{"".join(drawn.values())}</div>'
 
 

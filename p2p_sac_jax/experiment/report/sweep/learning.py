@@ -21,8 +21,9 @@ def learning(sweep: SweepData) -> str:
     left = data.panels(sweep)[0].left
     caption = (
         f"<b>How measured.</b> {measured} of the policies without exploration, mean"
-        " over the honest peers of a population; earned so far includes exploration; lines are the interquartile mean over"
-        f" seeds{spread}. What sends nothing stands at 0 bytes, with its last score."
+        " over the honest peers of a population; what was earned so far includes"
+        f" exploration. Lines are the interquartile mean over seeds{spread}. What sends"
+        " nothing stands at 0 bytes, with its last score."
         " Wall clock is a population's share of the batch it was computed in."
         + (f" {left} more points are in the tables alone." if left else "")
     )

@@ -24,7 +24,7 @@ Figure = Callable[[SweepData], "str | Omitted"]
 
 # Identifier, title and figures of each section that sets its figures side by side.
 _FIGURES: tuple[tuple[str, str, tuple[Figure, ...]], ...] = (
-    ("effects", "What communication adds", (effects.effects,)),
+    ("effects", "Against the control arm", (effects.effects,)),
     ("factors", "What was swept", (factors.arrival, factors.swept, factors.maps)),
     ("profiles", "How often it goes well", (effects.profiles,)),
     ("attacks", "Liars", (challenges.attacks,)),

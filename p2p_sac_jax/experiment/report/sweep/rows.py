@@ -68,7 +68,7 @@ def forest(
                 ha="left" if left else "right",
                 va="center_baseline",
             )
-        ax.set_yticks(rows, [mark.label for mark in marks], fontsize=8.5)
+        ax.set_yticks(rows, [mark.label for mark in marks], fontsize=9)
         ax.set_ylim(-0.7, len(marks) - 0.3)
         margin = 0.04 * (high - low)
         ax.set_xlim(low - margin, high + margin)
@@ -85,9 +85,13 @@ def forest(
 def _limits(marks: Sequence[Mark]) -> tuple[float, float]:
     """Horizontal limits that show zero and all but far outliers."""
     ends = np.array([(mark.low, mark.high) for mark in marks])
-    reach = 3.0 * max(np.quantile(np.abs(ends).max(axis=1), 0.75), _LEAST)
-    low, high = max(ends.min(), -reach), min(ends.max(), reach)
-    return min(low, -_LEAST), max(high, _LEAST)
+    sizes = np.abs(ends).max(axis=1)
+    near = ends[sizes <= 3.0 * max(np.quantile(sizes, 0.75), _LEAST)]
+    low, high = min(near.min(), -_LEAST), max(near.max(), _LEAST)
+    room = 0.35 * (high - low)  # for the words at an edge
+    middles = np.array([mark.middle for mark in marks])
+    low -= room * bool((middles < low).any())
+    return low, high + room * bool((middles > high).any())
 
 
 def heat(

@@ -92,7 +92,7 @@ def missing(data: SweepData) -> str:
                 lines.append([place, seed, "–", "not computed yet"])
     asked = sum(len(point.cells) for point in data.sweep.points)
     if not lines:
-        return paragraph(f"None: all {asked} results are there.")
+        return paragraph(f"All {asked} results are there.")
     columns = ["point", "seed", "cell", "reason"]
     return paragraph(
         f"{len(lines)} of {asked} results are missing. They are left out of every"

@@ -66,6 +66,8 @@ def setting(name: str, content: Any) -> str:
     """Field and value, such as "16 peers", "ring" or "tau 0.02"."""
     if name == "population.peers":
         return f"{content} peer{'s' if content != 1 else ''}"
+    if name == "attack.hostile":
+        return f"{content} hostile"
     if isinstance(content, str):
         return value(content)
     return f"{field(name)} {value(content)}"
@@ -77,7 +79,7 @@ def settings(values: Mapping[str, Any]) -> str:
 
 
 def told(values: Mapping[str, Any]) -> str:
-    """The same where a reader may not know what "ring" is: "16 peers, topology ring"."""
+    """The same with names of all fields, such as "16 peers, topology ring"."""
     return ", ".join(
         f"{field(name)} {content}"
         if isinstance(content, str)
@@ -89,12 +91,6 @@ def told(values: Mapping[str, Any]) -> str:
 def sentence(words: str) -> str:
     """Words with a capital letter in front."""
     return words[:1].upper() + words[1:]
-
-
-def listed(items: Sequence[str]) -> str:
-    """Words of a list: "a, b and c"."""
-    *head, tail = items
-    return f"{', '.join(head)} and {tail}" if head else tail
 
 
 def measure(name: str, unit: str) -> str:
@@ -122,7 +118,7 @@ def column(name: str, unit: str) -> str:
     """A figure as the head of a column."""
     stem, _, period = name.rpartition("_")
     if stem == "earned" and period.isdigit():
-        return f"first {period}"
+        return f"earned, first {period}"
     short = {"final": "final", "worst": "worst peer", "earned": "earned"}
     return short.get(name) or measure(name, unit)
 
