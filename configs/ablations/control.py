@@ -6,9 +6,11 @@ from ml_collections import ConfigDict
 
 from configs import pendulum
 
-_MODES = ("none", "seed_scalar", "keyed", "precision", "shaping", "max")
-ARMS = {"memory": {"exchange.topology": "empty"}} | {
-    mode.replace("_", " "): {"exchange.estimation": mode} for mode in _MODES[1:]
+ARMS = {
+    "memory": {"exchange.topology": "empty"},
+    "precision": {},
+    "shaping": {"exchange.estimation": "shaping"},
+    "seed scalar": {"exchange.estimation": "seed_scalar"},
 }
 SWEEP = {"environment.name": ["pendulum", "lqr"]}
 

@@ -8,7 +8,7 @@ from configs import pricing
 from configs.ablations import arms
 
 ARMS = {"memory": arms.MEMORY, "network": arms.NETWORK}
-SWEEP = {"population.heterogeneity": [0.0, 0.5, 1.0, 2.0]}
+SWEEP = {"population.heterogeneity": [0.0, 0.5, 2.0]}
 
 
 def get_config() -> ConfigDict:

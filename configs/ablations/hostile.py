@@ -13,7 +13,7 @@ ARMS = {
     "plain mean": arms.NETWORK,
     "guarded": arms.NETWORK | _GUARDED,
 }
-SWEEP = {"attack.kind": ["sign_flip", "gaussian", "alie", "ipm", "confidence"]}
+SWEEP = {"attack.kind": ["sign_flip", "gaussian", "alie"]}
 
 
 def get_config() -> ConfigDict:
