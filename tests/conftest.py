@@ -25,6 +25,7 @@ atexit.register(
 )
 
 import jax  # noqa: E402
+import pytest  # noqa: E402
 
 jax.config.update("jax_num_cpu_devices", 2)
 jax.config.update("jax_numpy_rank_promotion", "raise")
@@ -33,8 +34,24 @@ jax.config.update("jax_debug_nans", True)
 jax.devices()  # started now, or the first configuration would ask for more
 
 
+# Files that share ``populations.small_run``: one worker takes them all.
+TOGETHER = {f"tests/test_{name}.py" for name in ("layouts", "network", "population")}
+
+
 def pytest_configure(config):
     config.option.loadscopereorder = False  # files stay in the order given below
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config, log):
+    from xdist.scheduler import LoadFileScheduling
+
+    class Together(LoadFileScheduling):
+        def _split_scope(self, nodeid):
+            file = super()._split_scope(nodeid)
+            return "together" if file in TOGETHER else file
+
+    return Together(config, log) if config.option.dist == "loadfile" else None
 
 
 def pytest_collection_modifyitems(items):

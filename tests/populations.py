@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 from typing import Any, NamedTuple
 
 import jax
@@ -79,6 +80,12 @@ def run(
         state, reported = programs.run_chunk(state, *inputs, clock)
         metrics.append(reported)
     return Outcome(setup, state, metrics, programs)
+
+
+@functools.cache
+def small_run() -> Outcome:
+    """All arms of ``small_config``, in one batch: run once in a process."""
+    return run(small_config())
 
 
 def _programs(setup: Setup) -> Programs:

@@ -6,7 +6,14 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from populations import assert_close, peer_of, placement, run, small_config
+from populations import (
+    assert_close,
+    peer_of,
+    placement,
+    run,
+    small_config,
+    small_run,
+)
 
 from p2p_sac_jax.exchange.exchange import Clock, make_exchange
 from p2p_sac_jax.exchange.guidance import bootstrap as guide
@@ -20,7 +27,7 @@ NETWORK = 2  # the third arm
 
 @pytest.fixture(scope="module")
 def batched():
-    return run(small_config(), "vmap")
+    return small_run()
 
 
 @pytest.fixture(scope="module")

@@ -8,7 +8,14 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from populations import assert_close, assert_identical, peer_of, run, small_config
+from populations import (
+    assert_close,
+    assert_identical,
+    peer_of,
+    run,
+    small_config,
+    small_run,
+)
 
 pytestmark = pytest.mark.slow
 PLAIN, MEMORY, NETWORK = range(3)
@@ -19,7 +26,7 @@ NOT_POOLED = {"memory": {"pooling": "none"}}
 @pytest.fixture(scope="module")
 def straight():
     """All arms of four stores, the reference of most tests."""
-    return run(small_config())
+    return small_run()
 
 
 @pytest.fixture(scope="module")

@@ -270,11 +270,15 @@ def test_band_agrees_with_the_interval_of_one_place():
 
 def test_far_outliers_do_not_squeeze_a_forest():
     look = other_look("an arm", 0)
-    marks = [rows.Mark(f"point {i}", look, m, m - 0.001, m + 0.001)
-             for i, m in enumerate((0.01, 0.012, 0.008, 0.011, -0.3))]  # fmt: skip
-    svg = rows.forest("forest", "five differences to a control", marks, "gain", True)
-    assert "← −30" in svg
-    assert "−10" not in svg  # no tick that far out
+    near = rows.Mark("near", look, 0.01, 0.008, 0.011)
+    far = rows.Mark("far", look, -0.3, -0.32, -0.28, focus=False)
+    svg = rows.forest("forest", "two differences to a control", [near, far], "", True)
+    assert "← −30 [−32, −28]" in svg
+    assert ">−10<" not in svg  # no tick that far out
+    both = [near, far._replace(focus=True)]
+    svg = rows.forest("forest", "two differences to a control", both, "", True)
+    assert "←" not in svg
+    assert ">−30<" in svg
 
 
 def test_censored_points_are_drawn_at_the_end():

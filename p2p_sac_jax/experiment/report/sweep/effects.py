@@ -55,7 +55,7 @@ def forest(data: SweepData, stem: str, measure: str, points: list[Seen]) -> str:
         middle = row["difference"]
         low, high = row["difference_low"], row["difference_high"]
         ends = (middle, middle) if low is None else (low, high)
-        marks.append(Mark(seen.label, seen.look, middle, *ends))
+        marks.append(Mark(seen.label, seen.look, middle, *ends, seen.arm == data.main))
     above = sum(mark.low > 0 for mark in marks)
     below = sum(mark.high < 0 for mark in marks)
     name, control = words.measure(measure, data.unit), words.arm(data.control)

@@ -29,6 +29,7 @@ class Mark(NamedTuple):
     middle: float
     low: float
     high: float
+    focus: bool = True  # whether the scale has to show it well
 
 
 def forest(
@@ -57,12 +58,11 @@ def forest(
                 dot = {"ms": 5.5, "mec": PAPER, "mew": 0.6}
                 ax.plot(mark.middle, row, mark.look.marker, color=colour, **dot)
                 continue
-            value = points_tick(mark.middle) if share else f"{mark.middle:.4g}"
             left = mark.middle < low
             ax.text(
                 low if left else high,
                 row,
-                f"← {value}" if left else f"{value} →",
+                f"← {_told(mark, share)}" if left else f"{_told(mark, share)} →",
                 color=mark.look.text,
                 fontsize=8.5,
                 ha="left" if left else "right",
@@ -82,13 +82,24 @@ def forest(
     return draw(name, label, paint, (WIDE[0], 1.0 + 0.21 * len(marks)))
 
 
+def _told(mark: Mark, share: bool) -> str:
+    """A row in words, where it cannot be drawn."""
+    middle, low, high = (
+        points_tick(value) if share else f"{value:.4g}"
+        for value in (mark.middle, mark.low, mark.high)
+    )
+    return f"{middle} [{low}, {high}]" if mark.low < mark.high else middle
+
+
 def _limits(marks: Sequence[Mark]) -> tuple[float, float]:
-    """Horizontal limits that show zero and all but far outliers."""
+    """Horizontal limits that show zero and all but what lies far beyond the focus."""
     ends = np.array([(mark.low, mark.high) for mark in marks])
     sizes = np.abs(ends).max(axis=1)
-    near = ends[sizes <= 3.0 * max(np.quantile(sizes, 0.75), _LEAST)]
-    low, high = min(near.min(), -_LEAST), max(near.max(), _LEAST)
-    room = 0.35 * (high - low)  # for the words at an edge
+    focus = np.array([mark.focus for mark in marks])
+    scale = sizes[focus].max() if focus.any() else sizes.max()
+    near = ends[sizes <= 3.0 * max(scale, _LEAST)]
+    low, high = min(near.min(initial=0.0), -_LEAST), max(near.max(initial=0.0), _LEAST)
+    room = 0.5 * (high - low)  # for the words at an edge
     middles = np.array([mark.middle for mark in marks])
     low -= room * bool((middles < low).any())
     return low, high + room * bool((middles > high).any())
