@@ -1,9 +1,9 @@
-"""Rewrites the report of finished or running folders.
+"""Rewrites the report of finished or running folders, of runs and of sweeps.
 
     python -m launch.report DIR...
 
 Each folder gets a new ``report.html``. Exits 0 if done, 2 with one line on stderr if
-a folder holds no run.
+a folder holds neither, or no results yet.
 """
 
 from __future__ import annotations

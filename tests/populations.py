@@ -82,9 +82,15 @@ def run(
     return Outcome(setup, state, metrics, programs)
 
 
-@functools.cache
 def small_run() -> Outcome:
-    """All arms of ``small_config``, in one batch: run once in a process."""
+    """All arms of ``small_config`` in one batch, run once in a process."""
+    outcome = _small_run()
+    fresh = jax.random.clone(outcome.state.key)  # whoever asks may use it once
+    return outcome._replace(state=outcome.state._replace(key=fresh))
+
+
+@functools.cache
+def _small_run() -> Outcome:
     return run(small_config())
 
 

@@ -33,6 +33,9 @@ def tiny(preset, **root):
     return dataclasses.replace(config, population=population, memory=memory, **root)
 
 
+ALONE = {"layout": "vmap", "devices": 1}  # builds a little faster
+
+
 def read_rows(workdir):
     lines = (workdir / "metrics.jsonl").read_text(encoding="utf-8").splitlines()
     return [json.loads(line) for line in lines]
@@ -56,7 +59,7 @@ def test_newcomers_of_two_seeds_join_late(tmp_path):
 
 
 def test_buyers_who_remember_prices(tmp_path):
-    summary = train(tiny(reference_price), tmp_path, quiet=True)
+    summary = train(tiny(reference_price, **ALONE), tmp_path, quiet=True)
     assert 0.0 < summary["oracle_fraction"] < 1.5
     assert len(json.loads((tmp_path / "stores.json").read_text())) == 12
 

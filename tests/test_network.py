@@ -47,7 +47,8 @@ def live_through(keeps):
 
 def test_who_is_cut_off_lives_as_with_an_empty_adjacency():
     """The faulty run equals, bit for bit, one whose edges are cut by hand."""
-    faulty = run(small_config(root={"steps": 16}, faults=CHURN | SPLIT))
+    longer = {"root": {"steps": 16}, "sac": {"replay_capacity": 12}}
+    faulty = run(small_config(**longer, faults=CHURN | SPLIT))
     plan = faulty.setup.members.presence.plan
     away = np.asarray(plan.leaves) == 4
     assert away.sum() == 1

@@ -92,9 +92,9 @@ def test_silence_without_memory_is_plain_sac(straight):
     silent = run(config, programs=straight.programs)
     forgetful = {"memory": {"kind": "none", "pooling": "none"}}
     plain = run(small_config(**changes, **OFF, **forgetful))
+    remembered = dict.fromkeys(("memory", "surprise", "outbox", "belief"))
     assert_identical(
-        silent.state._replace(memory=None, surprise=None, outbox=None),
-        plain.state._replace(memory=None, surprise=None, outbox=None),
+        silent.state._replace(**remembered), plain.state._replace(**remembered)
     )
 
 
@@ -161,6 +161,10 @@ def test_newcomers_wait_untouched_and_rehearse_with_the_network(straight):
     ready = jax.jit(setup.population.rehearse)(waiting.state, *inputs, clock)
     updates = np.asarray(ready.learner.updates)
     assert updates[3].tolist() == [0, 0, config.memory.rehearsal_updates]
-    assert_identical(ready._replace(learner=None), waiting.state._replace(learner=None))
+    # Who rehearses has learned, and heard what to believe; nothing else is touched.
+    rest = {"learner": None, "belief": None}
+    assert_identical(ready._replace(**rest), waiting.state._replace(**rest))
+    moved = np.any(np.asarray(ready.belief.mean != waiting.state.belief.mean), axis=-1)
+    assert np.argwhere(moved).tolist() == [[3, NETWORK]]
     after, _ = straight.programs.run_chunk(ready, *inputs, clock)
     assert after.steps[:, NETWORK].tolist() == [12, 12, 12, 4]

@@ -31,14 +31,15 @@ from p2p_sac_jax.experiment.report.sweep import (
     charts,
     curves,
     effects,
-    factors,
     headline,
     inside,
+    maps,
     rows,
     tables,
     words,
 )
-from p2p_sac_jax.experiment.report.sweep.data import Omitted, load, panels
+from p2p_sac_jax.experiment.report.sweep.data import Omitted, load
+from p2p_sac_jax.experiment.report.sweep.panels import panels
 from tests.pages import check_page
 from tests.sweeps import ALONE, ARMS, PLAIN, write_sweep
 
@@ -162,7 +163,7 @@ def test_one_seed_claims_nothing(tmp_path):
     assert "1 seed: indicative" in words
     assert "indicative, no claim" in words
     assert "The interval" not in words
-    assert "performance profiles , as one seed" in words
+    assert "performance profiles , as no line has 5 populations" in words
 
 
 def test_control_task_shows_returns(tmp_path):
@@ -325,7 +326,7 @@ def test_privacy_by_arm_and_by_factor(tmp_path):
     by_factor = challenges.privacy(data)
     assert isinstance(by_factor, str)
     assert "by value noise" in by_factor
-    assert isinstance(factors.maps(data), Omitted)
+    assert isinstance(maps.maps(data), Omitted)
     assert isinstance(challenges.attacks(data), Omitted)
     left_out = background.limits(data, [Omitted("attack curves", "nobody lies")])
     assert "Not shown: attack curves</b>, as nobody lies." in left_out
@@ -335,7 +336,7 @@ def test_without_a_control_nothing_is_compared(tmp_path):
     data = load(write_sweep(tmp_path / "small", {}, {"network": {}}, 2))
     assert data.control == ""
     assert isinstance(effects.effects(data), Omitted)
-    assert "no arm without communication" in headline.headline(data)
+    assert "no arm to compare it with" in headline.headline(data)
 
 
 def test_cells_that_differ_in_their_code_are_told(tmp_path):

@@ -119,30 +119,29 @@ def test_time_and_bytes_are_counted(finished):
     assert summary["bytes_shared_per_peer"] == 4 * floats * 3 * (24 // 4 - 1)
 
 
-def test_a_run_killed_between_checkpoints_ends_as_if_it_never_was(finished, tmp_path):
-    killed = interrupt(tmp_path, signal.SIGKILL, has_step(tmp_path, 12))
-    assert killed.returncode == -signal.SIGKILL
-    assert not (tmp_path / "summary.json").exists()
-    # As if the machine had gone down in the middle of a line.
-    with (tmp_path / "metrics.jsonl").open("a") as file:
-        file.write('{"run": "network", "se')
-    done = train(tmp_path)
-    assert done.returncode == 0, done.stderr
-    assert "resuming at step" in done.stderr
-    assert_same_run(tmp_path, finished[1])
-
-
-def test_a_stopped_run_saves_says_so_and_goes_on_to_the_same_end(finished, tmp_path):
+def test_a_run_stopped_twice_and_killed_ends_as_if_it_never_was(finished, tmp_path):
     first = interrupt(tmp_path, signal.SIGINT, has_step(tmp_path, 4))
     assert first.returncode == 130, first.stderr
     last_line = first.stderr.splitlines()[-1]
     assert re.fullmatch(r"SIGINT: saved at step \d+; run again to go on", last_line)
     assert f"saved at step {saved_steps(tmp_path)[-1]};" in last_line
+
     later = saved_steps(tmp_path)[-1] + 4
     second = interrupt(tmp_path, signal.SIGTERM, has_step(tmp_path, later))
     assert second.returncode == 143, second.stderr
     assert "Traceback" not in first.stderr + second.stderr
-    assert train(tmp_path).returncode == 0
+
+    later = saved_steps(tmp_path)[-1] + 4
+    killed = interrupt(tmp_path, signal.SIGKILL, has_step(tmp_path, later))
+    assert killed.returncode == -signal.SIGKILL
+    assert not (tmp_path / "summary.json").exists()
+    # As if the machine had gone down in the middle of a line.
+    with (tmp_path / "metrics.jsonl").open("a") as file:
+        file.write('{"run": "network", "se')
+
+    done = train(tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert "resuming at step" in done.stderr
     assert_same_run(tmp_path, finished[1])
 
 

@@ -1,4 +1,4 @@
-"""The report of one training run: a single page that can be sent to a colleague.
+"""The report of a run or of a sweep: one page that can be sent to a colleague.
 
 Everything comes from the files of the run's folder; nothing is measured anew.
 """

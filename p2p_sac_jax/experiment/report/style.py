@@ -45,13 +45,13 @@ LOOKS = {
     "memory": _look("own memory", "green", (0, (5, 1.8)), "s"),
     "network": _look("network", "blue", "solid", "o"),
 }
-_HUES = ("purple", "amber", "sky", "indigo", "grey")
+_HUES = ("purple", "amber", "sky", "indigo", "brown", "olive", "grey")
 _DASHES = ((0, (3, 1, 1, 1)), (0, (7, 1.5)), (0, (2, 1)))
 _MARKERS = ("D", "^", "v", "P", "d", "<", ">")
 
 
 def other_look(label: str, index: int) -> Look:
-    """Look of what has none of its own; the first fifteen differ."""
+    """Look of what has none of its own; the first twenty differ."""
     return _look(
         label,
         _HUES[index % len(_HUES)],
@@ -80,6 +80,7 @@ _SETTINGS: Any = {
     "lines.dash_capstyle": "round",
     "svg.fonttype": "none",
     "text.color": INK,
+    "text.parse_math": False,  # names may hold what looks like a formula
     "xtick.color": MUTED,
     "xtick.major.size": 3,
     "ytick.color": MUTED,

@@ -52,7 +52,7 @@ def limits(data: SweepData, omitted: Iterable[Omitted]) -> str:
         f"<b>Not shown: {text(one.what)}</b>, as {text(one.why)}." for one in omitted
     ]
     inner = "".join(f"<li>{item}</li>" for item in items)
-    return f'<ul class="wide">{inner}</ul>'
+    return f"<ul>{inner}</ul>"
 
 
 def provenance(data: SweepData) -> str:

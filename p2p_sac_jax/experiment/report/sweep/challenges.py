@@ -18,15 +18,21 @@ def attacks(data: SweepData) -> str | Omitted:
     """Figures against settings of attacks, and arms that set one."""
     if not any(seen.cells[0].curves.hostile.any() for seen in data.seen):
         return Omitted("attack curves", "no population has a liar")
-    return _varied(data, "attack", "attack curves", (*ATTACK, "exchange.aggregator"))
+    return _varied(data, "attack", "attack curves", ATTACK, ("exchange.aggregator",))
 
 
 def _varied(
-    data: SweepData, stem: str, what: str, fields: Sequence[str]
+    data: SweepData,
+    stem: str,
+    what: str,
+    fields: Sequence[str],
+    answers: Sequence[str] = (),
 ) -> str | Omitted:
+    """Figures against ``fields``, and of arms that set one or one of ``answers``."""
     swept = [name for name in data.factors if name in fields]
     html = "".join(against(data, name) for name in swept)
-    arms = [arm for arm, said in data.sweep.arms.items() if said.keys() & set(fields)]
+    told = {*fields, *answers}
+    arms = [arm for arm, said in data.sweep.arms.items() if said.keys() & told]
     if arms:
         shown = {*arms, data.main} - {data.control}
         points = [seen for seen in _like_headline(data) if seen.arm in shown]

@@ -14,8 +14,8 @@ from p2p_sac_jax.experiment.report.sweep.data import (
     Omitted,
     Seen,
     SweepData,
-    panels,
 )
+from p2p_sac_jax.experiment.report.sweep.panels import panels
 
 
 def throughput(data: SweepData) -> str | Omitted:
@@ -23,12 +23,9 @@ def throughput(data: SweepData) -> str | Omitted:
     what = "throughput against the number of peers"
     if PEERS not in data.factors:
         return Omitted(what, "population.peers was not swept")
-    timed = [seen for seen in data.seen if all("run_s" in c.meta for c in seen.cells)]
-    if not timed:
-        return Omitted(what, "the cells hold no times")
     values = data.factors[PEERS]
     groups: dict[str, list[Seen]] = {}
-    for seen in timed:
+    for seen in data.seen:
         if PEERS in seen.values:
             groups.setdefault(seen.look.label, []).append(seen)
     traces = [_rates(points, values) for points in groups.values()]

@@ -124,7 +124,7 @@ def _peers(cell: Cell) -> int:
 
 
 def _seconds(cell: Cell) -> Array:
-    return cell.meta.get("run_s", np.nan) * _steps(cell) / cell.curves.steps[-1]
+    return cell.meta["run_s"] * _steps(cell) / cell.curves.steps[-1]
 
 
 def _bytes(cell: Cell) -> Array:

@@ -37,16 +37,7 @@ MEASURES = (
     BYTES,
 )
 _EARLY = ("earned_50", "earned", f"{RETURN}area")  # the first that there is
-MOST_LINES = 8  # of a panel: more could not be told apart
 _CONTROLS = ("memory", "plain")  # arms that hear nobody, the better one first
-
-
-class Panel(NamedTuple):
-    """Points that meet in one figure."""
-
-    title: str
-    points: list[Seen]
-    left: int  # points that would be too many
 
 
 class Omitted(NamedTuple):
@@ -170,32 +161,6 @@ class SweepData:
         return max(self.of_arm(self.main), key=rank)
 
 
-def panels(data: SweepData) -> list[Panel]:
-    """Points by the value of the panel's factor, that of the headline first.
-
-    An arm that sets the factor itself is in every panel.
-    """
-    field = panel_field(data.factors)
-    if field is None:
-        return [_panel(data, "", data.seen)]
-    first = data.headline().settings.get(field)
-    values = sorted(data.factors[field], key=lambda value: value != first)
-    by_value = {
-        words.setting(field, value): [
-            seen for seen in data.seen if seen.values.get(field, value) == value
-        ]
-        for value in values
-    }
-    return [_panel(data, title, points) for title, points in by_value.items() if points]
-
-
-def _panel(data: SweepData, title: str, points: list[Seen]) -> Panel:
-    """What is compared comes first, should there be too many."""
-    compared = data.control, data.main
-    points = sorted(points, key=lambda seen: seen.arm not in compared)
-    return Panel(title, points[:MOST_LINES], len(points[MOST_LINES:]))
-
-
 def centre(row: Row) -> tuple[float, float, float]:
     """What a row says of its point: figure, low and high, all alike for one seed."""
     middle = row["median"] if row["iqm"] is None else row["iqm"]
@@ -232,7 +197,6 @@ def load(folder: pathlib.Path) -> SweepData:
         raise ConfigError(f"{folder} holds a sweep without a finished cell{failed}")
     arms = [arm for arm in sweep.arms if arm in finished]
     control = _control(sweep, arms)
-    others = [arm for arm in arms if arm not in (control, *_CONTROLS)]
     factors = {name: v for name, v in sweep.factors.items() if len(v) > 1}
     lines = read_lines(sweep, THRESHOLD)
     rows = make_table(sweep, control, measures=MEASURES)
@@ -242,7 +206,7 @@ def load(folder: pathlib.Path) -> SweepData:
         sweep=sweep,
         factors=factors,
         control=control,
-        main="network" if "network" in arms else [*arms, *others][-1],
+        main=_main(sweep, arms, control),
         seen=list(_seen(sweep, lines, factors)),
         lines=lines,
         fields=fields,
@@ -256,8 +220,19 @@ def _key(arm: str, values: dict[str, Any], fields: list[str], measure: str) -> s
 
 def _control(sweep: Sweep, arms: list[str]) -> str:
     """The arm that hears nobody: that with a memory where there is one."""
-    silent = [arm for arm in arms if sweep.arms[arm].get(TOPOLOGY) == "empty"]
-    return next((arm for arm in (*_CONTROLS, *silent) if arm in arms), "")
+    wanted = (*_CONTROLS, *_silent(sweep, arms))
+    return next((arm for arm in wanted if arm in arms), "")
+
+
+def _main(sweep: Sweep, arms: list[str], control: str) -> str:
+    """The network's arm, else the last that hears somebody, else the last."""
+    heard = [arm for arm in arms if arm not in (*_CONTROLS, *_silent(sweep, arms))]
+    wanted = ("network", *reversed(heard), *reversed(arms))
+    return next((arm for arm in wanted if arm in arms and arm != control), control)
+
+
+def _silent(sweep: Sweep, arms: list[str]) -> list[str]:
+    return [arm for arm in arms if sweep.arms[arm].get(TOPOLOGY) == "empty"]
 
 
 def _seen(

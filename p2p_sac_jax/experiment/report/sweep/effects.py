@@ -2,24 +2,27 @@
 
 from __future__ import annotations
 
+from collections import Counter
+
 import numpy as np
 
 from p2p_sac_jax.experiment import statistics
+from p2p_sac_jax.experiment.ablation.measures import RETURN
 from p2p_sac_jax.experiment.report.elements import figure, text
 from p2p_sac_jax.experiment.report.style import Look
 from p2p_sac_jax.experiment.report.sweep import charts, rows, words
 from p2p_sac_jax.experiment.report.sweep.charts import Trace
 from p2p_sac_jax.experiment.report.sweep.data import (
-    MOST_LINES,
     Omitted,
     Seen,
     SweepData,
 )
+from p2p_sac_jax.experiment.report.sweep.panels import MOST_LINES
 from p2p_sac_jax.experiment.report.sweep.rows import Mark
 
-_JUDGED = ("earned_50", "earned_200", "earned", "final", "worst")
 _MOST_ROWS = 36
 _THRESHOLDS = 60
+_LEAST = 5  # populations of a profile: of fewer its band says nothing
 
 
 def effects(data: SweepData) -> str | Omitted:
@@ -27,14 +30,18 @@ def effects(data: SweepData) -> str | Omitted:
     what = "differences to an arm without communication"
     if not data.control:
         return Omitted(what, "no arm is without communication")
-    measures = [name for name in _JUDGED if name in data.measures][:5]
-    if "earned_200" in measures:
-        measures.remove("earned")
-    if not data.has_oracle:
-        measures = [name for name in data.measures if name.startswith("return_")]
     points = [seen for seen in data.seen if seen.arm != data.control]
-    figures = [forest(data, "effect", name, points) for name in measures]
+    figures = [forest(data, "effect", name, points) for name in _judged(data)]
     return "".join(figures) or Omitted(what, "no seed has both arms")
+
+
+def _judged(data: SweepData) -> list[str]:
+    """Figures that get a forest each."""
+    if not data.has_oracle:
+        return [name for name in data.measures if name.startswith(RETURN)]
+    while_learning = "earned_200" if "earned_200" in data.measures else "earned"
+    judged = dict.fromkeys((data.early, while_learning, "final", "worst"))
+    return [name for name in judged if name in data.measures]
 
 
 def forest(data: SweepData, stem: str, measure: str, points: list[Seen]) -> str:
@@ -74,22 +81,24 @@ def forest(data: SweepData, stem: str, measure: str, points: list[Seen]) -> str:
         if data.seeds > 1
         else "One seed has no interval: indicative."
     )
-    more = f" {len(paired) - len(marks)} more are in the tables." * (
-        len(paired) > len(marks)
-    )
+    left = len(paired) - len(marks)
+    more = f" {left} more are in the tables." if left else ""
     caption = (
         f"<b>What to see.</b> {counted}{more} <b>How measured.</b> Interquartile mean"
-        f" of differences to {text(control)} at the same seed and setting, with its"
-        " 95\u00a0% bootstrap interval."
+        f" of differences to {text(control)} at the same seed and setting"
+        + (", with its 95\u00a0% bootstrap interval." if data.seeds > 1 else ".")
     )
     return figure(svg, caption, f"Difference: {name}")
 
 
 def profiles(data: SweepData) -> str | Omitted:
     """Share of populations above each score, all numbers of the panels together."""
-    what = "performance profiles"
-    if data.seeds < 2:
-        return Omitted(what, "one seed has no distribution")
+    counts: Counter[str] = Counter()
+    for seen in data.seen:
+        counts[seen.look.label] += len(seen.cells)
+    if max(counts.values()) < _LEAST:
+        why = f"no line has {_LEAST} populations behind it"
+        return Omitted("performance profiles", why)
     measures = dict.fromkeys((data.early, data.final))
     return "".join(_profile(data, measure) for measure in measures)
 
@@ -101,6 +110,8 @@ def _profile(data: SweepData, measure: str) -> str:
         finite = np.array([value for value in values if np.isfinite(value)])
         if finite.size:
             tasks.setdefault(seen.look.label, (seen.look, []))[1].append(finite)
+    if not tasks:
+        return ""
     everything = np.concatenate([task for _, of in tasks.values() for task in of])
     margin = 0.02 * float(np.ptp(everything)) + 1e-6
     thresholds = np.linspace(

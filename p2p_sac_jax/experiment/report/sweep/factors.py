@@ -1,8 +1,7 @@
-"""Figures against what was swept, one factor at a time or two in a map."""
+"""Figures against what was swept, one factor at a time."""
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Sequence
 from typing import Any
 
@@ -10,11 +9,10 @@ import numpy as np
 
 from p2p_sac_jax.experiment.report.elements import figure, text
 from p2p_sac_jax.experiment.report.style import Look, look
-from p2p_sac_jax.experiment.report.sweep import charts, rows, words
+from p2p_sac_jax.experiment.report.sweep import charts, words
 from p2p_sac_jax.experiment.report.sweep.charts import Trace
 from p2p_sac_jax.experiment.report.sweep.data import (
     ARRIVAL,
-    MOST_LINES,
     PEERS,
     Omitted,
     Seen,
@@ -22,6 +20,7 @@ from p2p_sac_jax.experiment.report.sweep.data import (
     centre,
     panel_field,
 )
+from p2p_sac_jax.experiment.report.sweep.panels import MOST_LINES
 
 # Factors that have a section of their own.
 PRIVACY = (
@@ -32,7 +31,6 @@ PRIVACY = (
     "privacy.trend_epsilon",
 )
 ATTACK = ("attack.hostile", "attack.kind", "attack.strength")
-_MOST_MAPS = 3
 
 
 def swept(data: SweepData) -> str:
@@ -58,23 +56,14 @@ def arrival(data: SweepData) -> str | Omitted:
     return ""
 
 
-def maps(data: SweepData) -> str | Omitted:
-    """Cold start and final score of the main arm over each pair of factors."""
-    swept = [name for name in data.factors if name in data.headline().values]
-    pairs = list(itertools.combinations(swept, 2))[:_MOST_MAPS]
-    if not pairs:
-        why = f"fewer than two factors vary in the arm {words.arm(data.main)}"
-        return Omitted("map of two factors", why)
-    measures = dict.fromkeys((data.early, data.final))
-    return "".join(_map(data, pair, name) for pair in pairs for name in measures)
-
-
 def _against(data: SweepData, field: str, measure: str) -> str:
     traces = [
         _trace(data, field, points, measure, drawn)
         for drawn, points in _groups(data, field)
     ]
     traces = [trace for trace in traces if len(trace.x)]
+    if not traces:
+        return ""
     name, shown = words.measure(measure, data.unit), words.field(field)
     values = data.factors[field]
     arrives = measure == ARRIVAL
@@ -154,51 +143,3 @@ def _trace(
     x = [data.factors[field].index(seen.values[field]) for seen, _ in there]
     ends = np.array([centre(row) for _, row in there], float).reshape(-1, 3)
     return Trace(drawn.label, drawn, np.array(x, int), *ends.T)
-
-
-def _map(data: SweepData, pair: tuple[str, str], measure: str) -> str:
-    """The factor of more values gives the rows, so that a phone can show it."""
-    row_field, column_field = sorted(pair, key=lambda name: -len(data.factors[name]))
-    across, down = data.factors[column_field], data.factors[row_field]
-    headline = data.headline()
-    fixed = {n: v for n, v in headline.values.items() if n not in pair}
-    middle = np.full((len(down), len(across)), np.nan)
-    cells = [["–"] * len(across) for _ in down]
-    for seen in data.of_arm(headline.arm):
-        row = data.row(seen, measure)
-        if not (row and row["seeds"]) or any(seen.values[n] != fixed[n] for n in fixed):
-            continue
-        at = down.index(seen.values[row_field]), across.index(seen.values[column_field])
-        middle[at] = row["iqm"]
-        cells[at[0]][at[1]] = words.number(measure, row["iqm"])
-        if row["pairs"]:
-            cells[at[0]][at[1]] += f"\n{words.difference(row).split(' ')[0]}"
-    name = words.measure(measure, data.unit)
-    title = f"{name}, {words.arm(data.main)}"
-    labels = [[words.value(v) for v in values] for values in (down, across)]
-    told = "; ".join(
-        f"{label}: {', '.join(cell.split(chr(10))[0] for cell in line)}"
-        for label, line in zip(labels[0], cells, strict=True)
-    )
-    svg = rows.heat(
-        words.identifier("map", *pair, measure),
-        f"Heat map: {title}, {words.field(row_field)} by {words.field(column_field)}"
-        f" ({', '.join(labels[1])}). {told}.",
-        (words.field(row_field), words.field(column_field)),
-        labels[0],
-        labels[1],
-        middle,
-        cells,
-    )
-    held = words.settings({n: v for n, v in fixed.items() if n in data.factors})
-    caption = (
-        "<b>How measured.</b> Interquartile mean over seeds"
-        + (
-            f", and below it the difference to {text(words.arm(data.control))}, in"
-            " percentage points where it is a share"
-            if data.control
-            else ""
-        )
-        + (f". Held still: {text(held)}." if held else ".")
-    )
-    return figure(svg, caption, words.sentence(title))

@@ -39,7 +39,7 @@ def _compared(data: SweepData, chosen: Seen, measure: str, first: bool) -> str:
     what = _what(data, measure)
     sentence = f"{opening} {what.format(figure)}"
     if other is None or not row["pairs"]:
-        return f"{sentence}; there is no arm without communication to compare it with."
+        return f"{sentence}. There is no arm to compare it with."
     against = words.estimate(data.row(other, measure))
     alone = text(words.arm(other.arm))
     return (

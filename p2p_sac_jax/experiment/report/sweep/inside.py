@@ -15,8 +15,8 @@ from p2p_sac_jax.experiment.report.sweep.data import (
     Seen,
     SweepData,
     panel_field,
-    panels,
 )
+from p2p_sac_jax.experiment.report.sweep.panels import panels
 
 _MOST_NETWORKS = 6
 _WEIGHTS = (
@@ -98,7 +98,7 @@ def network(data: SweepData) -> str | Omitted:
             drawn[kind] = _network(seen, kind, adjacency)
     if not drawn:
         return Omitted("network drawing", "nobody hears anybody")
-    return f'<div class="three wide networks">{"".join(drawn.values())}</div>'
+    return f'<div class="three wide">{"".join(drawn.values())}</div>'
 
 
 def _network(seen: Seen, kind: str, adjacency: list[list[float]]) -> str:

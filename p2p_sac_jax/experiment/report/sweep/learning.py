@@ -5,10 +5,16 @@ from __future__ import annotations
 from p2p_sac_jax.experiment.report.elements import figure, paragraph, switch, text
 from p2p_sac_jax.experiment.report.figures import SMALL, WIDE
 from p2p_sac_jax.experiment.report.style import other_look
-from p2p_sac_jax.experiment.report.sweep import charts, curves, data, words
+from p2p_sac_jax.experiment.report.sweep import charts, curves, words
 from p2p_sac_jax.experiment.report.sweep.charts import Trace
 from p2p_sac_jax.experiment.report.sweep.curves import Axis, Curve
-from p2p_sac_jax.experiment.report.sweep.data import PEERS, Panel, Seen, SweepData
+from p2p_sac_jax.experiment.report.sweep.data import (
+    PEERS,
+    Seen,
+    SweepData,
+    panel_field,
+)
+from p2p_sac_jax.experiment.report.sweep.panels import Panel, panels
 
 
 def learning(sweep: SweepData) -> str:
@@ -18,20 +24,20 @@ def learning(sweep: SweepData) -> str:
     if sweep.has_oracle:
         measured = "Share of the best attainable profit, noise-free,"
     spread = ", areas its 95\u00a0% bootstrap interval" if sweep.seeds > 1 else ""
-    left = data.panels(sweep)[0].left
+    left = panels(sweep)[0].left
     caption = (
         f"<b>How measured.</b> {measured} of the policies without exploration, mean"
-        " over the honest peers of a population; what was earned so far includes"
-        f" exploration. Lines are the interquartile mean over seeds{spread}. What sends"
-        " nothing stands at 0 bytes, with its last score."
-        " Wall clock is a population's share of the batch it was computed in."
+        " over the honest peers of a population; what was earned so far counts"
+        " training, exploration included. Lines: interquartile mean over"
+        f" seeds{spread}. What sends nothing stands at 0 bytes, with its last score. Wall clock is a"
+        " population's share of the batch it was computed in."
         + (f" {left} more points are in the tables alone." if left else "")
     )
     return switch("axis", "Horizontal axis", panes) + paragraph(caption, "caption")
 
 
 def _pane(sweep: SweepData, axis: Axis) -> str:
-    first, *rest = data.panels(sweep)
+    first, *rest = panels(sweep)
     pieces = [_learned(sweep, axis, first)]
     if sweep.has_oracle:
         pieces.append(_earned(sweep, axis, first))
@@ -43,7 +49,7 @@ def _pane(sweep: SweepData, axis: Axis) -> str:
     if not rest:
         return html
     small = "".join(_learned(sweep, axis, panel, SMALL) for panel in rest)
-    field = text(words.field(data.panel_field(sweep.factors) or ""))
+    field = text(words.field(panel_field(sweep.factors) or ""))
     return (
         f"{html}<details><summary>Learned policy, other values of {field}</summary>"
         f'<div class="three">{small}</div></details>'

@@ -16,6 +16,7 @@ from p2p_sac_jax.experiment.report.sweep import (
     headline,
     inside,
     learning,
+    maps,
     tables,
 )
 from p2p_sac_jax.experiment.report.sweep.data import Omitted, SweepData, load
@@ -25,7 +26,7 @@ Figure = Callable[[SweepData], "str | Omitted"]
 # Identifier, title and figures of each section that sets its figures side by side.
 _FIGURES: tuple[tuple[str, str, tuple[Figure, ...]], ...] = (
     ("effects", "Against the control arm", (effects.effects,)),
-    ("factors", "What was swept", (factors.arrival, factors.swept, factors.maps)),
+    ("factors", "What was swept", (factors.arrival, factors.swept, maps.maps)),
     ("profiles", "How often it goes well", (effects.profiles,)),
     ("attacks", "Liars", (challenges.attacks,)),
     ("privacy", "Privacy against utility", (challenges.privacy,)),

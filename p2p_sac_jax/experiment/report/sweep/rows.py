@@ -99,7 +99,7 @@ def _limits(marks: Sequence[Mark]) -> tuple[float, float]:
     scale = sizes[focus].max() if focus.any() else sizes.max()
     near = ends[sizes <= 3.0 * max(scale, _LEAST)]
     low, high = min(near.min(initial=0.0), -_LEAST), max(near.max(initial=0.0), _LEAST)
-    room = 0.5 * (high - low)  # for the words at an edge
+    room = 0.8 * (high - low)  # for the words at an edge
     middles = np.array([mark.middle for mark in marks])
     low -= room * bool((middles < low).any())
     return low, high + room * bool((middles > high).any())

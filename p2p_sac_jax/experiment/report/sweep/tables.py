@@ -54,7 +54,9 @@ def _table(data: SweepData, label: str, form: Callable[[Row | None], str]) -> st
     for row in rows:
         place = [words.arm(row["arm"])]
         place += ["" if row[n] is None else words.value(row[n]) for n in fields]
-        points.setdefault(repr(place), (place, {}))[1][row["measure"]] = row
+        points.setdefault(repr((row["arm"], place)), (place, {}))[1][row["measure"]] = (
+            row
+        )
     columns = {
         words.column(name, data.unit): [form(of.get(name)) for _, of in points.values()]
         for name in data.measures

@@ -166,10 +166,13 @@ def difference(row: Row | None, unit: bool = True) -> str:
         ends = [_times(row[key]) for key in ("ratio", "ratio_low", "ratio_high")]
         return _bracketed(ends, " times" * unit)
     keys = ("difference", "difference_low", "difference_high")
-    if is_share(name):
-        ends = [None if row[k] is None else signed(100 * row[k], 2) for k in keys]
-        return _bracketed(ends, " points" * unit)
-    return _bracketed([None if row[k] is None else signed(row[k]) for k in keys])
+    ends = [_signed(row[key], is_share(name)) for key in keys]
+    return _bracketed(ends, " points" * (unit and is_share(name)))
+
+
+def signed_difference(row: Row) -> str:
+    """Difference to the control without its interval, such as "+0.42"."""
+    return _signed(row["difference"], is_share(row["measure"])) or "–"
 
 
 def gain_per_megabyte(gain: float, sent: float, share: bool) -> str:
@@ -192,10 +195,12 @@ def is_share(name: str) -> bool:
     return not name.startswith(others)
 
 
-def signed(content: float, decimals: int | None = None) -> str:
-    """A number with its sign, to four figures if no decimals are asked for."""
-    text = f"{content:+.{decimals}f}" if decimals is not None else f"{content:+.4g}"
-    return text.replace("-", "−")
+def _signed(content: float | None, share: bool) -> str | None:
+    """A difference, in points where it is one of shares."""
+    if content is None:
+        return None
+    shown = f"{100 * content:+.2f}" if share else f"{content:+.4g}"
+    return shown.replace("-", "−")
 
 
 def _times(content: float | None) -> str | None:
