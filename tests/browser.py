@@ -48,10 +48,10 @@ class Browser:
         """Takes the descriptors that commands go to and answers come back from."""
         self._to, self._back = to, back
         self._buffer, self._last = b"", 0
-        self._session: str | None = None
+        self._attached: str | None = None
         self.events: list[dict[str, Any]] = []
         target = self.call("Target.createTarget", url="about:blank")["targetId"]
-        self._session = self.call(
+        self._attached = self.call(
             "Target.attachToTarget", targetId=target, flatten=True
         )["sessionId"]
         for domain in ("Page", "Runtime", "Log", "Network"):
@@ -65,8 +65,8 @@ class Browser:
         """
         self._last += 1
         message = {"id": self._last, "method": method, "params": params}
-        if self._session:
-            message["sessionId"] = self._session
+        if self._attached:
+            message["sessionId"] = self._attached
         os.write(self._to, json.dumps(message).encode() + b"\0")
         while True:
             answer = self._read()

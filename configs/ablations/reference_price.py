@@ -12,7 +12,11 @@ ARMS = {
     "memory": arms.MEMORY,
     "network": arms.NETWORK,
     "network, no values": {"exchange.estimation": "none"},
-    "network, seed scalar": {"exchange.estimation": "seed_scalar"},
+    # To the letter: .7 of one's own value, .3 of the mean of all others.
+    "network, seed scalar": {
+        "exchange.estimation": "seed_scalar",
+        "exchange.network_weight": 0.3,
+    },
     "network, myopic": {"sac.discount": 0.0},
     "bandit network": arms.BANDIT_NETWORK,
 }

@@ -29,8 +29,8 @@ def learning(sweep: SweepData) -> str:
         f"<b>How measured.</b> {measured} of the policies without exploration, mean"
         " over the honest peers of a population; what was earned so far counts"
         " training, exploration included. Lines: interquartile mean over"
-        f" seeds{spread}. What sends nothing stands at 0 bytes, with its last score. Wall clock is a"
-        " population's share of the batch it was computed in."
+        f" seeds{spread}. What sends nothing stands at 0 bytes, with its last score."
+        " Wall clock is a population's share of the batch it was computed in."
         + (f" {left} more points are in the tables alone." if left else "")
     )
     return switch("axis", "Horizontal axis", panes) + paragraph(caption, "caption")
