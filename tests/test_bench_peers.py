@@ -2,11 +2,10 @@
 
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
+from commands import ROOT, run_each
 
-ROOT = Path(__file__).parents[1]
 # Neither rivals nor ours: ours has no room for eight peers, the rival none for four.
 FAKED = """
 import jax
@@ -33,10 +32,19 @@ flags.run(bench_peers.main)
 """
 
 
-def bench_peers(*arguments, faked=False):
-    program = ["-c", FAKED] if faked else ["-m", "launch.bench_peers"]
+WRONG = {
+    "--peers=0": "--peers='0' must be whole numbers, at least 1, by comma",
+    "--sizes=large": "--sizes='large': unknown 'large'; allowed: standard, mark",
+    "--rivals=rejaks": "--rivals='rejaks': unknown 'rejaks'; allowed: rejax, ",
+    "--repeats=0": "--repeats=0 must be at least 1",
+    "--rivals=sbx --peers=4": "--peers='4' must hold 1 for sbx",
+    "--replay=63": "--replay=63 must be at least a batch, 256",
+}
+
+
+def faked(*arguments):
     return subprocess.run(
-        [sys.executable, *program, *arguments],
+        [sys.executable, "-c", FAKED, *arguments],
         cwd=ROOT,
         capture_output=True,
         text=True,
@@ -44,27 +52,23 @@ def bench_peers(*arguments, faked=False):
     )
 
 
-@pytest.mark.parametrize(
-    ("arguments", "message"),
-    [
-        ("--peers=0", "--peers='0' must be whole numbers, at least 1, by comma"),
-        ("--sizes=large", "--sizes='large': unknown 'large'; allowed: standard, mark"),
-        ("--rivals=rejaks", "--rivals='rejaks': unknown 'rejaks'; allowed: rejax, "),
-        ("--repeats=0", "--repeats=0 must be at least 1"),
-        ("--rivals=sbx --peers=4", "--peers='4' must hold 1 for sbx"),
-        ("--replay=63", "--replay=63 must be at least a batch, 256"),
-    ],
-)
-def test_user_errors_are_one_line(arguments, message):
-    done = bench_peers(*arguments.split())
+@pytest.fixture(scope="module")
+def refused(tmp_path_factory):
+    """What becomes of each wrong command."""
+    return run_each("launch.bench_peers", [*WRONG], tmp_path_factory.mktemp("refused"))
+
+
+@pytest.mark.parametrize("wrong", WRONG)
+def test_user_errors_are_one_line(refused, wrong):
+    done = refused[wrong]
     assert (done.returncode, done.stdout) == (2, "")
-    assert done.stderr.startswith(f"error: {message}")
+    assert done.stderr.startswith(f"error: {WRONG[wrong]}")
     assert done.stderr.count("\n") == 1
 
 
 def test_what_does_not_fit_is_told_and_the_rest_goes_on():
     common = "--sizes=market", "--rivals=rejax,sbx"
-    done = bench_peers(*common, "--peers=8,4,1", faked=True)
+    done = faked(*common, "--peers=8,4,1")
     assert done.returncode == 0, done.stderr
     lines = done.stdout.splitlines()[-4:]
     assert [line.split()[:2] for line in lines] == [
@@ -77,7 +81,7 @@ def test_what_does_not_fit_is_told_and_the_rest_goes_on():
 
 def test_sizes_that_no_rival_can_run_are_dropped():
     common = "--sizes=market", "--rivals=sbx"
-    done = bench_peers(*common, "--peers=4,1", faked=True)
+    done = faked(*common, "--peers=4,1")
     assert done.returncode == 0, done.stderr
     (line,) = (line for line in done.stdout.splitlines() if line.startswith("market "))
     assert line.split()[:4] == ["market", "1", "10000", "sbx"]

@@ -5,15 +5,13 @@ import functools
 import json
 import math
 import re
-import subprocess
-import sys
 import xml.etree.ElementTree as ET
-from pathlib import Path
 from types import SimpleNamespace
 
 import jax
 import numpy as np
 import pytest
+from commands import run_each
 
 from p2p_sac_jax.config import ConfigError, TrainConfig
 from p2p_sac_jax.experiment import capacity
@@ -27,7 +25,6 @@ from p2p_sac_jax.experiment.benchmark.sizes import repeated_world, sized_config
 from p2p_sac_jax.experiment.capacity import DoesNotFitError
 from p2p_sac_jax.experiment.devices import Placement, choose_placement
 
-ROOT = Path(__file__).parents[1]
 SVG = "{http://www.w3.org/2000/svg}"
 
 
@@ -35,9 +32,6 @@ def tiny(peers, **options):
     config = sized_config("standard", peers, exchange_every=4, replay=32, **options)
     sac = dataclasses.replace(config.sac, hidden=8, batch_size=8)
     return dataclasses.replace(config, sac=sac, evaluate_every=8, checkpoint_every=8)
-
-
-# --- work ---
 
 
 def products(jaxpr, times=1):
@@ -343,46 +337,47 @@ def test_figure_is_whole_and_says_what_it_shows(rows):
 
 # --- programs ---
 
+WRONG = {
+    "--peers=none": "--peers='none' must be whole numbers, at least 1, by comma",
+    "--layout=shard": "--layout='shard': unknown 'shard'",
+    "--repeats=0": "--repeats=0 must be at least 1",
+    "--peers=1 --devices=2": "--devices='2' must be at most the largest of --pe",
+    "--profile --out=x.json": "--out must be left out with --profile",
+    "--exchange_every=0": "exchange_every=0 must be at least 1",
+    "--out=/nowhere/at/all.json": "--out='/nowhere/at/all.json': No such file",
+    "--device=gpu": "device='gpu' is not available here",
+    "--config=configs/pricing.py": "--config must be left out without",
+}
 
-def bench(*arguments):
-    return subprocess.run(
-        [sys.executable, "-m", "launch.bench", *arguments],
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+
+@pytest.fixture(scope="module")
+def refused(tmp_path_factory):
+    """What becomes of each wrong command."""
+    commands = [
+        wrong
+        for wrong in WRONG
+        if wrong != "--device=gpu" or jax.default_backend() != "gpu"
+    ]
+    return run_each("launch.bench", commands, tmp_path_factory.mktemp("refused"))
 
 
-@pytest.mark.parametrize(
-    ("argument", "message"),
-    [
-        ("--peers=none", "--peers='none' must be whole numbers, at least 1, by comma"),
-        ("--layout=shard", "--layout='shard': unknown 'shard'"),
-        ("--repeats=0", "--repeats=0 must be at least 1"),
-        ("--peers=1 --devices=2", "--devices='2' must be at most the largest of --pe"),
-        ("--profile --out=x.json", "--out must be left out with --profile"),
-        ("--exchange_every=0", "exchange_every=0 must be at least 1"),
-        ("--out=/nowhere/at/all.json", "--out='/nowhere/at/all.json': No such file"),
-        ("--device=gpu", "device='gpu' is not available here"),
-        ("--config=configs/pricing.py", "--config must be left out without"),
-    ],
-)
-def test_user_errors_are_one_line(argument, message):
-    if argument == "--device=gpu" and jax.default_backend() == "gpu":
+@pytest.mark.parametrize("wrong", WRONG)
+def test_user_errors_are_one_line(refused, wrong):
+    if wrong not in refused:
         pytest.skip("there is one")
-    done = bench(*argument.split())
+    done = refused[wrong]
     assert done.returncode == 2
-    assert done.stderr.startswith(f"error: {message}")
+    assert done.stderr.startswith(f"error: {WRONG[wrong]}")
     assert done.stderr.count("\n") == 1
 
 
 @pytest.mark.slow
 def test_the_program_writes_table_figures_and_picture(tmp_path):
-    done = bench(
-        *("--sizes=market", "--peers=2", "--layout=map", "--repeats=1"),
-        *("--replay=300", f"--out={tmp_path}/b.json", f"--figure={tmp_path}/b.svg"),
+    command = (
+        "--sizes=market --peers=2 --layout=map --repeats=1 --replay=300"
+        f" --out={tmp_path}/b.json --figure={tmp_path}/b.svg"
     )
+    (done,) = run_each("launch.bench", [command], tmp_path).values()
     assert done.returncode == 0, done.stderr
     assert "market       2 map*" in done.stdout
     figures = json.loads((tmp_path / "b.json").read_text("utf-8"))

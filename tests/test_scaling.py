@@ -108,15 +108,18 @@ def test_two_processes_compute_the_bits_that_one_does(eight, stopped):
     assert alone.startswith(together)
 
 
-def test_four_devices_go_on_with_what_eight_of_two_processes_began(
-    eight, stopped, tmp_path
-):
+def test_four_processes_go_on_with_what_two_began(eight, stopped, tmp_path):
+    """Each with one device, where there were two with four."""
     workdir = shutil.copytree(stopped[1], tmp_path / "stopped")
-    done = finish(launch(CONFIG, f"--workdir={workdir}", "--config.devices=4"))
-    assert done.returncode == 0, done.stderr
-    assert "bit-identical to the start: layout_devices 8 -> 4; processes 2 -> 1" in (
-        done.stderr
+    four = launch_all(4, CONFIG, f"--workdir={workdir}", "--config.devices=4")
+    first, *others = [finish(process) for process in four]
+    assert first.returncode == 0, first.stderr
+    assert {done.returncode for done in others} == {0}
+    assert "bit-identical to the start: layout_devices 8 -> 4; processes 2 -> 4" in (
+        first.stderr
     )
+    assert "networked" in first.stdout
+    assert {done.stdout for done in others} == {""}
     assert_same_state(eight[0], workdir, LAST, 1e-5)
 
 

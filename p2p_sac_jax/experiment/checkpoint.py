@@ -9,16 +9,18 @@ folder: it is handed the whole state to save, and shares what it restores.
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-import orbax.checkpoint as ocp
 
 from p2p_sac_jax.config import ConfigError
 from p2p_sac_jax.experiment import distributed
 from p2p_sac_jax.peer import PeerState
+
+if TYPE_CHECKING:  # slow to import: not before a run needs it
+    import orbax.checkpoint as ocp
 
 _OPINIONS = "trust"  # the one leaf with an axis of other peers, its last
 
@@ -40,16 +42,7 @@ class Checkpoints:
         if distributed.is_writer():
             if not reading:
                 self._folder.mkdir(parents=True, exist_ok=True)
-            self._manager = ocp.CheckpointManager(
-                self._folder,
-                options=ocp.CheckpointManagerOptions(
-                    max_to_keep=None,
-                    create=False,
-                    cleanup_tmp_directories=not reading,
-                    enable_async_checkpointing=False,
-                    multiprocessing_options=_alone(),
-                ),
-            )
+            self._manager = _open(self._folder, reading)
 
     def save(self, step: int, state: PeerState) -> None:
         """Writes the state [P, R, ...] reached after ``step`` environment steps.
@@ -62,6 +55,8 @@ class Checkpoints:
             if self._manager is not None:
                 arrays[name] = self._trimmed(name, whole)
         if self._manager is not None:
+            import orbax.checkpoint as ocp
+
             self._manager.save(step, args=ocp.args.StandardSave(arrays))
 
     def latest(self) -> int | None:
@@ -120,6 +115,8 @@ class Checkpoints:
 
     def _saved(self, step: int, shapes: PeerState) -> dict[str, np.ndarray]:
         """The arrays of a checkpoint by name, without padding, as the writer reads."""
+        import orbax.checkpoint as ocp
+
         target = {}
         for path, leaf in jax.tree_util.tree_leaves_with_path(shapes):
             raw = _raw_shape(leaf)
@@ -153,11 +150,23 @@ class Checkpoints:
             self._manager.close()
 
 
-def _alone() -> ocp.options.MultiprocessingOptions:
-    """Keeps orbax from waiting for processes that do not take part."""
-    if distributed.processes() == 1:
-        return ocp.options.MultiprocessingOptions()
-    return ocp.options.MultiprocessingOptions(primary_host=0, active_processes={0})
+def _open(folder: Path, reading: bool) -> ocp.CheckpointManager:
+    """The manager of a folder, which waits for no process that does not take part."""
+    import orbax.checkpoint as ocp
+
+    alone = ocp.options.MultiprocessingOptions()
+    if distributed.processes() > 1:
+        alone = ocp.options.MultiprocessingOptions(primary_host=0, active_processes={0})
+    return ocp.CheckpointManager(
+        folder,
+        options=ocp.CheckpointManagerOptions(
+            max_to_keep=None,
+            create=False,
+            cleanup_tmp_directories=not reading,
+            enable_async_checkpointing=False,
+            multiprocessing_options=alone,
+        ),
+    )
 
 
 def _flatten(state: PeerState) -> dict[str, jax.Array]:
