@@ -250,6 +250,7 @@ def test_presets_differ_only_where_they_say():
     assert differences("public") == ["population.name"]
     assert differences("reference_price") == [
         "environment.reference_effect",
+        "memory.advice_steps",
         "sac.discount",
     ]
     assert differences("newcomers") == [

@@ -20,8 +20,14 @@ from tests.reference import sac as reference
 OBS, ACTION, BATCH, HIDDEN = 3, 2, 7, 8
 CONFIG = SacConfig(hidden=HIDDEN, initial_alpha=0.3)
 HYPER = SacHyper(
-    *np.asarray([3e-3, 0.9, 0.05, -1.5, 0.0, 0.0], np.float32)
-)  # learning_rate, discount, tau, target_entropy, learning_starts, warmup
+    learning_rate=np.float32(3e-3),
+    anneal_steps=np.float32(0.0),
+    discount=np.float32(0.9),
+    tau=np.float32(0.05),
+    target_entropy=np.float32(-1.5),
+    learning_starts=np.float32(0.0),
+    warmup=np.float32(0.0),
+)
 KEY = 11
 
 

@@ -8,9 +8,10 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from populations import run, small_config
+from populations import placement, small_config
 
 from p2p_sac_jax.config import ConfigError
+from p2p_sac_jax.experiment.setup import make_setup
 from p2p_sac_jax.learner.replay import make_replay
 from p2p_sac_jax.learner.window import make_window
 from p2p_sac_jax.peer import rooms
@@ -108,10 +109,12 @@ def test_the_program_copies_no_replay_from_peer_to_peer():
         exploration={"source": "policy"},
         sac={"replay_capacity": rows},
     )
-    outcome = run(config, "map", chunks=0)
-    setup, clock = outcome.setup, jnp.zeros((), jnp.int32)
+    setup = make_setup(config, placement(config, "map"))
+    inputs = setup.members, setup.runs
+    state = jax.eval_shape(setup.population.init, *inputs)
     program = jax.jit(setup.population.run_chunk, donate_argnums=0)
-    arguments = outcome.state, setup.members, setup.runs, clock
-    memory = program.lower(*arguments).compile().memory_analysis()
-    one = outcome.state.replay.rows[0, 0].nbytes
+    lowered = program.lower(state, *inputs, jnp.zeros((), jnp.int32))
+    memory = lowered.compile().memory_analysis()
+    one = state.replay.rows.size // config.population.peers * 4
+    assert one == rows * state.replay.rows.shape[-1] * 4
     assert memory.temp_size_in_bytes < one
