@@ -110,8 +110,8 @@ _ARMS: dict[str, dict[str, dict[str, Any]]] = {
     "memory": {},
     "network": {},
 }
-# In the market each isolated arm has the settings that were best for it: whoever
-# learns alone has to try more prices, and without a memory to learn more slowly.
+# In the market each isolated arm has the settings that were best for it. Those of the
+# network are best for the lone memory too; without one, learning is slower.
 _MARKET_ARMS: dict[str, dict[str, dict[str, Any]]] = {
     "plain": {
         "imagination": {"fraction": 0.0},
@@ -119,7 +119,6 @@ _MARKET_ARMS: dict[str, dict[str, dict[str, Any]]] = {
         "sac": {"warmup": 16, "learning_rate": 1e-3, "anneal_steps": 0.0},
         "memory": {"advice_steps": 0.0},  # it goes by what it has learned alone
     },
-    "memory": {"exploration": {"std_max": 0.1, "std_min": 0.03}},
 }
 ISOLATED = frozenset({"plain", "memory"})
 

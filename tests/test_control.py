@@ -203,7 +203,7 @@ def make_learning(name, sac_config, capacity):
             if learn:
                 batch = replay.sample(memory, batch_key, sac_config.batch_size)
                 learner, _ = sac.update(
-                    learner, batch, lambda value, _: value, hyper, update_key
+                    learner, batch, lambda value, _: value, hyper, update_key, True
                 )
             return (learner, memory, out.state, out.obs), None
 

@@ -116,7 +116,9 @@ def test_no_gradient_crosses_between_peers(batched):
             return guide(heard, jax.vmap(rooms.cell)(next_obs))(value)
 
         mine = peer_of(learners, one)
-        _, losses = rooms.sac.update(mine, rows, bootstrap, hyper.sac, update_key)
+        _, losses = rooms.sac.update(
+            mine, rows, bootstrap, hyper.sac, update_key, jnp.ones(())
+        )
         return losses.critic_loss + losses.actor_loss, heard.value_weight
 
     grads, weight = jax.jit(jax.grad(loss_of_one, has_aux=True))(

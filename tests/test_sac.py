@@ -44,7 +44,9 @@ def mixing(value, next_obs):
 def make_update(bootstrap=identity, config=CONFIG):
     sac = make_sac(config, OBS, ACTION)
     return jax.jit(
-        lambda state, batch, hyper, key: sac.update(state, batch, bootstrap, hyper, key)
+        lambda state, batch, hyper, key: sac.update(
+            state, batch, bootstrap, hyper, key, jnp.ones(())
+        )
     )
 
 

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from functools import partial
 from typing import Any, NamedTuple
 
 import jax
@@ -62,9 +63,10 @@ class Sac(NamedTuple):
     mode: Callable[[SacState, Array], Array]  # (state, obs [..., D]) -> [..., A]
     # (state, obs [B, D], key) -> state_value [B], action_value [B]
     value: Callable[[SacState, Array, Array], tuple[Array, Array]]
-    # (state, batch [B, ...], bootstrap, hyper, key) -> (state, metrics)
+    # (state, batch [B, ...], bootstrap, hyper, key, active []) -> (state, metrics);
+    # the state stays as it is, to the bit, where ``active`` is 0
     update: Callable[
-        [SacState, Transition, Bootstrap, SacHyper, Array],
+        [SacState, Transition, Bootstrap, SacHyper, Array, Array],
         tuple[SacState, SacMetrics],
     ]
 
@@ -122,6 +124,7 @@ def make_sac(config: SacConfig, obs_dim: int, action_dim: int) -> Sac:
         bootstrap: Bootstrap,
         hyper: SacHyper,
         key: Array,
+        active: Array,
     ) -> tuple[SacState, SacMetrics]:
         def loss(params: Any) -> tuple[Array, SacMetrics]:
             return joint_loss(
@@ -144,13 +147,16 @@ def make_sac(config: SacConfig, obs_dim: int, action_dim: int) -> Sac:
         )
         # A plain mean at first, so that the zero it starts from carries no weight.
         weight = jnp.maximum(1.0 - TD_ERROR_DECAY, 1.0 / (state.updates + 1.0))
-        return SacState(
+        after = SacState(
             params=params,
             target_params=target_params,
             opt_state=opt_state,
             td_error=state.td_error + weight * (metrics.td_error - state.td_error),
             updates=state.updates + 1,
-        ), metrics
+        )
+        # Here, where every leaf is at hand: chosen later, the old state would have to
+        # be copied first.
+        return jax.tree.map(partial(jnp.where, active > 0), after, state), metrics
 
     return Sac(init, policy, act, mode, value, update)
 

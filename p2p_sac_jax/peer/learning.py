@@ -38,7 +38,8 @@ def learn(
       rooms: the peer's functions.
       learner: state before.
       rows: [M, ...] transitions, M a multiple of the batch size.
-      situation: of this round; the network's values enter the bootstrap.
+      situation: of this round; the network's values enter the bootstrap. Where
+        ``active`` is 0 nothing is learned.
       key: typed key.
 
     Returns:
@@ -68,7 +69,12 @@ def learn(
             batch = batch._replace(reward=shaped(batch))
         update_key = jax.random.fold_in(key, number)
         return rooms.sac.update(
-            state, batch, bootstrap, situation.hyper.sac, update_key
+            state,
+            batch,
+            bootstrap,
+            situation.hyper.sac,
+            update_key,
+            situation.active,
         )
 
     batches = jax.tree.map(lambda x: x.reshape(-1, batch_size, *x.shape[1:]), rows)
@@ -128,7 +134,7 @@ def study(
       rows: [M, ...] real transitions for all of the step's updates, uniform.
       belief: demand posterior; not read without a world model.
       share: [] share of imagined rows.
-      situation: of this round.
+      situation: of this round; nothing is learned where ``active`` is 0.
       keys: of this step; ``update`` and ``imagine`` are used.
 
     Returns:
@@ -165,7 +171,7 @@ def rehearse(
         learned.
       learner: state before.
       belief: demand posterior under the network's prior.
-      situation: of this round.
+      situation: of this round; nothing is learned where ``active`` is 0.
       key: the peer's key; the stream ``REHEARSE`` is folded from it.
       clock: [] int32 step of the shared clock.
 

@@ -228,16 +228,16 @@ def _step(
     # Learn from it, and from what the memory says could have happened.
     wiser = rooms.memory.posterior(memory, guidance.prior)
     pace = hyper._replace(sac=annealed(hyper.sac, state.steps))
+    ready = (state.steps + 1 >= hyper.sac.learning_starts) & (active > 0)
     learner, losses = study(
         rooms,
         state.learner,
         rooms.window.read(fresh, draws),
         wiser,
         share,
-        situation._replace(hyper=pace),
+        situation._replace(hyper=pace, active=ready),
         keys,
     )
-    ready = (state.steps + 1 >= hyper.sac.learning_starts) & (active > 0)
 
     cell = rooms.cell(state.obs)
     lived = PeerState(
@@ -245,7 +245,7 @@ def _step(
         steps=state.steps + 1,
         environment=world.state,
         obs=world.obs,
-        learner=_select(ready, learner, state.learner),
+        learner=learner,
         replay=state.replay,
         memory=memory,
         surprise=surprise,
@@ -316,9 +316,10 @@ def _rehearse(
 ) -> PeerState:
     """A newcomer's rehearsal; without word from the network it has no script."""
     belief = rooms.memory.posterior(state.memory, situation.guidance.prior)
-    learner = rehearse(rooms, state.learner, belief, situation, state.key, clock)
     informed = (situation.active > 0) & (situation.guidance.has_prior > 0)
-    state = state._replace(learner=_select(informed, learner, state.learner))
+    situation = situation._replace(active=informed)
+    learner = rehearse(rooms, state.learner, belief, situation, state.key, clock)
+    state = state._replace(learner=learner)
     if rooms.world_model is not None:
         state = state._replace(belief=_select(informed, belief, state.belief))
     return state

@@ -109,8 +109,8 @@ def single_update(config: TrainConfig) -> tuple[Callable[..., Any], tuple[Any, .
     sac, batch = make_sac(config.sac, obs_dim, action_dim), config.sac.batch_size
 
     def update(state: Any, rows: Transition, key: Array) -> Any:
-        hyper = make_hyper(config).sac
-        return sac.update(state, rows, lambda value, next_obs: value, hyper, key)
+        hyper, active = make_hyper(config).sac, np.ones((), np.float32)
+        return sac.update(state, rows, lambda value, _: value, hyper, key, active)
 
     def shape(*sizes: int) -> jax.ShapeDtypeStruct:
         return jax.ShapeDtypeStruct(sizes, np.float32)
