@@ -14,7 +14,7 @@ BENCH := .venv-bench
 LAST = $$(ls runs 2>/dev/null | grep -E '^[0-9]+$$' | sort -n | tail -n 1)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup train resume test lint calibrate bench bench-peers bench-gpu evidence clean
+.PHONY: help setup train resume test lint calibrate bench bench-peers bench-gpu evidence network clean
 
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/make \1\t\2/p' Makefile | expand -t 18
@@ -48,6 +48,9 @@ calibrate: $(VENV)/stamp-calibrate ## derive the market table from scanner data 
 
 bench: $(VENV)/stamp-run ## time whole training steps, see docs/benchmark.md (ARGS)
 	$(BIN)/python -m launch.bench $(ARGS)
+
+network: $(VENV)/stamp-run,network ## five peers on loopback, one killed, one lying (ARGS)
+	$(BIN)/python -m launch.network_demo $(ARGS)
 
 bench-peers: $(BENCH)/stamp ## time them beside third-party SACs (ARGS)
 	$(BENCH)/bin/python -m launch.bench_peers $(ARGS)

@@ -62,7 +62,10 @@ def submit(argv: Sequence[str], folder: Path) -> None:
         executor = submitit.AutoExecutor(folder / "slurm", cluster=_EXECUTOR.value)
     except RuntimeError as error:
         raise ConfigError(f"--submit_to={_EXECUTOR.value}: {error}") from error
-    options = {"timeout_min": _MINUTES.value, "cpus_per_task": _CPUS.value}
+    options: dict[str, int | str] = {
+        "timeout_min": _MINUTES.value,
+        "cpus_per_task": _CPUS.value,
+    }
     if _PARTITION.value:
         options["slurm_partition"] = _PARTITION.value
     executor.update_parameters(name=f"{folder.name}", **options)

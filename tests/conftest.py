@@ -34,8 +34,16 @@ jax.config.update("jax_debug_nans", True)
 jax.devices()  # started now, or the first configuration would ask for more
 
 
-# Files that share ``populations.small_run``: one worker takes them all.
-TOGETHER = {f"tests/test_{name}.py" for name in ("layouts", "network", "population")}
+# Files that share programs, ``populations.small_run`` or those of one small agent: one
+# worker takes each group.
+TOGETHER = {
+    f"tests/test_{name}.py": group
+    for group, names in {
+        "population": ("layouts", "network", "population"),
+        "agent": ("agent", "agent_memory", "agent_storage"),
+    }.items()
+    for name in names
+}
 
 
 def pytest_configure(config):
@@ -49,7 +57,7 @@ def pytest_xdist_make_scheduler(config, log):
     class Together(LoadFileScheduling):
         def _split_scope(self, nodeid):
             file = super()._split_scope(nodeid)
-            return "together" if file in TOGETHER else file
+            return TOGETHER.get(file, file)
 
     return Together(config, log) if config.option.dist == "loadfile" else None
 

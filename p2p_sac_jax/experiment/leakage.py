@@ -26,8 +26,8 @@ from p2p_sac_jax.experiment.devices import choose_placement
 from p2p_sac_jax.experiment.setup import Setup, make_setup
 from p2p_sac_jax.hyper import Hyper
 from p2p_sac_jax.peer import PeerState
-from p2p_sac_jax.peer.pipeline import PERFORMANCE_DECAY
 from p2p_sac_jax.peer.rooms import ACT, MARKET, Rooms, make_rooms, stream
+from p2p_sac_jax.peer.speaking import PERFORMANCE_DECAY
 from p2p_sac_jax.population import Members, Runs
 from p2p_sac_jax.types import Array, Experience, Transition
 from p2p_sac_jax.validation import validate

@@ -24,16 +24,14 @@ from p2p_sac_jax.exchange.modes import Mode
 from p2p_sac_jax.exchange.synchronisation import Outbox, Terms
 from p2p_sac_jax.hyper import Hyper
 from p2p_sac_jax.learner.replay import Replay
-from p2p_sac_jax.learner.sac import SacMetrics, SacState
+from p2p_sac_jax.learner.sac import SacMetrics
 from p2p_sac_jax.learner.window import Draws, Fresh
-from p2p_sac_jax.memory import demand
-from p2p_sac_jax.peer.behaviour import choose_action, greedy_policy
-from p2p_sac_jax.peer.imagination import advice_share, imagined_share
-from p2p_sac_jax.peer.learning import annealed, draw_ahead, rehearse, study
+from p2p_sac_jax.peer.behaviour import greedy_policy
+from p2p_sac_jax.peer.imagination import advice_share
+from p2p_sac_jax.peer.learning import draw_ahead, rehearse
 from p2p_sac_jax.peer.rating import Lived, Rating, rate
 from p2p_sac_jax.peer.rooms import (
     EVALUATE,
-    INIT,
     RATE,
     RESET,
     Rooms,
@@ -42,47 +40,12 @@ from p2p_sac_jax.peer.rooms import (
     step_keys,
     stream,
 )
-from p2p_sac_jax.peer.speaking import (
-    PERFORMANCE_DECAY,
-    Past,
-    Spoken,
-    knowledge,
-    new_outbox,
-    recall,
-    speak,
-)
-from p2p_sac_jax.types import (
-    Array,
-    Experience,
-    Message,
-    Prior,
-    Score,
-    Transition,
-)
+from p2p_sac_jax.peer.speaking import Past, Spoken, knowledge, recall, speak
+from p2p_sac_jax.peer.stages import PeerState, act, improve, newborn, remember
+from p2p_sac_jax.types import Array, Message, Prior, Score, Transition
 
-SURPRISE_DECAY = 0.95
 # One number, not none: results without elements crash jaxlib 0.11 under shard_map.
 _NO_BELIEF = Prior(np.zeros(1, np.float32), np.zeros((1, 1), np.float32))
-
-
-class PeerState(NamedTuple):
-    """Everything one peer carries from step to step."""
-
-    key: Array  # [] typed key, never consumed: streams are folded from it
-    steps: Array  # [] int32 own real steps
-    environment: Any
-    obs: Array  # [D]
-    learner: SacState
-    replay: Replay  # None while the peer speaks or lives: see ``Peer``
-    memory: Any
-    surprise: Array  # [] moving average of the memory's standardised squared error
-    performance: Array  # [] moving average of rewards, from 0
-    last_seen: Array  # [K] int32 clock step at which each cell was last visited
-    visits: Array  # [K] int32 own real steps in each cell
-    potential: Array  # [K] what shaping takes off own values; 0 in other modes
-    outbox: Outbox  # what it remembers of its own sending
-    belief: Any  # demand posterior after its last step; () without a demand memory
-    trust: Array  # [J] its opinion of the others; ``exchange`` alone reads and writes
 
 
 class PeerMetrics(NamedTuple):
@@ -154,27 +117,7 @@ def make_peer(config: TrainConfig, environment: Environment) -> Peer:
 
 def _init(rooms: Rooms, key: Array, params: Any, trust: Array) -> PeerState:
     world, obs = rooms.environment.reset(stream(key, RESET, 0), params)
-    state = PeerState(
-        key=key,
-        steps=jnp.zeros((), jnp.int32),
-        environment=world,
-        obs=obs,
-        learner=rooms.sac.init(stream(key, INIT, 0)),
-        replay=rooms.replay.init(),
-        memory=rooms.memory.init(),
-        surprise=jnp.ones(()),
-        performance=jnp.zeros(()),
-        last_seen=jnp.zeros((rooms.num_cells,), jnp.int32),
-        visits=jnp.zeros((rooms.num_cells,), jnp.int32),
-        potential=jnp.zeros((rooms.num_cells,)),
-        outbox=None,  # type: ignore[arg-type]
-        belief=(),
-        trust=trust,
-    )
-    if rooms.world_model is not None:
-        belief = rooms.memory.posterior(state.memory, rooms.memory.base_prior)
-        state = state._replace(belief=belief)
-    return state._replace(outbox=new_outbox(rooms, state))
+    return newborn(rooms, key, world, obs, trust)
 
 
 def _knowledge(rooms: Rooms, state: PeerState, hyper: Hyper, clock: Array) -> Message:
@@ -195,69 +138,33 @@ def _step(
 ) -> tuple[_Course, PeerMetrics]:
     """One step of the pipeline; an inactive peer keeps its state bit for bit."""
     state, fresh, belief = course
-    guidance, params, hyper, active = situation
-    keys = step_keys(state.key, clock)
+    guidance, params, _, active = situation
+    keys, cell = step_keys(state.key, clock), rooms.cell(state.obs)
 
     # Act in the real market.
-    warming = state.steps < hyper.sac.warmup
-    action, behaviour_std = choose_action(
-        rooms,
-        state.learner,
-        belief,
-        state.obs,
-        situation,
-        advice_share(hyper.memory, state.steps, state.surprise),
-        warming,
-        keys,
-    )
+    action, behaviour_std = act(rooms, state, belief, situation, keys)
     world = rooms.environment.step(keys.market, state.environment, action, params)
     discount = 1.0 - world.terminated.astype(jnp.float32)
     transition = Transition(state.obs, action, world.reward, world.final_obs, discount)
 
     # Remember what happened.
     fresh = rooms.window.insert(fresh, transition, active)
-    experience = _experience(rooms, transition, world.info)
-    memory = rooms.memory.update(state.memory, experience, hyper.memory.decay, active)
-    surprise, share = state.surprise, jnp.zeros(())
-    if rooms.world_model is not None:
-        error = demand.prediction_error(belief, experience)
-        surprise = SURPRISE_DECAY * surprise + (1.0 - SURPRISE_DECAY) * error
-        if rooms.learns:
-            share = imagined_share(hyper.imagination, state.steps, surprise)
+    sales = _log_sales(rooms, world.info)
+    lived = remember(rooms, state, belief, transition, sales, situation, clock)
 
     # Learn from it, and from what the memory says could have happened.
-    wiser = rooms.memory.posterior(memory, guidance.prior)
-    pace = hyper._replace(sac=annealed(hyper.sac, state.steps))
-    ready = (state.steps + 1 >= hyper.sac.learning_starts) & (active > 0)
-    learner, losses = study(
+    wiser = rooms.memory.posterior(lived.memory, guidance.prior)
+    learner, losses, share = improve(
         rooms,
         state.learner,
         rooms.window.read(fresh, draws),
         wiser,
-        share,
-        situation._replace(hyper=pace, active=ready),
+        state.steps,
+        lived.surprise,
+        situation,
         keys,
     )
-
-    cell = rooms.cell(state.obs)
-    lived = PeerState(
-        key=state.key,
-        steps=state.steps + 1,
-        environment=world.state,
-        obs=world.obs,
-        learner=learner,
-        replay=state.replay,
-        memory=memory,
-        surprise=surprise,
-        performance=PERFORMANCE_DECAY * state.performance
-        + (1.0 - PERFORMANCE_DECAY) * world.reward,
-        last_seen=state.last_seen.at[cell].set(clock),
-        visits=state.visits.at[cell].add(1),
-        potential=state.potential,
-        outbox=state.outbox,
-        belief=state.belief,
-        trust=state.trust,
-    )
+    lived = lived._replace(environment=world.state, obs=world.obs, learner=learner)
     metrics = PeerMetrics(
         score=rooms.environment.score(world.info),
         info=world.info,
@@ -360,19 +267,9 @@ def _evaluate(
     )
 
 
-def _experience(rooms: Rooms, transition: Transition, info: Any) -> Experience:
-    environment = rooms.environment
-    features, log_sales = jnp.zeros(0), jnp.zeros(())
-    if environment.demand is not None:
-        features = environment.demand.features(transition.obs, transition.action)
-        log_sales = environment.demand.outcome(info)
-    return Experience(
-        features=features,
-        log_sales=log_sales,
-        action=transition.action,
-        reward=transition.reward,
-        cell=environment.cell(transition.obs),
-    )
+def _log_sales(rooms: Rooms, info: Any) -> Array:
+    model = rooms.environment.demand
+    return jnp.zeros(()) if model is None else model.outcome(info)
 
 
 def _select(condition: Array, new: Any, old: Any) -> Any:

@@ -44,7 +44,8 @@ from p2p_sac_jax.types import Array, Guidance
     ROWS,
     RECALL,
     BANDIT,
-) = range(16)
+    AGAIN,
+) = range(17)
 
 
 class StepKeys(NamedTuple):

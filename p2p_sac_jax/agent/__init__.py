@@ -1,0 +1,1 @@
+"""The deployable peer: one process on a real network, driving the same functions."""

@@ -1,0 +1,387 @@
+"""One deployed peer: acts, learns, tells and listens, on a network that may be away.
+
+The class holds what changes and when; everything that is computed is in ``core``. At
+a round, every ``exchange.interval`` steps of the shared clock, ``train`` tells the
+others what the agent knows, and the next ``select_action`` listens to them.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from p2p_sac_jax.agent.checks import number, vector, whole
+from p2p_sac_jax.agent.connection import Connection
+from p2p_sac_jax.agent.core import Step
+from p2p_sac_jax.agent.history import PriceHistory, check_history, past_steps
+from p2p_sac_jax.agent.mailbox import MODEL
+from p2p_sac_jax.agent.network import Delivery, Network
+from p2p_sac_jax.agent.price_memory import P2PPriceMemory
+from p2p_sac_jax.agent.releases import Releases
+from p2p_sac_jax.agent.settings import (
+    agent_config,
+    choose_environment,
+    key_data,
+    privacy_ledger,
+)
+from p2p_sac_jax.agent.storage import flatten, load_state, save_state, unflatten
+from p2p_sac_jax.config import ConfigError, TrainConfig
+from p2p_sac_jax.environments.base import Environment
+from p2p_sac_jax.exchange.accounting import UNLIMITED
+from p2p_sac_jax.types import Transition
+
+
+class Diary(NamedTuple):
+    """Where an agent is between two calls; NumPy, saved with the rest."""
+
+    listened: np.ndarray  # [] last round it listened in, -1 before the first
+    spoken: np.ndarray  # [] last round it had its turn to speak in
+    studied: np.ndarray  # [] calls of ``train`` since the last step
+    waiting: np.ndarray  # [] bool: an action was chosen and not yet observed
+    obs: np.ndarray  # [D] in which it was chosen
+
+
+class P2PSACAgent:
+    """A Soft Actor-Critic agent that learns together with its peers.
+
+    It lives on one event loop. Nothing that a peer or the network does raises out of
+    ``select_action`` or ``train``; what goes wrong is logged and counted.
+    """
+
+    def __init__(
+        self,
+        state_dim: int,
+        action_dim: int,
+        config: TrainConfig,
+        price_history: PriceHistory | None = None,
+        network: Network | None = None,
+        local_weight: float | None = None,
+        network_weight: float | None = None,
+        sync_interval: float = 60.0,
+        *,
+        params: Any = None,
+        environment: Environment | None = None,
+        seed: int | None = None,
+        peer_id: int | None = None,
+        start_clock: int | None = None,
+        folder: str | os.PathLike[str] | None = None,
+    ) -> None:
+        """Makes an agent; the network is not touched before the first action.
+
+        Make it before the network connects: what arrives earlier has no listener.
+
+        Args:
+          state_dim: D, size of an observation.
+          action_dim: A.
+          config: as for training, simulated faults and attacks left out. Noise of the
+            modes that have any is made for ``steps``; after them the agent is silent.
+          price_history: past weeks of this store, which count as its own steps.
+          network: None is an agent alone.
+          local_weight: of own knowledge; by default ``exchange.local_weight``.
+          network_weight: of the network's; by default ``exchange.network_weight``.
+          sync_interval: seconds between pulls of what was missed.
+          params: of the environment; by default those of peer ``peer_id`` of the
+            population that ``config`` names.
+          environment: cells and demand; by default the one that ``config`` names where
+            its sizes are ``state_dim`` and ``action_dim``, else one that knows neither.
+          seed: of all draws, with ``peer_id``, as in the simulation. By default the
+            operating system draws the key: noise that others can compute hides nothing.
+          peer_id: by default the number in the roster.
+          start_clock: step of the shared clock; by default the weeks of the history.
+          folder: where ``save`` and ``load`` go by default. Modes with noise need it
+            in a network, to never use noise twice.
+
+        Raises:
+          ConfigError: anything of this cannot be, on one line.
+        """
+        environment = choose_environment(
+            state_dim, action_dim, config.environment, environment
+        )
+        config = agent_config(config, environment, local_weight, network_weight)
+        weeks = check_history(price_history, environment)
+        clock = weeks if start_clock is None else start_clock
+        whole("start_clock", clock, least=weeks)
+        self._connection = Connection(
+            network, float(number("sync_interval", sync_interval, least=0.0))
+        )
+        self.network = network
+        self.price_memory = P2PPriceMemory(
+            None,
+            network,
+            config,
+            environment=environment,
+            params=params,
+            peer_id=peer_id,
+        )
+        home = self.price_memory.home
+        self._core, self._place = home.core, home.place
+        self._interval = config.exchange.interval
+        self._folder = None if folder is None else Path(folder)
+        listened_to = len(home.peers) > 1 and config.exchange.network_weight > 0
+        ledger = privacy_ledger(self._core.rooms)
+        self._releases = Releases(config, ledger, self._folder, listened_to)
+        self._training = asyncio.Lock()
+        own = home.peers.index(home.name) if peer_id is None else peer_id
+        first = np.int32(clock - weeks)
+        self._life = self._core.start(key_data(seed, own), first, self._place)
+        self._diary = Diary(
+            listened=np.array(-1),
+            spoken=np.array(-1),
+            studied=np.array(0),
+            waiting=np.array(False),
+            obs=np.zeros(state_dim, np.float32),
+        )
+        if price_history is not None and weeks:
+            for step in past_steps(price_history, environment, self._place.params):
+                self._life = self._core.observe(self._life, step, self._place)
+        self._recount(self._releases.spent)
+        self._hand_over()
+        if network is not None:
+            network.register_message_handler(MODEL, self._handle_model_insight)
+
+    @property
+    def clock(self) -> int:
+        """Step of the shared clock."""
+        return int(self._life.clock)
+
+    @property
+    def informed(self) -> bool:
+        """Whether the network's word is in what the agent believes of demand."""
+        return float(self._life.guidance.has_prior) > 0.0
+
+    @property
+    def budget(self) -> dict[str, int | None]:
+        """Messages that have left, and how many may; None is no limit."""
+        allowed = self._releases.allowed
+        return {
+            "releases": int(self._life.peer.outbox.releases),
+            "allowed": None if allowed >= UNLIMITED else allowed,
+        }
+
+    @property
+    def round(self) -> int:
+        """Number of the round that the clock is in."""
+        return self.clock // self._interval
+
+    @property
+    def steps(self) -> int:
+        """Own real steps so far, weeks of the history included."""
+        return int(self._life.peer.steps)
+
+    @property
+    def network_errors(self) -> int:
+        """Calls to the network, or to the journal of releases, that failed."""
+        return self._connection.errors
+
+    def catch_up(self, clock: int) -> None:
+        """Moves the clock on to step ``clock`` after a pause; it never goes back."""
+        if clock > self.clock:
+            self._life = self._life._replace(clock=jnp.asarray(clock, jnp.int32))
+            self._diary = self._diary._replace(waiting=np.array(False))
+
+    async def select_action(self, state: Any, evaluate: bool = False) -> np.ndarray:
+        """The action [A] in [-1, 1] in an observed state.
+
+        Asked again before ``observe``, it answers the same. The first call of a round
+        listens to the network; an agent that has not taken a step yet, and hears of
+        demand, rehearses then, which takes as long as some hundred updates.
+
+        Args:
+          state: [D].
+          evaluate: take the best action known, without exploration; changes nothing.
+
+        Raises:
+          ConfigError: the state has another shape or is not finite.
+        """
+        obs = vector("state", state, self._core.rooms.environment.observation_dim)
+        if evaluate:
+            return np.array(self._core.greedy(self._life, obs, self._place))
+        if self._diary.listened != self.round:
+            await self._listen()
+        action = self._core.act(self._life, obs, self._place)
+        self._diary = self._diary._replace(waiting=np.array(True), obs=obs)
+        return np.array(action)
+
+    def observe(
+        self,
+        action: Any,
+        reward: float,
+        next_state: Any,
+        terminated: bool = False,
+        log_sales: float | None = None,
+    ) -> None:
+        """Stores and remembers what came of an action, and moves the clock a step.
+
+        Args:
+          action: [A] that was taken in the state of the last ``select_action``.
+          reward: of the step.
+          next_state: [D] its true successor, even where an episode was cut there.
+          terminated: the future is worth nothing.
+          log_sales: ln(units / usual units), where the environment sells something.
+
+        Raises:
+          ConfigError: a figure cannot be, or no action was chosen.
+        """
+        rooms = self._core.rooms
+        sizes = rooms.environment.observation_dim, rooms.environment.action_dim
+        if not self._diary.waiting:
+            raise ConfigError("observe must come after select_action, once for each")
+        if log_sales is None and rooms.world_model is None:
+            log_sales = 0.0
+        transition = Transition(
+            obs=self._diary.obs,
+            action=vector("action", action, sizes[1], bound=1.0),
+            reward=number("reward", reward),
+            next_obs=vector("next_state", next_state, sizes[0]),
+            discount=np.float32(not terminated),
+        )
+        step = Step(transition, number("log_sales", log_sales), kept=np.float32(1.0))
+        self._life = self._core.observe(self._life, step, self._place)
+        self._diary = self._diary._replace(studied=np.array(0), waiting=np.array(False))
+        self._hand_over()
+
+    async def train(self, batch_size: int | None = None) -> dict[str, float]:
+        """One step's updates; at a round, tells the network what was learned.
+
+        Args:
+          batch_size: rows per update, by default ``sac.batch_size``. Another size
+            compiles another program, once.
+
+        Returns:
+          Losses and diagnostics of the updates, the network's weights in them, all
+          updates so far, and 1 for ``shared`` if a message left. Before
+          ``sac.learning_starts`` steps nothing is learned.
+
+        Raises:
+          ConfigError: the batch size cannot be.
+        """
+        if batch_size is None:
+            batch_size = self._core.rooms.config.sac.batch_size
+        study = self._core.study(whole("batch_size", batch_size, least=1))
+        async with self._training:
+            nth = self._diary.studied
+            self._diary = self._diary._replace(studied=nth + 1)
+            learner, report = await asyncio.to_thread(
+                study, self._life, np.int32(nth), self._place
+            )
+            self._change(learner=learner)
+            shared = False
+            if self.clock % self._interval == 0 and self._diary.spoken < self.round:
+                shared = await self._share()
+                await self._connection.sync_if_due()
+        counts = {"updates": float(learner.updates), "shared": float(shared)}
+        return report.numbers() | counts
+
+    async def sync(self) -> int:
+        """Pulls what was missed; returns how many messages, 0 if it did not work."""
+        return await self._connection.sync()
+
+    def save(self, folder: str | os.PathLike[str] | None = None) -> None:
+        """Writes the full state; a kill at any moment leaves the last one whole.
+
+        Args:
+          folder: by default that of the agent.
+
+        Raises:
+          ConfigError: there is no folder.
+          OSError: the disk does not take it; what was there before stays.
+        """
+        save_state(self._existing(folder), flatten(self._state()))
+
+    def load(self, folder: str | os.PathLike[str] | None = None) -> None:
+        """Goes on from the last saved state, exactly as if never interrupted.
+
+        Args:
+          folder: by default that of the agent.
+
+        Raises:
+          ConfigError: there is no folder, or it holds no state of such an agent.
+        """
+        like = self._state()
+        state = unflatten(like, load_state(self._existing(folder), flatten(like)))
+        self._life = jax.tree.map(jnp.asarray, state["life"])
+        self._diary = state["diary"]
+        self.price_memory.mailbox.restore(state["mailbox"])
+        self._recount(self._releases.spent)
+        self._hand_over()
+
+    def _state(self) -> dict[str, Any]:
+        heard = self.price_memory.mailbox.content
+        return {"life": self._life, "diary": self._diary, "mailbox": heard}
+
+    def _existing(self, folder: str | os.PathLike[str] | None) -> Path:
+        chosen = self._folder if folder is None else Path(folder)
+        if chosen is None:
+            raise ConfigError("folder=None must be a folder: the agent has none either")
+        return chosen
+
+    async def _listen(self) -> None:
+        """What the agent makes of the latest word of every peer, for this round."""
+        if self._diary.listened < 0:
+            await self._connection.sync()
+        self._diary = self._diary._replace(listened=np.array(self.round))
+        newborn = self.steps == 0
+        heard = await asyncio.to_thread(
+            self._core.listen,
+            self._life,
+            self.price_memory.mailbox.wires(),
+            self._place,
+        )
+        self._life = self._life._replace(guidance=heard.guidance, belief=heard.belief)
+        self._change(trust=heard.peer.trust, potential=heard.peer.potential)
+        if newborn and float(heard.guidance.has_prior) > 0:
+            rehearse = self._core.rehearse
+            learner = await asyncio.to_thread(rehearse, self._life, self._place)
+            self._change(learner=learner)
+        self._hand_over()
+
+    async def _share(self) -> bool:
+        """The agent's turn to speak in this round; True if a message left."""
+        self._diary = self._diary._replace(spoken=np.array(self.round))
+        now = self.round
+        outbox, wire, sending = await asyncio.to_thread(
+            self._core.speak,
+            self._life,
+            np.float32(self._releases.may_speak(now)),
+            np.int32(self._releases.allowed),
+            self._place,
+        )
+        self._change(outbox=outbox)  # whatever comes of it, the message is spent
+        if float(sending) <= 0.0:
+            return False
+        try:
+            self._releases.use(now, int(outbox.releases))
+        except OSError as error:
+            self._connection.failed("journal of releases", error)
+            return False
+        await self._connection.tell(self.price_memory.mailbox.split(wire))
+        return True
+
+    def _handle_model_insight(self, delivery: Delivery) -> None:
+        # Nothing is read before the next round is listened to: what claims to be from
+        # later than that is from then.
+        passed = self.clock % self._interval > 0 or self._diary.listened == self.round
+        latest = (self.round + int(passed)) * self._interval
+        seconds = latest * self._core.rooms.config.environment.seconds_per_step
+        refusal = self.price_memory.mailbox.take(delivery, seconds)
+        if refusal is not None:
+            self._connection.refuse(delivery.sender, refusal)
+
+    def _change(self, **parts: Any) -> None:
+        """Replaces parts of the peer's state; whatever else moved meanwhile stays."""
+        self._life = self._life._replace(peer=self._life.peer._replace(**parts))
+
+    def _recount(self, spent: int) -> None:
+        """Counts at least the messages that are known to have left."""
+        outbox = self._life.peer.outbox
+        left = jnp.maximum(outbox.releases, jnp.int32(spent))
+        self._change(outbox=outbox._replace(releases=left))
+
+    def _hand_over(self) -> None:
+        self.price_memory.hold(self._life.peer.memory, self._life.belief)

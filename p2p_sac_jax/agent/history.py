@@ -1,0 +1,147 @@
+"""Weeks that a seller has sold before: the record a user brings, and what it says."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from p2p_sac_jax.agent.core import Step
+from p2p_sac_jax.config import ConfigError
+from p2p_sac_jax.environments.base import Environment
+from p2p_sac_jax.environments.observation import OBSERVATION_DIM, clip_log_sales
+from p2p_sac_jax.environments.pricing_model import LOG_PRICE_RANGE
+from p2p_sac_jax.types import Array, Transition
+
+# Entries of an observation that repeat last week's price and sales, as ``observation``
+# makes them.
+_LAST_PRICE, _LAST_SALES = 5, 6
+_TOLERANCE = 1e-3
+
+
+class PriceHistory(NamedTuple):
+    """Past weeks of one store, in order; anything NumPy can read, T may be 0."""
+
+    observations: Any  # [T, 11] at the start of each week: ``p2p_sac_jax.observation``
+    prices: Any  # [T] charged, relative to the usual price
+    units: Any  # [T] sold, relative to a usual week
+
+
+def price_action(price: float | np.ndarray, name: str = "price") -> np.ndarray:
+    """Action [..., 1] that names a price relative to the usual one.
+
+    Raises:
+      ConfigError: a price is out of the range that actions can name.
+    """
+    prices = np.asarray(price, np.float64)
+    low, high = math.exp(-LOG_PRICE_RANGE), math.exp(LOG_PRICE_RANGE)
+    wrong = ~((prices >= low * (1 - 1e-6)) & (prices <= high * (1 + 1e-6)))
+    if wrong.any():
+        raise ConfigError(
+            f"{name}={prices[wrong].flat[0]:g} must be in [{low:.3f}, {high:.3f}]"
+        )
+    action = np.log(prices) / LOG_PRICE_RANGE
+    return np.clip(action, -1.0, 1.0)[..., None].astype(np.float32)
+
+
+def action_price(action: np.ndarray) -> np.ndarray:
+    """Relative prices [...] named by actions [..., 1]."""
+    return np.exp(LOG_PRICE_RANGE * np.asarray(action, np.float64)[..., 0])
+
+
+def check_history(history: PriceHistory | None, environment: Environment) -> int:
+    """Accepts a history, or none; returns its number of weeks.
+
+    Raises:
+      ConfigError: it cannot be of this environment, on one line.
+    """
+    if history is None:
+        return 0
+    if not isinstance(history, PriceHistory):
+        raise ConfigError(
+            f"price_history of type {type(history).__name__} must be a PriceHistory"
+        )
+    arrays = [_numbers(name, value) for name, value in history._asdict().items()]
+    observations, prices, units = arrays
+    weeks = prices.size
+    if not weeks and not observations.size and not units.size:
+        return 0
+    if environment.demand is None or environment.observation_dim != OBSERVATION_DIM:
+        raise ConfigError("price_history must be empty: this environment sells nothing")
+    shapes = {"observations": (weeks, OBSERVATION_DIM), "prices": (weeks,)}
+    shapes["units"] = (weeks,)
+    for (name, wanted), array in zip(shapes.items(), arrays, strict=True):
+        if array.shape != wanted:
+            raise ConfigError(
+                f"price_history.{name} of shape {array.shape} must be {wanted}"
+            )
+    price_action(prices, "price_history.prices")
+    if not (units > 0).all():
+        raise ConfigError(f"price_history.units={units.min():g} must be above 0")
+    return weeks
+
+
+def _numbers(name: str, value: Any) -> np.ndarray:
+    try:
+        array = np.asarray(value, np.float64)
+    except (TypeError, ValueError) as error:
+        raise ConfigError(f"price_history.{name} must be numbers: {error}") from error
+    if not np.isfinite(array).all():
+        raise ConfigError(f"price_history.{name} must be finite everywhere")
+    return array
+
+
+def past_steps(
+    history: PriceHistory, environment: Environment, params: Any
+) -> Iterator[Step]:
+    """One step for each week, oldest first.
+
+    The reward is what the demand model makes of price and units. A week whose
+    successor shows its price and its sales is kept for the replay; one before a gap,
+    or the last, teaches the memory alone.
+
+    Args:
+      history: accepted by ``check_history``, not empty.
+      environment: one that sells.
+      params: its parameters, of this store.
+    """
+    obs = np.asarray(history.observations, np.float32)
+    action = price_action(history.prices)
+    log_sales = np.log(np.asarray(history.units, np.float64)).astype(np.float32)
+    following = np.concatenate([obs[1:], obs[-1:]])
+    shown = np.stack([following[:, _LAST_PRICE], following[:, _LAST_SALES]], axis=1)
+    differ = np.abs(shown - _shown(action, log_sales)).max(axis=1)
+    kept = np.append(differ[:-1] <= _TOLERANCE, False)  # the last has no successor
+    happened = Transition(
+        obs=obs,
+        action=action,
+        reward=np.zeros_like(log_sales),
+        next_obs=following,
+        discount=np.ones_like(log_sales),
+    )
+    reward = _rewards(environment, happened, log_sales, params)
+    happened = happened._replace(reward=reward)
+    for week in range(len(obs)):
+        transition = jax.tree.map(lambda leaf, week=week: leaf[week], happened)
+        yield Step(transition, log_sales[week], np.float32(kept[week]))
+
+
+def _shown(action: np.ndarray, log_sales: np.ndarray) -> np.ndarray:
+    """[T, 2] what the observations after these weeks say of price and sales."""
+    sales = 0.5 * np.asarray(clip_log_sales(jnp.asarray(log_sales)))
+    return np.stack([4.0 * np.log(action_price(action)), sales], axis=1)
+
+
+def _rewards(
+    environment: Environment, happened: Transition, log_sales: Array, params: Any
+) -> np.ndarray:
+    """[T] rewards of weeks whose sales are known: a counterfactual that is factual."""
+    if environment.demand is None:
+        raise TypeError("rewards of sales need an environment that sells")
+    told = jax.vmap(environment.demand.counterfactual, (0, 0, 0, 0, None))
+    weeks = told(happened, happened.action, log_sales, log_sales, params)
+    return np.asarray(weeks.reward)

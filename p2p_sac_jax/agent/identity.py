@@ -1,0 +1,215 @@
+"""Who a peer is: its signing key, and the roster of those who may speak.
+
+A peer's folder holds ``signing.key`` (Ed25519), ``tls.key`` and ``tls.crt`` (P-256,
+the common name is the peer's name), ``ca.crt`` and ``roster.json``;
+``launch.make_identity`` writes it. Whoever is not in the roster is unknown: taking a
+name out of it, everywhere, is how a peer is shut out.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import ssl
+import stat
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import NamedTuple
+
+from cryptography import x509
+from cryptography.hazmat.primitives import serialization
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from cryptography.x509.oid import NameOID
+from nacl.signing import SigningKey, VerifyKey
+
+from p2p_sac_jax.config import ConfigError
+
+MODES = ("private", "consortium", "public")
+SIGNING_KEY = "signing.key"
+TLS_KEY = "tls.key"
+CERTIFICATE = "tls.crt"
+AUTHORITY = "ca.crt"
+ROSTER = "roster.json"
+
+_NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,31}")
+_MAX_BYTES = 1 << 20  # of a file in an identity's folder
+
+
+class Identity(NamedTuple):
+    """A peer that can speak."""
+
+    name: str
+    signing_key: SigningKey  # Ed25519
+
+
+class Roster(NamedTuple):
+    """Who may speak in a network; everyone else is unknown."""
+
+    network: str
+    mode: str  # private | consortium | public
+    keys: Mapping[str, VerifyKey]  # by name, in the order of the slots of the peers
+
+
+def check_name(field: str, name: str) -> str:
+    """The name itself, if peers and networks may be called so.
+
+    Raises:
+      ConfigError: they may not.
+    """
+    if not _NAME.fullmatch(name):
+        raise ConfigError(
+            f"{field}={name!r} must be 1 to 32 of a-z, 0-9, _ and -, the first"
+            " a letter or digit"
+        )
+    return name
+
+
+def make_identity(name: str) -> Identity:
+    """A new identity with a fresh key.
+
+    Raises:
+      ConfigError: peers may not be called so.
+    """
+    return Identity(check_name("name", name), SigningKey.generate())
+
+
+def make_roster(network: str, mode: str, identities: Iterable[Identity]) -> Roster:
+    """The roster of a network of these peers, in this order.
+
+    Raises:
+      ConfigError: a name or the mode is not allowed, or two peers have one name.
+    """
+    keys: dict[str, VerifyKey] = {}
+    for name, signing_key in identities:
+        if name in keys:
+            raise ConfigError(f"name={name!r} is given twice")
+        keys[check_name("name", name)] = signing_key.verify_key
+    return check_roster(Roster(network, mode, keys))
+
+
+def check_roster(roster: Roster) -> Roster:
+    """The roster itself, if its names and mode are allowed.
+
+    Raises:
+      ConfigError: they are not, or nobody is in it.
+    """
+    check_name("network", roster.network)
+    if roster.mode not in MODES:
+        raise ConfigError(f"mode={roster.mode!r} must be one of {', '.join(MODES)}")
+    if not roster.keys:
+        raise ConfigError("keys={}: a roster names at least one peer")
+    for name in roster.keys:
+        check_name("name", name)
+    return roster
+
+
+def dump_roster(roster: Roster) -> str:
+    """The roster as text of ``roster.json``."""
+    keys = {name: bytes(key).hex() for name, key in roster.keys.items()}
+    fields = {"network": roster.network, "mode": roster.mode, "keys": keys}
+    return json.dumps(fields, indent=1) + "\n"
+
+
+def load_roster(folder: str | Path) -> Roster:
+    """The roster in a folder.
+
+    Raises:
+      ConfigError: it is not there, or is not a roster.
+    """
+    path = Path(folder) / ROSTER
+    try:
+        fields = json.loads(_read(path))
+        keys = {
+            name: VerifyKey(bytes.fromhex(key)) for name, key in fields["keys"].items()
+        }
+        roster = Roster(fields["network"], fields["mode"], keys)
+        return check_roster(roster)
+    except ConfigError as error:
+        raise ConfigError(f"{path}: {error}") from error
+    except Exception as error:  # json, hex and the key's own errors have no base
+        raise ConfigError(f"{path} is not a roster: {error}") from error
+
+
+def load_identity(folder: str | Path) -> Identity:
+    """The identity in a folder, after a check of everything that goes with it.
+
+    Raises:
+      ConfigError: a file cannot be read or is no key or certificate, others may read
+        a key, or roster, signing key and certificate are not of one peer.
+    """
+    folder = Path(folder)
+    roster = load_roster(folder)
+    signing_key = _load_signing_key(folder / SIGNING_KEY)
+    name = _common_name(folder / CERTIFICATE)
+    check_private(folder / TLS_KEY)
+    if roster.keys.get(name) != signing_key.verify_key:
+        raise ConfigError(
+            f"{folder}: {ROSTER} has no {name!r}, the name in {CERTIFICATE}, with the"
+            f" key in {SIGNING_KEY}"
+        )
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    try:
+        context.load_cert_chain(folder / CERTIFICATE, folder / TLS_KEY)
+        context.load_verify_locations(folder / AUTHORITY)
+    except (OSError, ssl.SSLError) as error:
+        raise ConfigError(
+            f"{folder}: {TLS_KEY}, {CERTIFICATE} and {AUTHORITY} must be PEM files of"
+            f" one certificate: {error}"
+        ) from error
+    return Identity(name, signing_key)
+
+
+def dump_signing_key(signing_key: SigningKey) -> bytes:
+    """The key as text of ``signing.key``: PKCS 8 in PEM, as openssl writes it."""
+    return Ed25519PrivateKey.from_private_bytes(bytes(signing_key)).private_bytes(
+        serialization.Encoding.PEM,
+        serialization.PrivateFormat.PKCS8,
+        serialization.NoEncryption(),
+    )
+
+
+def check_private(path: Path) -> None:
+    """Checks that a key is its owner's alone.
+
+    Raises:
+      ConfigError: others may read it or write to it, or it is not there.
+    """
+    try:
+        mode = stat.S_IMODE(path.stat().st_mode)
+    except OSError as error:
+        raise ConfigError(f"{path}: {error.strerror}") from error
+    if mode & 0o077:
+        raise ConfigError(
+            f"{path} has mode {mode:04o}, must be 0600 or less: a key that others may"
+            " read is nobody's; chmod 600 it, or better make a new one"
+        )
+
+
+def _load_signing_key(path: Path) -> SigningKey:
+    check_private(path)
+    try:
+        key = serialization.load_pem_private_key(_read(path), None)
+    except (ValueError, TypeError) as error:
+        raise ConfigError(f"{path} is not a private key in PEM") from error
+    if not isinstance(key, Ed25519PrivateKey):
+        raise ConfigError(f"{path} holds a {type(key).__name__}, must be Ed25519")
+    return SigningKey(key.private_bytes_raw())
+
+
+def _common_name(path: Path) -> str:
+    try:
+        subject = x509.load_pem_x509_certificate(_read(path)).subject
+        names = subject.get_attributes_for_oid(NameOID.COMMON_NAME)
+    except ValueError as error:
+        raise ConfigError(f"{path} is not a certificate in PEM") from error
+    if len(names) != 1:
+        raise ConfigError(f"{path} has {len(names)} common names, must have one")
+    return str(names[0].value)
+
+
+def _read(path: Path) -> bytes:
+    try:
+        with path.open("rb") as file:
+            return file.read(_MAX_BYTES)
+    except OSError as error:
+        raise ConfigError(f"{path}: {error.strerror}") from error

@@ -1,0 +1,129 @@
+"""What an agent earns its living in: a small protocol, and the simulated market.
+
+An environment of your own needs the attributes and the two methods of ``Market``;
+``launch.run_peer --market=MODULE:FACTORY`` takes it in place of the simulated one.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple, Protocol
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from numpy.typing import NDArray
+
+from p2p_sac_jax.agent.settings import named_environment
+from p2p_sac_jax.config import ConfigError, TrainConfig
+from p2p_sac_jax.environments.base import Environment, Step
+from p2p_sac_jax.environments.registry import make_world
+from p2p_sac_jax.peer.rooms import MARKET, RESET, stream
+from p2p_sac_jax.types import Array, Score
+
+
+class Outcome(NamedTuple):
+    """What one step brought."""
+
+    observation: NDArray[np.float32]  # [D] of the next step
+    reward: float
+    terminated: bool  # whether the future is worth nothing
+    log_sales: float  # ln(units / usual units); 0 where nothing is sold
+    figures: Mapping[str, float]  # for logs and monitors alone
+
+
+class Market(Protocol):
+    """A place to act in, step by step."""
+
+    environment: Environment | None  # what is known of it; None: nothing
+    params: Any  # of ``environment`` for this store; () where there is none
+    observation_dim: int
+    action_dim: int
+
+    def reset(self, clock: int) -> NDArray[np.float32]:
+        """The observation [D] of step ``clock``, the first or the first after a stop.
+
+        Args:
+          clock: step of the network's clock.
+        """
+        ...
+
+    def step(self, action: NDArray[np.float32], clock: int) -> Outcome:
+        """What comes of ``action`` [A] in [-1, 1] at step ``clock``."""
+        ...
+
+
+class SimulatedMarket:
+    """One store of the population that a configuration names.
+
+    Its draws depend on ``config.seed``, the store and the clock alone: they are those
+    of the same store in a simulated population.
+
+    Args:
+      config: ``environment``, ``population`` and ``seed`` are read.
+      store: number of the store in the population.
+
+    Raises:
+      ConfigError: there is no such store.
+    """
+
+    def __init__(self, config: TrainConfig, store: int) -> None:
+        peers = config.population.peers
+        if not 0 <= store < peers:
+            raise ConfigError(f"store={store} must be in [0, {peers})")
+        world = make_world(config.environment, config.population)
+        self.name = world.names[store]
+        self.environment = named_environment(config.environment)
+        self.params = jax.tree.map(lambda leaf: leaf[store], world.params)
+        self.observation_dim = world.environment.observation_dim
+        self.action_dim = world.environment.action_dim
+        self._programs = _make_programs(self.environment)
+        self._key = jax.random.fold_in(jax.random.key(config.seed), store)
+        self._state: Any = None
+
+    def reset(self, clock: int) -> NDArray[np.float32]:
+        """See ``Market``."""
+        begin = self._programs.reset
+        self._state, obs = begin(self._key, np.int32(clock), self.params)
+        return np.asarray(obs)
+
+    def step(self, action: NDArray[np.float32], clock: int) -> Outcome:
+        """See ``Market``."""
+        action = np.asarray(action, np.float32)
+        done, score, log_sales = self._programs.step(
+            self._key, np.int32(clock), self._state, action, self.params
+        )
+        self._state = done.state
+        figures = {name: float(x) for name, x in score._asdict().items()}
+        return Outcome(
+            observation=np.asarray(done.obs),
+            reward=float(done.reward),
+            terminated=bool(done.terminated),
+            log_sales=float(log_sales),
+            figures=figures if self.environment.has_oracle else {},
+        )
+
+
+class _Programs(NamedTuple):
+    """Compiled once for all stores of an environment."""
+
+    reset: Callable[[Array, Any, Any], tuple[Any, Array]]  # (key, clock, params)
+    # (key, clock, state, action, params) -> step, score, log sales
+    step: Callable[[Array, Any, Any, Any, Any], tuple[Step, Score, Array]]
+
+
+@functools.cache
+def _make_programs(environment: Environment) -> _Programs:
+    def reset(key: Array, clock: Array, params: Any) -> tuple[Any, Array]:
+        return environment.reset(stream(key, RESET, clock), params)
+
+    def step(
+        key: Array, clock: Array, state: Any, action: Array, params: Any
+    ) -> tuple[Step, Score, Array]:
+        done = environment.step(stream(key, MARKET, clock), state, action, params)
+        sold = environment.demand
+        log_sales = jnp.zeros(()) if sold is None else sold.outcome(done.info)
+        return done, environment.score(done.info), log_sales
+
+    return _Programs(jax.jit(reset), jax.jit(step))

@@ -1,0 +1,251 @@
+"""From what a user hands over to what an agent can run: its world and its place.
+
+An agent has no simulated network around it, so what only a simulation can do is
+refused here, once, with one line.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import os
+from typing import Any, NamedTuple, NoReturn
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from p2p_sac_jax.agent.checks import whole
+from p2p_sac_jax.agent.core import Core, Place, make_core
+from p2p_sac_jax.agent.network import Network
+from p2p_sac_jax.config import ConfigError, EnvironmentConfig, FaultsConfig, TrainConfig
+from p2p_sac_jax.environments.base import Environment
+from p2p_sac_jax.environments.control import make_lqr, make_pendulum
+from p2p_sac_jax.environments.pricing import make_pricing
+from p2p_sac_jax.environments.registry import make_world
+from p2p_sac_jax.exchange import mixing
+from p2p_sac_jax.exchange.accounting import Ledger, make_ledger
+from p2p_sac_jax.hyper import make_hyper
+from p2p_sac_jax.peer.rooms import Rooms
+from p2p_sac_jax.types import Array, Score
+from p2p_sac_jax.validation import validate
+
+_LAST_SEED = 2**31 - 1
+_ALONE = "alone"  # name of a peer without a network
+
+_MAKE = {"pricing": make_pricing, "pendulum": make_pendulum, "lqr": make_lqr}
+
+
+@functools.cache
+def named_environment(config: EnvironmentConfig) -> Environment:
+    """The environment that a configuration names; the same object at every call."""
+    return _MAKE[config.name](config)
+
+
+@functools.cache
+def generic_environment(state_dim: int, action_dim: int) -> Environment:
+    """A user's own: one context cell, nothing known of demand, never stepped here."""
+    zero = np.zeros((), np.float32)
+    return Environment(
+        reset=_elsewhere,
+        step=_elsewhere,
+        cell=_only_cell,
+        score=lambda info: Score(zero, zero, zero),
+        observation_dim=state_dim,
+        action_dim=action_dim,
+        num_cells=1,
+    )
+
+
+def _only_cell(obs: Array) -> Array:
+    del obs
+    return jnp.zeros((), jnp.int32)
+
+
+def _elsewhere(*_: Any) -> NoReturn:
+    raise TypeError("a user's own environment is stepped by the user")
+
+
+def choose_environment(
+    state_dim: int,
+    action_dim: int,
+    config: EnvironmentConfig,
+    given: Environment | None = None,
+) -> Environment:
+    """The environment given, or that ``config`` names, or where sizes differ a generic.
+
+    Raises:
+      ConfigError: a size is not a whole number above 0, or not that of ``given``.
+    """
+    whole("state_dim", state_dim, least=1)
+    whole("action_dim", action_dim, least=1)
+    chosen = named_environment(config) if given is None else given
+    sizes = chosen.observation_dim, chosen.action_dim
+    if sizes == (state_dim, action_dim):
+        return chosen
+    if given is None:
+        return generic_environment(state_dim, action_dim)
+    raise ConfigError(
+        f"state_dim={state_dim}, action_dim={action_dim} must be {sizes[0]} and"
+        f" {sizes[1]}, those of the environment"
+    )
+
+
+def agent_config(
+    config: TrainConfig,
+    environment: Environment,
+    local_weight: float | None = None,
+    network_weight: float | None = None,
+) -> TrainConfig:
+    """The configuration of an agent in that environment.
+
+    Where nothing is sold there is no demand to remember or imagine, and the policy's
+    own spread explores.
+
+    Args:
+      config: of a training run.
+      environment: of the agent.
+      local_weight: in place of ``exchange.local_weight``.
+      network_weight: in place of ``exchange.network_weight``.
+
+    Raises:
+      ConfigError: ``config`` is not valid, or asks for what only a simulation has.
+    """
+    if environment.demand is None and config.memory.kind == "demand":
+        source = config.exploration.source
+        config = dataclasses.replace(
+            config,
+            memory=dataclasses.replace(config.memory, kind="none"),
+            imagination=dataclasses.replace(config.imagination, fraction=0.0),
+            exploration=dataclasses.replace(
+                config.exploration, source="policy" if source == "memory" else source
+            ),
+        )
+    given = {"local_weight": local_weight, "network_weight": network_weight}
+    weights = {name: value for name, value in given.items() if value is not None}
+    exchange = dataclasses.replace(config.exchange, **weights)
+    config = dataclasses.replace(config, exchange=exchange)
+    validate(config)
+    default = FaultsConfig()
+    for field in dataclasses.fields(default):
+        value = getattr(config.faults, field.name)
+        _only(f"faults.{field.name}", value, getattr(default, field.name))
+    _only("attack.kind", config.attack.kind, "none")
+    _only("exchange.topology", config.exchange.topology, "complete")
+    _only("sac.replay", config.sac.replay, "own")
+    _only("weights.similarity_width", config.weights.similarity_width, 0.0)
+    return config
+
+
+def _only(name: str, value: Any, allowed: Any) -> None:
+    if value != allowed:
+        raise ConfigError(f"{name}={value!r} must be {allowed!r} for an agent")
+
+
+def population_params(config: TrainConfig, environment: Environment, peer: int) -> Any:
+    """Environment parameters of one peer of the population that ``config`` names.
+
+    Raises:
+      ConfigError: there is no such peer, or ``environment`` is not the one named.
+    """
+    if environment.demand is None and environment.num_cells == 1:
+        return ()  # a user's own has none that we know
+    if environment != named_environment(config.environment):
+        raise ConfigError("params=None must be given with an environment of one's own")
+    peers = config.population.peers
+    if not 0 <= peer < peers:
+        raise ConfigError(
+            f"peer_id={peer} must be below population.peers={peers}, or params be given"
+        )
+    params = make_world(config.environment, config.population).params
+    return jax.tree.map(lambda leaf: leaf[peer], params)
+
+
+class Home(NamedTuple):
+    """Where one peer lives: its programs, its place, and who else is there."""
+
+    core: Core
+    place: Place
+    peers: tuple[str, ...]  # J, the roster, own name included
+    name: str
+
+
+def make_home(
+    config: TrainConfig,
+    environment: Environment,
+    network: Network | None,
+    params: Any = None,
+    peer_id: int | None = None,
+) -> Home:
+    """Settles a peer.
+
+    Args:
+      config: from ``agent_config``.
+      environment: of the peer.
+      network: None is a peer alone.
+      params: of the environment; by default those of peer ``peer_id`` of the
+        population that ``config`` names.
+      peer_id: by default its number in the roster.
+
+    Raises:
+      ConfigError: config, network and parameters do not fit together.
+    """
+    peers, name = ((_ALONE,), _ALONE) if network is None else roster(network, config)
+    own = peers.index(name)
+    if params is None:
+        number = own if peer_id is None else peer_id
+        params = population_params(config, environment, number)
+    complete = np.ones((len(peers),) * 2, np.float32)
+    np.fill_diagonal(complete, 0.0)
+    voices = mixing.voices(config.exchange.mixing, complete)
+    place = Place(params, make_hyper(config), voices[own])
+    return Home(
+        core=make_core(config, environment),
+        place=jax.tree.map(jnp.asarray, place),
+        peers=peers,
+        name=name,
+    )
+
+
+def roster(network: Network, config: TrainConfig) -> tuple[tuple[str, ...], str]:
+    """Names of all peers and one's own.
+
+    Raises:
+      ConfigError: the network has another mode than ``config``, or too few peers.
+    """
+    mode, needed = config.exchange.mode, config.privacy.min_peers
+    if network.mode != mode:
+        raise ConfigError(
+            f"exchange.mode={mode!r} must be that of the network, {network.mode!r}"
+        )
+    others = len(network.peers) - 1
+    if mode == "public" and 0 < others < needed:
+        raise ConfigError(
+            f"privacy.min_peers={needed} must be at most {others} in a network of"
+            f" {others + 1} peers with exchange.mode='public': nobody hears more"
+        )
+    return tuple(network.peers), network.name
+
+
+def privacy_ledger(rooms: Rooms) -> Ledger:
+    """What each message of the agent costs of its privacy.
+
+    Raises:
+      ConfigError: as ``make_ledger``.
+    """
+    in_group = rooms.environment.cells_per_group if rooms.num_cells > 1 else 1
+    return make_ledger(
+        rooms.config,
+        num_cells=rooms.num_cells,
+        num_groups=-(-rooms.num_cells // in_group),
+        has_demand=rooms.world_model is not None
+        and rooms.config.memory.pooling != "none",
+    )
+
+
+def key_data(seed: int | None, peer_id: int) -> np.ndarray:
+    """[2] uint32 of the key that the simulation gives this peer, or of a secret one."""
+    if seed is None:
+        return np.frombuffer(os.urandom(8), np.uint32)
+    key = jax.random.key(whole("seed", seed, 0, _LAST_SEED))
+    return np.asarray(jax.random.key_data(jax.random.fold_in(key, peer_id)))

@@ -1,0 +1,184 @@
+"""Windows, digests and logs: what is missing is found, in bounded memory."""
+
+import itertools
+
+import msgspec
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from p2p_sac_jax.agent.archive import REPLY_BYTES, REPLY_MESSAGES, Archive
+from p2p_sac_jax.agent.digest import PAGE, Want, make_digests, read_digest
+from p2p_sac_jax.agent.window import LAST, MOST_RANGES, Window
+from p2p_sac_jax.agent.wire import MAX_BYTES, WireError
+from tests.sealed import roster
+
+ranges = st.lists(st.tuples(st.integers(1, 60), st.integers(0, 6)), max_size=40)
+
+
+def members(window, to=100):
+    return {number for number in range(to) if number in window}
+
+
+@settings(deadline=None, max_examples=150)
+@given(ranges)
+def test_a_window_is_a_set(pairs):
+    window, reference = Window(7), {0}
+    for first, extra in pairs:
+        window.add(first, first + extra)
+        reference |= set(range(first, first + extra + 1))
+        assert members(window) == reference
+    assert window.newest == max(reference)
+    missing = {n for a, b in window.gaps() for n in range(a, min(b, 99) + 1)}
+    assert missing == set(range(100)) - reference
+    assert window.gaps()[-1][1] == LAST
+    listed = list(window.ranges())
+    assert len(listed) == len(window)
+    assert all(b + 1 < c for (_, b), (c, _) in itertools.pairwise(listed))
+
+
+@settings(deadline=None, max_examples=150)
+@given(ranges, st.integers(1, 5))
+def test_a_window_without_room_gives_up_its_oldest_gap(pairs, most):
+    window, whole = Window(7, most), Window(7, 1000)
+    for first, extra in pairs:
+        window.add(first, first + extra)
+        whole.add(first, first + extra)
+        assert len(window) <= most
+        assert members(window) >= members(whole)  # nothing is ever taken twice
+        assert window.newest == whole.newest
+        given_up = members(window) - members(whole)
+        kept = set(range(100)) - members(window)
+        assert not given_up or max(given_up) < min(kept)
+
+
+def fill(archive, sender, sequences, epoch=5, size=10):
+    for sequence in sequences:
+        head = f"{sender}{sequence} ".encode()
+        archive.add(sender, epoch, sequence, head.ljust(size, b"."))
+
+
+def found(archive, *wants):
+    return [raw.split(b" ")[0].decode() for raw in archive.missing(wants)]
+
+
+@settings(deadline=None, max_examples=100)
+@given(
+    st.sets(st.integers(1, 40)),
+    st.sets(st.integers(1, 40)),
+    st.sampled_from([4, 5, 6]),
+)
+def test_an_archive_answers_with_exactly_what_is_missing(held, had, epoch):
+    archive = Archive(["ada"], 1000, 1 << 20)
+    fill(archive, "ada", sorted(held, key=lambda n: n * 7 % 41))
+    window = Window(epoch)
+    for sequence in had:
+        window.add(sequence, sequence)
+    expected = {4: held, 5: held - had, 6: set()}[epoch]
+    (digest,) = make_digests(roster(), ["ada"], {"ada": window})
+    answer = found(archive, *read_digest(roster(), digest))
+    assert answer == [f"ada{sequence}" for sequence in sorted(expected)]
+
+
+def test_the_first_question_asks_for_everything():
+    archive = Archive(["ada", "bob"], 1000, 1 << 20)
+    fill(archive, "ada", range(1, 4))
+    fill(archive, "bob", range(7, 9))
+    (digest,) = make_digests(roster(), ["ada", "bob"], {})
+    wants = read_digest(roster(), digest)
+    assert found(archive, *wants) == ["ada1", "bob7", "ada2", "bob8", "ada3"]
+
+
+def test_a_new_start_takes_the_place_of_the_last():
+    archive = Archive(["ada"], 1000, 1 << 20)
+    fill(archive, "ada", [1, 2, 3], epoch=5)
+    fill(archive, "ada", [1], epoch=6)
+    fill(archive, "ada", [4], epoch=5)
+    assert (archive.messages(), archive.size()) == (1, 10)
+    assert found(archive, Want("ada", 0, ((1, LAST),))) == ["ada1"]
+
+
+def test_nobody_pushes_out_another_senders_messages():
+    archive = Archive(["ada", "bob", "cyd"], 100, 3000)
+    fill(archive, "bob", range(1, 101))
+    fill(archive, "ada", range(1, 10_001))
+    fill(archive, "cyd", range(1, 101), size=500)
+    assert archive.size() <= 3000
+    everything = [Want(name, 0, ((1, LAST),)) for name in ("ada", "bob", "cyd")]
+    answer = found(archive, *everything)
+    for sender, sequences in {
+        "ada": range(9901, 10_001),
+        "bob": range(1, 101),
+        "cyd": (99, 100),
+    }.items():
+        expected = [f"{sender}{sequence}" for sequence in sequences]
+        assert [name for name in answer if name.startswith(sender)] == expected
+    assert archive.messages() == 202
+
+
+def test_answers_are_bounded_and_leave_nobody_out():
+    archive = Archive(["ada", "bob"], 10_000, 1 << 30)
+    fill(archive, "ada", range(1, 2001), size=30_000)
+    fill(archive, "bob", range(1, 2001))
+    wants = [Want(name, 0, ((1, LAST),)) for name in ("ada", "bob")]
+    answer = archive.missing(wants)
+    assert REPLY_BYTES - 30_010 < sum(map(len, answer)) <= REPLY_BYTES
+    assert sum(raw.startswith(b"bob") for raw in answer) >= len(answer) // 2
+    assert len(archive.missing(wants[1:])) == REPLY_MESSAGES
+    assert found(archive, *[wants[1]] * PAGE) == found(archive, wants[1])
+
+
+def test_a_digest_of_torn_windows_comes_in_pages_that_fit():
+    windows = {}
+    for name in ("ada", "bob", "cyd"):
+        windows[name] = Window(2**61)
+        for number in range(3 * MOST_RANGES):
+            windows[name].add(2**61 + 2 * number, 2**61 + 2 * number)
+    pages = make_digests(roster(), list(windows), windows)
+    assert all(len(page) <= MAX_BYTES for page in pages)
+    asked = {name: [] for name in windows}
+    for page in pages:
+        for want in read_digest(roster(), page):
+            asked[want.sender] += want.gaps
+    assert asked == {name: window.gaps() for name, window in windows.items()}
+
+
+def digest(**changes):
+    told = {"version": 1, "network": "shops", "mode": "public", "wants": []}
+    return msgspec.msgpack.encode(list((told | changes).values()))
+
+
+BAD_DIGESTS = {
+    "nothing": (b"", "garbage"),
+    "trailing": (digest() + b"\0", "garbage"),
+    "oversize": (bytes(MAX_BYTES + 1), "oversize"),
+    "version": (digest(version=2), "wrong_version"),
+    "network": (digest(network="farm"), "wrong_network"),
+    "mode": (digest(mode="private"), "wrong_mode"),
+    "a gap of one end": (digest(wants=[["ada", 1, [[1]]]]), "garbage"),
+    "negative": (digest(wants=[["ada", 1, [[-1, 5]]]]), "garbage"),
+    "float": (digest(wants=[["ada", 1, [[1.0, 5]]]]), "garbage"),
+    "too many gaps": (digest(wants=[["ada", 1, [[1, 2]] * (PAGE + 1)]]), "garbage"),
+    "too many wants": (digest(wants=[["ada", 1, []]] * (PAGE + 1)), "garbage"),
+    "wide": (digest().replace(b"\x94\x01", b"\x94\xcc\x01"), "not_canonical"),
+}
+
+
+@pytest.mark.parametrize("name", BAD_DIGESTS)
+def test_a_digest_is_read_strictly(name):
+    raw, reason = BAD_DIGESTS[name]
+    with pytest.raises(WireError) as caught:
+        read_digest(roster(), raw)
+    assert caught.value.reason == reason
+
+
+@settings(deadline=None, max_examples=200)
+@given(st.binary(max_size=60), st.booleans())
+def test_a_digest_of_any_bytes_is_read_or_refused(raw, head):
+    archive = Archive(["ada"], 100, 1 << 20)
+    fill(archive, "ada", range(1, 20))
+    try:
+        wants = read_digest(roster(), digest()[:-1] + raw if head else raw)
+    except WireError:
+        return
+    assert len(archive.missing(wants)) <= 19

@@ -1,0 +1,253 @@
+"""Keys, rosters and certificates: what is made fits together, what does not is told."""
+
+from __future__ import annotations
+
+import json
+import ssl
+import stat
+
+import pytest
+from nacl.signing import SigningKey
+
+from p2p_sac_jax.agent import identity as files
+from p2p_sac_jax.agent.authority import (
+    FOLDER,
+    Authority,
+    dump_certificate,
+    dump_key,
+    issue,
+    make_authority,
+    open_authority,
+    write_network,
+)
+from p2p_sac_jax.agent.identity import (
+    Identity,
+    load_identity,
+    load_roster,
+    make_identity,
+    make_roster,
+)
+from p2p_sac_jax.config import ConfigError
+from tests.commands import run_each
+
+NAMES = ("ada", "bob", "cyd")
+
+
+@pytest.fixture
+def network(tmp_path):
+    folder = tmp_path / "network"
+    write_network(folder, "shops", "consortium", NAMES)
+    return folder
+
+
+def handshake(server, client):
+    """Mutual TLS in memory; returns both ends' view of the other's common name."""
+    contexts = []
+    for folder, protocol in (
+        (server, ssl.PROTOCOL_TLS_SERVER),
+        (client, ssl.PROTOCOL_TLS_CLIENT),
+    ):
+        context = ssl.SSLContext(protocol)
+        context.load_cert_chain(folder / files.CERTIFICATE, folder / files.TLS_KEY)
+        context.load_verify_locations(folder / files.AUTHORITY)
+        context.verify_mode = ssl.CERT_REQUIRED
+        contexts.append(context)
+    a, b = ssl.MemoryBIO(), ssl.MemoryBIO()
+    ends = [
+        contexts[0].wrap_bio(a, b, server_side=True),
+        contexts[1].wrap_bio(b, a, server_hostname="127.0.0.1"),
+    ]
+    for _ in range(4):
+        for end in ends:
+            try:
+                end.do_handshake()
+            except ssl.SSLWantReadError:
+                continue
+    return [dict(rdn[0] for rdn in end.getpeercert()["subject"]) for end in ends]
+
+
+def test_a_network_fits_together(network):
+    roster = load_roster(network)
+    assert (roster.network, roster.mode, tuple(roster.keys)) == (
+        "shops",
+        "consortium",
+        NAMES,
+    )
+    for name in NAMES:
+        identity = load_identity(network / name)
+        assert identity.name == name
+        signed = identity.signing_key.sign(b"words")
+        assert roster.keys[name].verify(signed) == b"words"
+        assert load_roster(network / name) == roster
+    ada, bob = handshake(network / "ada", network / "bob")
+    assert (ada, bob) == ({"commonName": "bob"}, {"commonName": "ada"})
+
+
+def test_keys_are_their_owners_alone(network):
+    folders = [network, network / FOLDER, *(network / name for name in NAMES)]
+    for folder in folders:
+        assert stat.S_IMODE(folder.stat().st_mode) == 0o700
+    keys = list(network.rglob("*.key"))
+    assert len(keys) == 1 + 2 * len(NAMES)
+    for path in keys:
+        assert stat.S_IMODE(path.stat().st_mode) == 0o600
+        assert b"PRIVATE KEY" in path.read_bytes()
+    for path in network.rglob("*.[!k]*"):
+        assert b"PRIVATE" not in path.read_bytes()
+
+
+@pytest.mark.parametrize("kind", ["expired", "another authority"])
+def test_certificates_that_do_not_count_are_made_for_tests(network, kind):
+    """What the transport's tests are refused with is refused by OpenSSL, too."""
+    ours = open_authority(network)
+    signer: Authority = ours if kind == "expired" else make_authority("shops", 1)
+    key, certificate = issue(signer, "bob", days=-1 if kind == "expired" else 1)
+    (network / "bob" / files.TLS_KEY).write_bytes(dump_key(key))
+    (network / "bob" / files.CERTIFICATE).write_bytes(dump_certificate(certificate))
+    reason = "expired" if kind == "expired" else "verify failed"
+    with pytest.raises(ssl.SSLCertVerificationError, match=reason):
+        handshake(network / "bob", network / "ada")
+
+
+def test_peers_can_be_added_and_nothing_is_overwritten(network):
+    before = {
+        path: path.read_bytes()
+        for path in network.rglob("*")
+        if path.is_file() and path.name != files.ROSTER
+    }
+    old = load_roster(network)
+    write_network(network, "", "", ["dan"], hosts=["peer.example.org", "10.0.0.7"])
+    roster = load_roster(network)
+    assert list(roster.keys) == [*NAMES, "dan"]
+    assert roster.keys.items() >= old.keys.items()
+    for name in roster.keys:
+        assert load_roster(network / name) == roster
+        load_identity(network / name)
+    handshake(network / "ada", network / "dan")
+    for names in (["ada"], ["eve", "bob"], [FOLDER]):
+        with pytest.raises(ConfigError, match=r"is taken in .*; nothing is changed"):
+            write_network(network, "", "", names)
+    assert load_roster(network) == roster
+    assert not (network / "eve").exists()
+    assert {path: path.read_bytes() for path in before} == before
+    assert not list(network.rglob(".*"))
+
+
+def break_mode(folder):
+    (folder / files.SIGNING_KEY).chmod(0o640)
+
+
+def break_tls_mode(folder):
+    (folder / files.TLS_KEY).chmod(0o604)
+
+
+def break_signing_key(folder):
+    (folder / files.SIGNING_KEY).write_text("nothing")
+
+
+def wrong_kind_of_key(folder):
+    text = (folder / files.TLS_KEY).read_bytes()
+    (folder / files.SIGNING_KEY).write_bytes(text)
+
+
+def other_signing_key(folder):
+    text = files.dump_signing_key(SigningKey.generate())
+    (folder / files.SIGNING_KEY).write_bytes(text)
+
+
+def other_certificate(folder):
+    text = (folder.parent / "bob" / files.CERTIFICATE).read_bytes()
+    (folder / files.CERTIFICATE).write_bytes(text)
+
+
+def other_tls_key(folder):
+    text = (folder.parent / "bob" / files.TLS_KEY).read_bytes()
+    (folder / files.TLS_KEY).write_bytes(text)
+
+
+def break_authority(folder):
+    (folder / files.AUTHORITY).write_text("nothing")
+
+
+def break_roster(folder):
+    (folder / files.ROSTER).write_text('{"network": "shops"}')
+
+
+def no_roster(folder):
+    (folder / files.ROSTER).unlink()
+
+
+def bad_name_in_roster(folder):
+    fields = json.loads((folder / files.ROSTER).read_text())
+    fields["keys"]["../x"] = fields["keys"].pop("bob")
+    (folder / files.ROSTER).write_text(json.dumps(fields))
+
+
+@pytest.mark.parametrize(
+    ("harm", "message"),
+    [
+        (break_mode, "signing.key has mode 0640, must be 0600"),
+        (break_tls_mode, "tls.key has mode 0604, must be 0600"),
+        (break_signing_key, "signing.key is not a private key"),
+        (wrong_kind_of_key, "must be Ed25519"),
+        (other_signing_key, "roster.json has no 'ada'.* with the key in signing.key"),
+        (other_certificate, "roster.json has no 'bob'.* with the key in signing.key"),
+        (other_tls_key, "must be PEM files of one certificate"),
+        (break_authority, "must be PEM files of one certificate"),
+        (break_roster, "roster.json is not a roster"),
+        (no_roster, "roster.json: No such file"),
+        (bad_name_in_roster, "'../x' must be 1 to 32 of"),
+    ],
+)
+def test_what_does_not_fit_is_one_line(network, harm, message):
+    load_identity(network / "ada")
+    harm(network / "ada")
+    with pytest.raises(ConfigError, match=message) as error:
+        load_identity(network / "ada")
+    assert "\n" not in str(error.value)
+    assert "ada" in str(error.value)
+
+
+@pytest.mark.parametrize("name", ["", "A", "-a", "a" * 33, "a/b", "a*", "a b", "é"])
+def test_names_are_plain(name):
+    with pytest.raises(ConfigError, match="must be 1 to 32 of a-z"):
+        make_identity(name)
+    with pytest.raises(ConfigError, match="must be 1 to 32 of a-z"):
+        make_roster("shops", "public", [Identity(name, SigningKey.generate())])
+    with pytest.raises(ConfigError, match="must be 1 to 32 of a-z"):
+        make_roster(name, "public", [make_identity("ada")])
+
+
+def test_rosters_name_each_peer_once():
+    ada = make_identity("ada")
+    with pytest.raises(ConfigError, match="'ada' is given twice"):
+        make_roster("shops", "public", [ada, make_identity("ada")])
+    with pytest.raises(ConfigError, match="mode='secret' must be one of private"):
+        make_roster("shops", "secret", [ada])
+    with pytest.raises(ConfigError, match="at least one peer"):
+        make_roster("shops", "public", [])
+
+
+def test_the_command_line(tmp_path):
+    folder = tmp_path / "network"
+    first = f"--folder={folder} --network=shops --mode=public --names=ada,bob"
+    again = f"--folder={folder} --names=bob"
+    wrong = {
+        f"--folder={folder}": "--names is missing",
+        "--names=ada": "--folder is missing",
+        f"--folder={tmp_path}/x --names=a --network=n": "mode='' must be one of",
+        f"--folder={tmp_path}/x --names=A": "name='A' must be 1 to 32 of",
+        f"--folder={folder} --names=c --days=0": "--days=0 must be in (0, 3650]",
+        f"--folder={folder} --names=c --network=n": "network='n' must be 'shops'",
+        f"--folder={folder} --names=c --hosts=ü": "hosts='ü' must be a host name",
+        again: "name='bob' is taken",
+    }
+    done = run_each("launch.make_identity", [first, *wrong], tmp_path)
+    assert done[first].returncode == 0, done[first].stderr
+    assert done[first].stdout == "shops (public): ada, bob\n"
+    for command, message in wrong.items():
+        assert done[command].returncode == 2, command
+        assert done[command].stderr.startswith(f"error: {message}")
+        assert done[command].stderr.count("\n") == 1
+    assert not (tmp_path / "x").exists()
+    assert list(load_roster(folder).keys) == ["ada", "bob"]
