@@ -1,13 +1,15 @@
 """Makes keys and certificates for a network of peers, or adds peers to one.
 
     python -m launch.make_identity --folder=DIR --network=NAME --mode=consortium
-                                   --names=a,b,c [--hosts=peer.example.org,10.0.0.7]
+                                   --names=a,b,c [--hosts=a=a.example.org,b=10.0.0.7]
                                    [--days=365]
 
 Writes DIR/authority (the certificate authority: keep it off the peers' machines),
 DIR/roster.json (who may speak) and a folder of each peer, DIR/a and so on, to be
-copied to its machine. Nothing is ever overwritten but the roster, which grows: copy it
-again to peers that have moved. --network and --mode may be left out where DIR has them.
+copied to its machine. --hosts is where others reach them: NAME=HOST is one peer's, a
+plain HOST is for all of --names. Nothing is ever overwritten but the roster, which
+grows: copy it again to peers that have moved. --network and --mode may be left out
+where DIR has them.
 Exits 0 if done, 2 with one line on stderr after a user error.
 """
 
@@ -25,7 +27,9 @@ _NETWORK = absl_flags.DEFINE_string("network", "", "name of the network")
 _MODE = absl_flags.DEFINE_string("mode", "", "private, consortium or public")
 _NAMES = absl_flags.DEFINE_list("names", [], "names of the new peers, by comma")
 _HOSTS = absl_flags.DEFINE_list(
-    "hosts", [], "names and addresses of their machines, beside localhost, by comma"
+    "hosts",
+    [],
+    "NAME=HOST or HOST (for all), names and addresses beside localhost, by comma",
 )
 _DAYS = absl_flags.DEFINE_float("days", 365.0, "for which the certificates are good")
 

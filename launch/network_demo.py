@@ -18,6 +18,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -83,7 +84,8 @@ class Demo:
     def __init__(self, folder: Path, ports: dict[str, int]) -> None:
         """``ports`` by name; nothing starts yet."""
         self._folder, self._ports = folder, ports
-        self._origin = time.time() - 60.0  # a clock on which everybody has a past
+        start = datetime.now(UTC) - timedelta(seconds=60)  # everybody has a past
+        self._origin = start.isoformat()
         self.processes: dict[str, subprocess.Popen] = {}
 
     def start(self, name: str, overrides: list[str] | None = None) -> None:

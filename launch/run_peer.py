@@ -3,7 +3,7 @@
     python -m launch.run_peer --config=configs/peer.py --identity=DIR --workdir=DIR
                               --listen=HOST:PORT --connect=HOST:PORT,HOST:PORT
                               [--name=NAME] [--store=N] [--week_s=604800]
-                              [--weeks=N] [--origin=SECONDS] [--sync_s=SECONDS]
+                              [--weeks=N] [--origin=DATE] [--sync_s=SECONDS]
                               [--metrics=PORT] [--market=MODULE:FACTORY]
 
 The identity comes from ``launch.make_identity``. Logs are lines of JSON on standard
@@ -17,9 +17,12 @@ from __future__ import annotations
 import asyncio
 import importlib
 import logging
+import os
 import signal
 import sys
 import time
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -38,8 +41,11 @@ _STORE = absl_flags.DEFINE_integer(
 )
 _WEEK_S = absl_flags.DEFINE_float("week_s", 604_800.0, "seconds that a week lasts")
 _WEEKS = absl_flags.DEFINE_integer("weeks", 0, "weeks to work; 0 is no end")
-_ORIGIN = absl_flags.DEFINE_float(
-    "origin", 0.0, "week 0 of the network, seconds since 1970; the same for all peers"
+_ORIGIN = absl_flags.DEFINE_string(
+    "origin",
+    "1970-01-05",
+    "when week 0 of the network began, in UTC, such as 2026-11-23 or"
+    " 2026-11-23T08:00; the same for all peers",
 )
 _SYNC_S = absl_flags.DEFINE_float(
     "sync_s", 60.0, "seconds between two rounds of asking for what is missing"
@@ -60,9 +66,11 @@ def main(argv: list[str]) -> int | None:
     for flag in (_IDENTITY, _WORKDIR):
         if not flag.value:
             raise ConfigError(f"--{flag.name} is missing")
-    for flag in (_WEEK_S, _SYNC_S, _ORIGIN, _WEEKS):
-        if not 0.0 <= flag.value < float("inf"):
+    for flag in (_SYNC_S, _WEEKS):
+        if not 0 <= flag.value < float("inf"):
             raise ConfigError(f"--{flag.name}={flag.value} must be at least 0")
+    if not 0.0 < _WEEK_S.value < float("inf"):
+        raise ConfigError(f"--week_s={_WEEK_S.value} must be above 0")
     _log_as_json()
     asyncio.run(_serve(config))
     return None
@@ -70,8 +78,12 @@ def main(argv: list[str]) -> int | None:
 
 async def _serve(config: TrainConfig) -> None:
     from p2p_sac_jax.agent.agent import P2PSACAgent
-    from p2p_sac_jax.agent.audit import AuditedNetwork, AuditLog
-    from p2p_sac_jax.agent.identity import load_identity, load_roster
+    from p2p_sac_jax.agent.audit import AuditLog
+    from p2p_sac_jax.agent.identity import (
+        certificate_ends,
+        load_identity,
+        load_roster,
+    )
     from p2p_sac_jax.agent.monitor import Endpoint, PeerCollector
     from p2p_sac_jax.agent.network import PeerNetwork
     from p2p_sac_jax.agent.service import Service
@@ -80,8 +92,12 @@ async def _serve(config: TrainConfig) -> None:
     from p2p_sac_jax.experiment.cache import use_compilation_cache
 
     use_compilation_cache()
+    os.umask(0o077)  # state and logs are the peer's alone
     folder = Path(_WORKDIR.value)
-    folder.mkdir(parents=True, exist_ok=True)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ConfigError(f"--workdir={str(folder)!r}: {error.strerror}") from error
     identity, roster = load_identity(_IDENTITY.value), load_roster(_IDENTITY.value)
     if _NAME.value not in ("", identity.name):
         raise ConfigError(
@@ -93,19 +109,19 @@ async def _serve(config: TrainConfig) -> None:
             f"exchange.mode={config.exchange.mode!r} must be {roster.mode!r}, that of"
             f" the network {roster.network!r}"
         )
-    clock = int((time.time() - _ORIGIN.value) / max(_WEEK_S.value, 1e-3))
-    if roster.mode != "private" and not 0 <= clock < config.steps:
+    clock = _make_clock()
+    if roster.mode != "private" and not 0 <= clock() < config.steps:
         raise ConfigError(
-            f"--origin={_ORIGIN.value:.0f} with --week_s={_WEEK_S.value:g} makes this"
-            f" week {clock} of the network; in mode {roster.mode} noise is made for"
+            f"--origin={_ORIGIN.value} with --week_s={_WEEK_S.value:g} makes this week"
+            f" {int(clock())} of the network; in mode {roster.mode} noise is made for"
             f" weeks 0 to steps={config.steps}"
         )
     transport = ZenohTransport(
         _IDENTITY.value, listen=_LISTEN.value, connect=_CONNECT.value
     )
-    network = AuditedNetwork(
-        PeerNetwork(transport, identity, roster, folder=folder / "network"),
-        AuditLog(folder / "audit.jsonl"),
+    audit = AuditLog(folder / "audit.jsonl")
+    network = PeerNetwork(
+        transport, identity, roster, folder=folder / "network", audit=audit
     )
     place = list(roster.keys).index(identity.name)
     market = _make_market(config, identity.name, place)
@@ -118,14 +134,25 @@ async def _serve(config: TrainConfig) -> None:
         params=market.params,
         environment=market.environment,
         peer_id=place,
-        start_clock=clock,
+        start_clock=int(clock()),
         folder=folder / "state",
     )
     if has_state(folder / "state"):
         agent.load()
-        agent.catch_up(clock)
-    network.budget = lambda: agent.budget
-    service = Service(agent, market, network, week_s=_WEEK_S.value)
+    audit.budget = lambda: agent.budget
+    left = certificate_ends(_IDENTITY.value) - datetime.now(UTC)
+    if left < timedelta(days=30):
+        logging.getLogger("p2p_sac_jax").warning(
+            "certificate ends soon", extra={"data": {"days": left.days}}
+        )
+    service = Service(
+        agent,
+        market,
+        network,
+        clock=clock,
+        week_s=_WEEK_S.value,
+        sync_s=_SYNC_S.value,
+    )
     stop = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
@@ -140,6 +167,20 @@ async def _serve(config: TrainConfig) -> None:
             endpoint.close()
 
 
+def _make_clock() -> Callable[[], float]:
+    """Weeks of the network since its origin, with their fraction."""
+    try:
+        origin = datetime.fromisoformat(_ORIGIN.value)
+    except ValueError as error:
+        raise ConfigError(
+            f"--origin={_ORIGIN.value!r} must be a date, such as 2026-11-23"
+        ) from error
+    if origin.tzinfo is None:
+        origin = origin.replace(tzinfo=UTC)
+    start_s, week_s = origin.timestamp(), _WEEK_S.value
+    return lambda: (time.time() - start_s) / week_s
+
+
 def _make_market(config: TrainConfig, name: str, place: int) -> Any:
     from p2p_sac_jax.agent.market import SimulatedMarket
 
@@ -150,7 +191,11 @@ def _make_market(config: TrainConfig, name: str, place: int) -> Any:
         make = getattr(importlib.import_module(module), factory)
     except (ImportError, AttributeError, ValueError) as error:
         raise ConfigError(f"--market={_MARKET.value!r}: {error}") from error
-    return make(config, name)
+    market = make(config, name) if callable(make) else make
+    for need in ("reset", "step", "observation_dim", "action_dim", "environment"):
+        if not hasattr(market, need):
+            raise ConfigError(f"--market={_MARKET.value!r}: no {need} in {market!r}")
+    return market
 
 
 def _log_as_json() -> None:

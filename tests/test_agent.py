@@ -242,7 +242,7 @@ def test_programs_are_compiled_once():
 
 def test_training_again_in_a_step_draws_anew():
     async def example():
-        agent = make_agent(PRIVATE, in_process_network(Hub(NAMES), NAMES[0]))
+        agent = make_agent(PRIVATE, (await networks(Hub(NAMES)))[0])
         store = Store(PRIVATE, 0)
         first = (await live(agent, store, 2))[-1][1]
         second = await agent.train()

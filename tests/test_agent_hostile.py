@@ -7,10 +7,10 @@ import tracemalloc
 import numpy as np
 
 from p2p_sac_jax.agent.archive import REPLY_MESSAGES
-from p2p_sac_jax.agent.digest import make_digests
+from p2p_sac_jax.agent.digest import PAGE, make_digests
 from p2p_sac_jax.agent.in_process import InProcessTransport
 from p2p_sac_jax.agent.payloads import encode_body
-from p2p_sac_jax.agent.wire import MAX_BYTES, Refusal
+from p2p_sac_jax.agent.wire import FUTURE_MS, LAST, MAX_BYTES, Refusal
 from tests.hub_peers import (
     BODY,
     FIELDS,
@@ -76,12 +76,12 @@ async def test_lies_in_answers_are_refused_and_hold_up_nobody():
     hub = hub_of(3)
     networks, listeners = await peers_of(hub)
     await networks["peer2"].disconnect()
-    asked = []
+    asked, epoch = [], int(hub.now_s() * 1000) + 9000
 
     def lies(source, raw):
         asked.append(raw)
         forged = [
-            forge(hub, "peer0", "peer2", sequence=n, epoch=2**60) for n in range(1, 5)
+            forge(hub, "peer0", "peer2", sequence=n, epoch=epoch) for n in range(1, 5)
         ]
         return [*forged * 5000, b"", bytes(MAX_BYTES + 1)]
 
@@ -115,6 +115,56 @@ async def test_who_always_has_something_new_keeps_nobody_for_ever(monkeypatch):
     monkeypatch.setattr("p2p_sac_jax.agent.network.SYNC_S", 0.0)
     assert await networks["peer1"].sync() == 0
     assert listeners["peer1"].sequences("peer2") == list(range(1, 301))
+
+
+@run
+async def test_who_always_has_something_new_keeps_nobody_from_the_others():
+    """Neither by gaps that fill the first pages, nor by an answer to every question."""
+    hub = hub_of(3, loss=1.0)
+    networks, listeners = await peers_of(hub, log_messages=100)
+    await networks["peer0"].disconnect()
+    sequence = itertools.count(10_001)
+
+    def endless(source, raw):
+        return [forge(hub, "peer0", sequence=next(sequence), epoch=7)]
+
+    liar = InProcessTransport(hub, "peer0")
+    await liar.open(lambda source, raw: None, endless)
+    for number in range(1, 2 * PAGE + 1):
+        hub.loss = 0.0
+        liar.publish(forge(hub, "peer0", sequence=2 * number, epoch=7))
+        hub.loss = number % 2
+        await networks["peer2"].broadcast(KIND, FIELDS)
+    hub.loss = 0.0
+    assert len(listeners["peer1"].sequences("peer2")) == PAGE  # torn, too
+    assert await networks["peer1"].sync() == 300
+    missing = set(range(2 * PAGE - 99, 2 * PAGE, 2))  # as far as they are kept
+    assert missing < set(listeners["peer1"].sequences("peer2"))
+
+
+@run
+async def test_no_number_and_no_start_spoils_the_questions_of_others():
+    hub = hub_of(3)
+    networks, listeners = await peers_of(hub)
+    await networks["peer2"].disconnect()
+    liar = await outsider(hub, "peer2")
+    now_ms = int(hub.now_s() * 1000)
+    for raw in (
+        forge(hub, "peer2", sequence=LAST),
+        forge(hub, "peer2", sequence=LAST - 1),
+        forge(hub, "peer2", epoch=now_ms + FUTURE_MS + 1),
+    ):
+        liar.publish(raw)
+    hub.loss = 1.0
+    await networks["peer0"].broadcast(KIND, FIELDS)
+    hub.loss = 0.0
+    assert await networks["peer1"].sync() == 1
+    assert listeners["peer1"].sequences("peer2") == [LAST - 1]
+    assert listeners["peer1"].sequences("peer0") == [1]
+    refused = {"garbage": 1, "future": 1}
+    for name in ("peer0", "peer1"):
+        refused_from = networks[name].status().counters.refused_from
+        assert refused_from == {"peer2": refused}
 
 
 @run

@@ -3,6 +3,7 @@
 import asyncio
 import json
 import os
+import resource
 import shutil
 import subprocess
 import sys
@@ -65,7 +66,9 @@ def test_a_hundred_kills_leave_the_last_state_whole(tmp_path):
     kill_while_saving(tmp_path, times=100)
 
 
-def test_the_last_two_are_kept_and_the_older_stands_in_for_a_damaged_one(tmp_path):
+def test_the_last_two_are_kept_and_the_older_stands_in_for_a_damaged_one(
+    tmp_path, caplog
+):
     for number in range(4):
         assert save_state(tmp_path, arrays(number)) == number
     states = tmp_path / "states"
@@ -76,7 +79,9 @@ def test_the_last_two_are_kept_and_the_older_stands_in_for_a_damaged_one(tmp_pat
     )
     whole = largest.read_bytes()
     largest.write_bytes(whole[:-1] + bytes([whole[-1] ^ 1]))  # one bit is enough
+    assert caplog.messages == []
     assert int(load_state(tmp_path, arrays(0))["number"]) == 2
+    assert caplog.messages == ["state 3 is damaged: an older one has to do"]
     shutil.rmtree(states / "00000003")
     shutil.rmtree(states / "00000002" / "d")
     with pytest.raises(ConfigError, match="of this agent"):
@@ -100,6 +105,93 @@ def test_a_small_file_is_whole(tmp_path):
         write_json(tmp_path / "deep" / "file.json", content)
         assert json.loads((tmp_path / "deep" / "file.json").read_text()) == content
     assert [path.name for path in (tmp_path / "deep").iterdir()] == ["file.json"]
+
+
+def test_state_is_its_owners_alone(tmp_path):
+    (tmp_path / "told.json.tmp").touch(mode=0o644)  # of a kill long ago
+    write_json(tmp_path / "told.json", {})
+    assert (tmp_path / "told.json").stat().st_mode & 0o777 == 0o600
+    (tmp_path / "states").mkdir(mode=0o755)
+    save_state(tmp_path, {"number": np.array(1)})
+    assert (tmp_path / "states").stat().st_mode & 0o777 == 0o700
+
+
+def test_an_agent_goes_on_where_the_disk_takes_nothing(tmp_path):
+    """Files that may not grow; what was saved before stands, and what comes after."""
+    config = agent_config()
+
+    async def example():
+        agent = make_agent(config, in_process_network(Hub(NAMES), NAMES[0]))
+        store = Store(config, 0)
+        agent.save(tmp_path)
+        limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+        await live(agent, store)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (100, limits[1]))
+        try:
+            with pytest.raises(OSError, match=r".+"):
+                agent.save(tmp_path)
+        finally:
+            resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+        for clock in (0, 2):
+            again = make_agent(config, in_process_network(Hub(NAMES), NAMES[0]))
+            again.load(tmp_path)
+            assert again.clock == clock
+            await live(agent, store)
+            agent.save(tmp_path)
+
+    asyncio.run(example())
+
+
+@pytest.mark.parametrize(
+    "roster",
+    [
+        ("apple", *NAMES),  # in front of all, whose numbers shift
+        NAMES[:2],
+        (NAMES[0], "apple", NAMES[2]),
+        (NAMES[2], NAMES[0], NAMES[1]),
+    ],
+    ids=["added", "removed", "replaced", "in another order"],
+)
+def test_peers_are_known_again_by_name(roster, tmp_path):
+    config = agent_config()
+
+    async def example():
+        opened = await networks(Hub(NAMES))
+        agent = make_agent(config, opened[0])
+        others = [make_agent(config, opened[number]) for number in (1, 2)]
+        for week in range(4):  # all hear each other, and come to opinions
+            for number, one in enumerate((agent, *others)):
+                await live(one, Store(config, number, seed=week))
+        agent.save(tmp_path)
+        network = in_process_network(Hub(roster), NAMES[0])
+        resumed = make_agent(config, network, peer_id=0)
+        resumed.load(tmp_path)
+        before, after = agent._saved(), resumed._saved()
+        trust, was = after.life.peer.trust * len(roster), before.life.peer.trust * 3
+        assert np.ptp(was) > 1e-3
+        assert before.heard["stamps"][1:].min() > 0
+        for row, name in enumerate(roster):
+            if name not in NAMES:
+                assert trust[row] == pytest.approx(1.0)
+                assert (after.heard["stamps"][row] == -1).all()
+                assert not any(held[row].any() for held in after.heard["held"].values())
+                continue
+            old = NAMES.index(name)
+            assert trust[row] == pytest.approx(float(was[old]))
+            np.testing.assert_array_equal(
+                after.heard["stamps"][row], before.heard["stamps"][old]
+            )
+            for key, held in after.heard["held"].items():
+                np.testing.assert_array_equal(held[row], before.heard["held"][key][old])
+        # All that is its own is as it was.
+        assert_identical(
+            plain(before.life._replace(peer=before.life.peer._replace(trust=()))),
+            plain(after.life._replace(peer=after.life.peer._replace(trust=()))),
+        )
+        await resumed.select_action(Store(config, 0).obs)
+        assert resumed.informed
+
+    asyncio.run(example())
 
 
 def test_a_resumed_agent_goes_on_as_one_that_was_not_interrupted(tmp_path):

@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 
 from p2p_sac_jax.agent.archive import REPLY_BYTES, REPLY_MESSAGES, Archive
 from p2p_sac_jax.agent.digest import PAGE, Want, make_digests, read_digest
-from p2p_sac_jax.agent.window import LAST, MOST_RANGES, Window
-from p2p_sac_jax.agent.wire import MAX_BYTES, WireError
+from p2p_sac_jax.agent.window import MOST_RANGES, Window
+from p2p_sac_jax.agent.wire import LAST, MAX_BYTES, WireError
 from tests.sealed import roster
 
 ranges = st.lists(st.tuples(st.integers(1, 60), st.integers(0, 6)), max_size=40)
@@ -141,6 +141,27 @@ def test_a_digest_of_torn_windows_comes_in_pages_that_fit():
         for want in read_digest(roster(), page):
             asked[want.sender] += want.gaps
     assert asked == {name: window.gaps() for name, window in windows.items()}
+
+
+def test_every_sender_has_a_place_on_the_first_page():
+    windows = {"ada": Window(7), "cyd": Window(7)}
+    for number in range(3 * MOST_RANGES):
+        windows["ada"].add(2 * number, 2 * number)
+    windows["cyd"].add(5, 5)
+    first, *_ = make_digests(roster(), ["ada", "bob", "cyd"], windows)
+    wants = {want.sender: want for want in read_digest(roster(), first)}
+    assert wants["bob"] == Want("bob", 0, ((1, LAST),))
+    assert wants["cyd"] == Want("cyd", 7, ((1, 4), (6, LAST)))
+    many = [f"peer{number}" for number in range(PAGE + 1)]
+    pages = [read_digest(roster(), page) for page in make_digests(roster(), many, {})]
+    assert [want.sender for page in pages for want in page] == many
+
+
+def test_a_window_at_the_end_of_numbers_asks_for_what_there_can_be():
+    window = Window(7)
+    window.add(3, LAST)
+    (page,) = make_digests(roster(), ["ada"], {"ada": window})
+    assert read_digest(roster(), page) == (Want("ada", 7, ((1, 2),)),)
 
 
 def digest(**changes):

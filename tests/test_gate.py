@@ -1,16 +1,18 @@
 """The gate: hostile messages by kind, and what they must not be able to change."""
 
 import itertools
+import sys
+import threading
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from p2p_sac_jax.agent.gate import FUTURE_MS, Rate
+from p2p_sac_jax.agent.gate import Rate
 from p2p_sac_jax.agent.refusals import Refusals
 from p2p_sac_jax.agent.window import Window
-from p2p_sac_jax.agent.wire import MAX_BYTES, WireError
+from p2p_sac_jax.agent.wire import FUTURE_MS, LAST, MAX_BYTES, Refusal, WireError
 from tests.sealed import IDENTITIES, NAMES, NOW_MS, NOW_S, envelope, fields, gate
 from tests.sealed import sealed as seal
 
@@ -62,6 +64,12 @@ HOSTILE = {
         "ada",
         "future",
     ),
+    "future start": (
+        lambda: seal(epoch=NOW_MS + FUTURE_MS + 1),
+        "ada",
+        "future",
+    ),
+    "beyond all numbers": (lambda: seal(sequence=LAST), "cyd", "garbage"),
     "unknown kind": (
         lambda: seal(sequence=9, kind="gossip", body=b""),
         "ada",
@@ -153,6 +161,33 @@ def test_no_source_gets_more_than_its_rate_and_an_honest_one_all(events, burst):
         assert steady.charge("ada")
         while steady.charge("cyd"):
             pass
+
+
+def test_refusals_can_be_read_while_they_are_counted():
+    """By a monitor's thread, whatever new keys come meanwhile."""
+    names = [f"peer{number}" for number in range(300)]
+    refusals, failures, done = Refusals(names), [], threading.Event()
+
+    def read():
+        while not done.is_set():
+            try:
+                refusals.by_source()
+            except RuntimeError as error:
+                failures.append(error)
+
+    interval = sys.getswitchinterval()
+    reader = threading.Thread(target=read)
+    sys.setswitchinterval(1e-6)
+    try:
+        reader.start()
+        for name, reason in itertools.product(names, Refusal):
+            refusals.add(name, WireError(reason))
+    finally:
+        done.set()
+        reader.join()
+        sys.setswitchinterval(interval)
+    assert not failures
+    assert sum(refusals.by_reason().values()) == len(names) * len(Refusal)
 
 
 def test_refusals_are_counted_by_reason_and_source_and_logged_seldom(caplog):

@@ -2,16 +2,23 @@
 
 from __future__ import annotations
 
+import datetime
 import json
 import ssl
 import stat
+import subprocess
+import sys
+from collections import Counter
 
 import pytest
+from cryptography import x509
 from nacl.signing import SigningKey
 
+from p2p_sac_jax.agent import authority
 from p2p_sac_jax.agent import identity as files
 from p2p_sac_jax.agent.authority import (
     FOLDER,
+    HOSTS,
     Authority,
     dump_certificate,
     dump_key,
@@ -131,6 +138,92 @@ def test_peers_can_be_added_and_nothing_is_overwritten(network):
     assert not (network / "eve").exists()
     assert {path: path.read_bytes() for path in before} == before
     assert not list(network.rglob(".*"))
+
+
+def own_hosts(folder):
+    text = (folder / files.CERTIFICATE).read_bytes()
+    names = x509.load_pem_x509_certificate(text).extensions.get_extension_for_class(
+        x509.SubjectAlternativeName
+    )
+    return {str(name.value) for name in names.value} - set(HOSTS)
+
+
+def test_each_certificate_has_the_hosts_of_its_peer(network):
+    hosts = ["dan=dan.example.org", "eve=10.0.0.7", "eve=fe80::7", "all.example.org"]
+    write_network(network, "", "", ["dan", "eve"], hosts=hosts)
+    assert own_hosts(network / "dan") == {"dan.example.org", "all.example.org"}
+    assert own_hosts(network / "eve") == {"10.0.0.7", "fe80::7", "all.example.org"}
+    for hosts, message in {
+        "ada=h": r"'ada=h' must be HOST or NAME=HOST, NAME one of fay",
+        "fay=": "hosts='' must be a host name",
+    }.items():
+        with pytest.raises(ConfigError, match=message):
+            write_network(network, "", "", ["fay"], hosts=[hosts])
+    assert not (network / "fay").exists()
+
+
+# Adds dan to copies of a network, and dies before the first, second, ... thing it does
+# to files, until one is left that lives.
+KILLED = """
+import itertools, os, shutil, sys
+from pathlib import Path
+from p2p_sac_jax.agent.authority import write_network
+
+for number in itertools.count():
+    folder = Path(sys.argv[2], str(number))
+    shutil.copytree(sys.argv[1], folder)
+    if (child := os.fork()) == 0:
+        left = itertools.count(number, -1)
+
+        def hook(event, _):
+            touches = event.startswith("os.") or event in ("open", "shutil.rmtree")
+            if touches and next(left) == 0:
+                os._exit(9)
+
+        sys.addaudithook(hook)
+        write_network(folder, "", "", ["dan"])
+        os._exit(0)
+    if os.waitpid(child, 0)[1] == 0:
+        break
+"""
+
+
+def test_after_a_crash_a_name_is_whole_or_free(network, tmp_path):
+    """What the next call finds is as if the first had never begun, or a whole peer."""
+    copies = tmp_path / "copies"
+    copies.mkdir()
+    subprocess.run([sys.executable, "-c", KILLED, network, copies], check=True)
+    counted = Counter()
+    for folder in copies.iterdir():
+        added = "dan" in load_roster(folder).keys
+        counted[added] += 1
+        if added:
+            with pytest.raises(ConfigError, match="'dan' is taken"):
+                write_network(folder, "", "", ["dan"])
+        write_network(folder, "", "", ["eve"] if added else ["dan"])
+        roster = load_roster(folder)
+        assert set(roster.keys) == {*NAMES, "dan"} | ({"eve"} if added else set())
+        for name in roster.keys:
+            assert load_identity(folder / name).name == name
+            assert load_roster(folder / name) == roster
+        assert not list(folder.rglob(".*"))
+    assert counted[False] > 5
+    assert counted[True] > 2
+
+
+@pytest.mark.parametrize("days", [-1, 2])
+def test_a_certificate_is_valid_now_or_it_is_a_user_error(network, monkeypatch, days):
+    now = datetime.datetime.now(datetime.UTC)
+    rest = files.certificate_ends(network / "ada") - now
+    assert datetime.timedelta(364.9) < rest < datetime.timedelta(365)
+    if days > 0:  # valid from the day after tomorrow
+        monkeypatch.setattr(authority, "_CLOCK_SKEW", -datetime.timedelta(days))
+    write_network(network, "", "", ["dan"], days=-1 if days < 0 else 365)
+    with pytest.raises(ConfigError, match=r"dan.*is valid from .* to ") as error:
+        load_identity(network / "dan")
+    date = f"{now + datetime.timedelta(days):%Y-%m-%d}"
+    assert date in str(error.value)
+    assert "\n" not in str(error.value)
 
 
 def break_mode(folder):

@@ -11,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from p2p_sac_jax.agent.journal import Journal
+from p2p_sac_jax.agent.wire import FUTURE_MS
 from p2p_sac_jax.config import ConfigError
 
 # Writes as fast as it can, in three windows, and says what was written when it is.
@@ -159,3 +160,15 @@ def test_a_start_is_larger_than_the_last_whatever_the_clock_says(tmp_path):
         epochs.append(journal.start("bob", now_ms))
         journal.close()
     assert epochs == [1000, 1001, 1002, 5000, 5001]
+
+
+def test_a_start_that_was_too_early_for_everybody_is_taken_back(tmp_path):
+    """The clock was ahead, and has been set right since: others would wait for ever."""
+    journal = Journal(tmp_path)
+    ahead = 5_000_000 + FUTURE_MS
+    assert journal.start("ada", ahead) == ahead
+    assert journal.start("ada", 5_000_001) == ahead + 1  # others may know the last
+    assert journal.start("ada", 5_000_000) == 5_000_000
+    journal.close()
+    again = reopened(tmp_path)
+    assert again.windows["ada"].epoch == 5_000_000

@@ -10,8 +10,9 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from launch.ports import free_ports
-from p2p_sac_jax.agent.audit import AuditedNetwork, AuditLog
-from p2p_sac_jax.agent.in_process import Hub, in_process_network
+from p2p_sac_jax.agent.audit import AuditLog
+from p2p_sac_jax.agent.digest import make_digests
+from p2p_sac_jax.agent.in_process import Hub, InProcessTransport, in_process_network
 from p2p_sac_jax.agent.monitor import Endpoint, JsonLines, PeerCollector
 from p2p_sac_jax.agent.wire import Refusal
 from p2p_sac_jax.config import ConfigError
@@ -23,13 +24,16 @@ def lines(path):
     return [json.loads(line) for line in path.read_text().splitlines()]
 
 
-async def pair(folder, **options):
+def make_hub():
+    return Hub(["anna", "bela"], "public")
+
+
+async def pair(folder, hub=None, **options):
     """An audited peer, and one that hears it."""
-    hub = Hub(["anna", "bela"], "public")
-    log = AuditLog(folder / "audit.jsonl", **options)
-    anna = AuditedNetwork(
-        in_process_network(hub, "anna"), log, lambda: {"left": 3}, hub.now_s
-    )
+    hub = hub or make_hub()
+    log = AuditLog(folder / "audit.jsonl", clock=hub.now_s, **options)
+    log.budget = lambda: {"left": 3}
+    anna = in_process_network(hub, "anna", audit=log)
     bela, heard = in_process_network(hub, "bela"), []
     bela.register_message_handler("model_insight", heard.append)
     await anna.connect()
@@ -41,29 +45,80 @@ def test_the_audit_log_tells_what_left_and_holds_no_value(tmp_path):
     async def tell():
         anna, bela, heard = await pair(tmp_path)
         assert await anna.broadcast("model_insight", FIELDS)
+        sent = anna.status().counters.bytes_sent
         await bela.disconnect()
-        assert not await anna.broadcast("model_insight", FIELDS)
+        for _ in range(2):
+            assert not await anna.broadcast("model_insight", FIELDS)
+        await bela.connect()
+        assert await bela.sync() == 2
         await anna.disconnect()
-        return heard, anna.status()
+        await anna.connect()
+        assert await anna.broadcast("model_insight", FIELDS)
+        await anna.disconnect()
+        assert len(heard) == 4
+        return sent
 
-    heard, status = asyncio.run(tell())
-    first, second = lines(tmp_path / "audit.jsonl")
-    assert len(heard) == 1
+    sent = asyncio.run(tell())
+    first, *kept, pulled, last = lines(tmp_path / "audit.jsonl")
     assert first["fields"] == {"trend": 4, "entropy": 1, "time": 1}
-    assert first["bytes"] == status.counters.bytes_sent > 0
-    assert (first["left"], second["left"]) == (True, False)
-    assert second["bytes"] == 0
+    assert first["bytes"] == sent > 0
+    assert (first["to"], first["pulled"], first["messages"]) == (["bela"], False, 1)
+    assert [line["to"] for line in kept] == [[], []]  # nobody was there
+    assert (pulled["to"], pulled["pulled"], pulled["messages"]) == (["bela"], True, 2)
+    assert pulled["kind"] == first["kind"] == "model_insight"
+    assert pulled["fields"] == {"trend": 8, "entropy": 2, "time": 2}
+    assert pulled["bytes"] == kept[0]["bytes"] + kept[1]["bytes"]
+    assert last["to"] == ["bela"]
     assert first["mode"] == "public"
     assert first["budget"] == {"left": 3}
     text = (tmp_path / "audit.jsonl").read_text()
     assert "1.5" not in text
+    assert (tmp_path / "audit.jsonl").stat().st_mode & 0o777 == 0o600
+
+
+def test_who_asks_again_is_written_down_once_and_what_others_said_never(tmp_path):
+    async def ask():
+        hub = make_hub()
+        anna, bela, _ = await pair(tmp_path, hub)
+        await bela.broadcast("model_insight", FIELDS)
+        await bela.disconnect()
+        await anna.broadcast("model_insight", FIELDS)
+        (everything,) = make_digests(hub.roster, ["anna", "bela"], {})
+        liar = InProcessTransport(hub, "bela")
+        await liar.open(lambda source, raw: None, lambda source, raw: [])
+        for _ in range(3):
+            assert len(await liar.query(everything, 1.0)) == 2
+
+    asyncio.run(ask())
+    kept, pulled = lines(tmp_path / "audit.jsonl")
+    assert (kept["pulled"], pulled["pulled"], pulled["messages"]) == (False, True, 1)
+
+
+def test_what_cannot_be_written_down_does_not_leave(tmp_path, caplog):
+    async def talk():
+        anna, bela, heard = await pair(tmp_path)
+        (tmp_path / "audit.jsonl").unlink()
+        (tmp_path / "audit.jsonl").mkdir()  # as a full disk, but for everybody
+        assert not await anna.broadcast("model_insight", FIELDS)
+        assert await bela.sync() == 0
+        assert heard == []
+        counters = anna.status().counters
+        assert (counters.sent, counters.kept, counters.bytes_sent) == (0, 1, 0)
+        (tmp_path / "audit.jsonl").rmdir()
+        assert await bela.sync() == 1
+        assert await anna.broadcast("model_insight", FIELDS)
+        assert [delivery.sequence for delivery in heard] == [1, 2]
+
+    asyncio.run(talk())
+    assert [line["pulled"] for line in lines(tmp_path / "audit.jsonl")] == [True, False]
+    assert "kept back: no audit log" in caplog.text
 
 
 def test_a_full_audit_log_makes_room_and_two_files_are_kept(tmp_path):
     async def talk():
         anna, _, _ = await pair(tmp_path, max_bytes=400)
         for _ in range(12):
-            await anna.broadcast("model_insight", FIELDS)
+            assert await anna.broadcast("model_insight", FIELDS)
         await anna.disconnect()
 
     asyncio.run(talk())
@@ -71,6 +126,19 @@ def test_a_full_audit_log_makes_room_and_two_files_are_kept(tmp_path):
     assert kept == ["audit.jsonl", "audit.old.jsonl"]
     assert all(path.stat().st_size < 800 for path in tmp_path.glob("audit*"))
     assert lines(tmp_path / "audit.old.jsonl")
+
+
+def test_an_audit_log_that_cannot_be_put_aside_grows(tmp_path):
+    (tmp_path / "audit.old.jsonl").mkdir()
+
+    async def talk():
+        anna, _, heard = await pair(tmp_path, max_bytes=400)
+        for _ in range(12):
+            assert await anna.broadcast("model_insight", FIELDS)
+        assert len(heard) == 12
+
+    asyncio.run(talk())
+    assert len(lines(tmp_path / "audit.jsonl")) == 12
 
 
 def test_an_audit_log_that_cannot_be_written_is_a_user_error(tmp_path):
@@ -99,6 +167,15 @@ def test_a_scrape_shows_the_counters_of_that_moment(tmp_path):
     assert shown[("p2p_sac_delivered_total",)] == 1.0
     assert shown[("p2p_sac_refused_total", "shape")] == 1.0
     assert shown[("p2p_sac_log_messages",)] == 1.0
+
+
+def test_a_scrape_stands_figures_that_change_meanwhile():
+    figures, network = {"week": 7.0}, in_process_network(make_hub(), "anna")
+    families = PeerCollector(network.status, lambda: figures).collect()
+    shown = [next(families).name]
+    figures["late"] = 1.0
+    shown += [family.name for family in families]
+    assert shown[:2] == ["p2p_sac_week", "p2p_sac_health"]
 
 
 def test_the_endpoint_listens_on_loopback_and_speaks_prometheus(tmp_path):

@@ -246,3 +246,14 @@ def test_coefficients_of_an_unknown_kind_are_refused():
     nothing = DemandSummary(jnp.zeros((2, 3, 3)), jnp.zeros((2, 3)), jnp.zeros(2))
     with pytest.raises(ConfigError, match="num_features=3"):
         pooling.neighbour_prior(jnp.ones((2, 2)), nothing, unknown)
+
+
+@pytest.mark.parametrize("pool", [neighbour_prior, pooled_prior, mean_prior])
+def test_no_claim_leads_further_than_the_reach(pool):
+    """All precision for a slope beyond any; others are where honest claims are."""
+    prior, claimed = base(5), np.float32([0, 1e5, 0, 0, 0])
+    precision = np.broadcast_to(1e4 * np.eye(5, dtype=np.float32), (3, 5, 5))
+    told = DemandSummary(precision, precision @ claimed, np.full(3, 40, np.float32))
+    learned, _ = pool(np.ones((1, 3), np.float32), told, prior)
+    furthest = prior.mean[1] + pooling.PRIOR_REACH * PRIORS[5][1][1]
+    np.testing.assert_allclose(learned.mean[0], [0, furthest, 0, 0, 0], atol=1e-4)

@@ -107,7 +107,7 @@ def test_every_envelope_fits_around_the_largest_body(mode):
         longest,
         *["n" * 64] * 4,
         epoch=longest,
-        sequence=longest,
+        sequence=longest - 1,
         time_ms=longest,
         body=b"x" * MAX_BODY_BYTES,
     )

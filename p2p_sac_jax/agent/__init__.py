@@ -1,1 +1,40 @@
-"""The deployable peer: one process on a real network, driving the same functions."""
+"""The deployable peer: one process on a real network, driving the same functions.
+
+Names load on first use, so importing the package starts nothing.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from p2p_sac_jax.agent.agent import P2PSACAgent
+    from p2p_sac_jax.agent.history import PriceHistory
+    from p2p_sac_jax.agent.in_process import Hub, in_process_network
+    from p2p_sac_jax.agent.network import PeerNetwork
+    from p2p_sac_jax.agent.price_memory import P2PPriceMemory
+
+_HOME_OF = {
+    "Hub": "in_process",
+    "P2PPriceMemory": "price_memory",
+    "P2PSACAgent": "agent",
+    "PeerNetwork": "network",
+    "PriceHistory": "history",
+    "in_process_network": "in_process",
+}
+
+__all__ = [
+    "Hub",
+    "P2PPriceMemory",
+    "P2PSACAgent",
+    "PeerNetwork",
+    "PriceHistory",
+    "in_process_network",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOME_OF:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(importlib.import_module(f"{__name__}.{_HOME_OF[name]}"), name)

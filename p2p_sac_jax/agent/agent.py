@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import os
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -18,33 +18,24 @@ import numpy as np
 
 from p2p_sac_jax.agent.checks import number, vector, whole
 from p2p_sac_jax.agent.connection import Connection
-from p2p_sac_jax.agent.core import Step
+from p2p_sac_jax.agent.core import Life, Step
 from p2p_sac_jax.agent.history import PriceHistory, check_history, past_steps
 from p2p_sac_jax.agent.mailbox import MODEL
 from p2p_sac_jax.agent.network import Delivery, Network
 from p2p_sac_jax.agent.price_memory import P2PPriceMemory
 from p2p_sac_jax.agent.releases import Releases
+from p2p_sac_jax.agent.saved import OTHERS, Diary, Saved
 from p2p_sac_jax.agent.settings import (
     agent_config,
     choose_environment,
     key_data,
     privacy_ledger,
 )
-from p2p_sac_jax.agent.storage import flatten, load_state, save_state, unflatten
+from p2p_sac_jax.agent.storage import load_state, save_state
 from p2p_sac_jax.config import ConfigError, TrainConfig
 from p2p_sac_jax.environments.base import Environment
 from p2p_sac_jax.exchange.accounting import UNLIMITED
 from p2p_sac_jax.types import Transition
-
-
-class Diary(NamedTuple):
-    """Where an agent is between two calls; NumPy, saved with the rest."""
-
-    listened: np.ndarray  # [] last round it listened in, -1 before the first
-    spoken: np.ndarray  # [] last round it had its turn to speak in
-    studied: np.ndarray  # [] calls of ``train`` since the last step
-    waiting: np.ndarray  # [] bool: an action was chosen and not yet observed
-    obs: np.ndarray  # [D] in which it was chosen
 
 
 class P2PSACAgent:
@@ -52,6 +43,10 @@ class P2PSACAgent:
 
     It lives on one event loop. Nothing that a peer or the network does raises out of
     ``select_action`` or ``train``; what goes wrong is logged and counted.
+
+    ``select_action`` and ``observe`` take turns, one call at a time. ``train`` and
+    ``sync`` may run beside them; updates then come of the step before. ``load`` runs
+    alone.
     """
 
     def __init__(
@@ -120,7 +115,7 @@ class P2PSACAgent:
             peer_id=peer_id,
         )
         home = self.price_memory.home
-        self._core, self._place = home.core, home.place
+        self._core, self._place, self._peers = home.core, home.place, home.peers
         self._interval = config.exchange.interval
         self._folder = None if folder is None else Path(folder)
         listened_to = len(home.peers) > 1 and config.exchange.network_weight > 0
@@ -189,8 +184,9 @@ class P2PSACAgent:
         """The action [A] in [-1, 1] in an observed state.
 
         Asked again before ``observe``, it answers the same. The first call of a round
-        listens to the network; an agent that has not taken a step yet, and hears of
-        demand, rehearses then, which takes as long as some hundred updates.
+        listens to the network. An agent that has lived no longer than a round, in a
+        network that is older, rehearses when it first hears of demand, which takes as
+        long as some hundred updates.
 
         Args:
           state: [D].
@@ -255,7 +251,7 @@ class P2PSACAgent:
 
         Returns:
           Losses and diagnostics of the updates, the network's weights in them, all
-          updates so far, and 1 for ``shared`` if a message left. Before
+          updates so far, and 1 for ``shared`` if a message left at once. Before
           ``sac.learning_starts`` steps nothing is learned.
 
         Raises:
@@ -264,17 +260,20 @@ class P2PSACAgent:
         if batch_size is None:
             batch_size = self._core.rooms.config.sac.batch_size
         study = self._core.study(whole("batch_size", batch_size, least=1))
+        life = self._life  # of this call: others move on while it waits and works
         async with self._training:
-            nth = self._diary.studied
+            latest, nth = self._life.peer, self._diary.studied
+            life = _with(life, learner=latest.learner, outbox=latest.outbox)
             self._diary = self._diary._replace(studied=nth + 1)
             learner, report = await asyncio.to_thread(
-                study, self._life, np.int32(nth), self._place
+                study, life, np.int32(nth), self._place
             )
             self._change(learner=learner)
+            now, since = divmod(int(life.clock), self._interval)
             shared = False
-            if self.clock % self._interval == 0 and self._diary.spoken < self.round:
-                shared = await self._share()
-                await self._connection.sync_if_due()
+            if since == 0 and self._diary.spoken < now:
+                shared = await self._share(_with(life, learner=learner), now)
+            await self._connection.sync_if_due()
         counts = {"updates": float(learner.updates), "shared": float(shared)}
         return report.numbers() | counts
 
@@ -292,10 +291,14 @@ class P2PSACAgent:
           ConfigError: there is no folder.
           OSError: the disk does not take it; what was there before stays.
         """
-        save_state(self._existing(folder), flatten(self._state()))
+        save_state(self._existing(folder), self._saved().arrays(self._peers))
 
     def load(self, folder: str | os.PathLike[str] | None = None) -> None:
         """Goes on from the last saved state, exactly as if never interrupted.
+
+        If the roster has changed, peers are known again by their names: of who is new
+        nothing was heard, and who is gone is forgotten. What was missed meanwhile is
+        pulled before the agent listens.
 
         Args:
           folder: by default that of the agent.
@@ -303,17 +306,20 @@ class P2PSACAgent:
         Raises:
           ConfigError: there is no folder, or it holds no state of such an agent.
         """
-        like = self._state()
-        state = unflatten(like, load_state(self._existing(folder), flatten(like)))
-        self._life = jax.tree.map(jnp.asarray, state["life"])
-        self._diary = state["diary"]
-        self.price_memory.mailbox.restore(state["mailbox"])
+        here = self._saved()
+        found = load_state(
+            self._existing(folder), here.arrays(self._peers), rows=OTHERS
+        )
+        state = here.restored(found, self._peers)
+        self._life = jax.tree.map(jnp.asarray, state.life)
+        self._diary = state.diary
+        self.price_memory.mailbox.restore(state.heard)
+        self._connection.outdate()
         self._recount(self._releases.spent)
         self._hand_over()
 
-    def _state(self) -> dict[str, Any]:
-        heard = self.price_memory.mailbox.content
-        return {"life": self._life, "diary": self._diary, "mailbox": heard}
+    def _saved(self) -> Saved:
+        return Saved(self._life, self._diary, self.price_memory.mailbox.content)
 
     def _existing(self, folder: str | os.PathLike[str] | None) -> Path:
         chosen = self._folder if folder is None else Path(folder)
@@ -324,9 +330,11 @@ class P2PSACAgent:
     async def _listen(self) -> None:
         """What the agent makes of the latest word of every peer, for this round."""
         if self._diary.listened < 0:
-            await self._connection.sync()
+            self._connection.outdate()
+        await self._connection.sync_if_due()
         self._diary = self._diary._replace(listened=np.array(self.round))
-        newborn = self.steps == 0
+        late = self.steps == 0 or self.steps < min(self._interval + 1, self.clock)
+        newborn = late and not self.informed
         heard = await asyncio.to_thread(
             self._core.listen,
             self._life,
@@ -336,18 +344,18 @@ class P2PSACAgent:
         self._life = self._life._replace(guidance=heard.guidance, belief=heard.belief)
         self._change(trust=heard.peer.trust, potential=heard.peer.potential)
         if newborn and float(heard.guidance.has_prior) > 0:
-            rehearse = self._core.rehearse
-            learner = await asyncio.to_thread(rehearse, self._life, self._place)
-            self._change(learner=learner)
+            async with self._training:
+                rehearse = self._core.rehearse
+                learner = await asyncio.to_thread(rehearse, self._life, self._place)
+                self._change(learner=learner)
         self._hand_over()
 
-    async def _share(self) -> bool:
-        """The agent's turn to speak in this round; True if a message left."""
-        self._diary = self._diary._replace(spoken=np.array(self.round))
-        now = self.round
+    async def _share(self, life: Life, now: int) -> bool:
+        """The agent's turn to speak in round ``now``; True if a message left."""
+        self._diary = self._diary._replace(spoken=np.array(now))
         outbox, wire, sending = await asyncio.to_thread(
             self._core.speak,
-            self._life,
+            life,
             np.float32(self._releases.may_speak(now)),
             np.int32(self._releases.allowed),
             self._place,
@@ -360,8 +368,7 @@ class P2PSACAgent:
         except OSError as error:
             self._connection.failed("journal of releases", error)
             return False
-        await self._connection.tell(self.price_memory.mailbox.split(wire))
-        return True
+        return await self._connection.tell(self.price_memory.mailbox.split(wire))
 
     def _handle_model_insight(self, delivery: Delivery) -> None:
         # Nothing is read before the next round is listened to: what claims to be from
@@ -375,7 +382,7 @@ class P2PSACAgent:
 
     def _change(self, **parts: Any) -> None:
         """Replaces parts of the peer's state; whatever else moved meanwhile stays."""
-        self._life = self._life._replace(peer=self._life.peer._replace(**parts))
+        self._life = _with(self._life, **parts)
 
     def _recount(self, spent: int) -> None:
         """Counts at least the messages that are known to have left."""
@@ -385,3 +392,8 @@ class P2PSACAgent:
 
     def _hand_over(self) -> None:
         self.price_memory.hold(self._life.peer.memory, self._life.belief)
+
+
+def _with(life: Life, **parts: Any) -> Life:
+    """Another peer's state in these parts."""
+    return life._replace(peer=life.peer._replace(**parts))

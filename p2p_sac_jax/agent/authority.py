@@ -10,13 +10,11 @@ of mutual TLS. Keys have mode 0600, folders 0700.
 
 from __future__ import annotations
 
-import contextlib
 import datetime
 import ipaddress
 import os
 import shutil
-import tempfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -32,6 +30,7 @@ from p2p_sac_jax.config import ConfigError
 FOLDER = "authority"
 HOSTS = ("localhost", "127.0.0.1", "::1")
 
+_STAGED = ".new-"  # before the name of a folder that does not count yet
 _AUTHORITY_KEY = "ca.key"
 _AUTHORITY_DAYS = 3650.0
 _CLOCK_SKEW = datetime.timedelta(hours=1)  # between the machines of a network
@@ -144,7 +143,8 @@ def write_network(
       network: its name; may be empty where it has one.
       mode: private, consortium or public; may be empty where it has one.
       names: of the new peers.
-      hosts: names and addresses of their machines.
+      hosts: names and addresses of their machines: HOST for all of them, NAME=HOST
+        for one.
       days: for which the certificates are good.
 
     Returns:
@@ -175,21 +175,56 @@ def _write_network(
         network, mode = _same("network", network, old), _same("mode", mode, old)
         known = old.keys
     added = files.make_roster(network, mode, identities)
+    _settle(folder, known)  # what a crash interrupted
     for name in names:
         if name in known or (folder / name).exists() or name == FOLDER:
             raise ConfigError(f"name={name!r} is taken in {folder}; nothing is changed")
+    places = {name: _hosts_of(name, names, hosts) for name in names}
     roster = files.check_roster(Roster(network, mode, {**known, **added.keys}))
+    text = files.dump_roster(roster).encode()
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     if not (folder / FOLDER).exists():
         _write_authority(folder, make_authority(network, _AUTHORITY_DAYS))
     authority = open_authority(folder)
-    for identity in identities:
-        _write_peer(folder, identity, authority, hosts, days)
-    text = files.dump_roster(roster).encode()
-    for place in (*(folder / name for name in roster.keys), folder):
-        if place.is_dir():  # a peer's folder may have moved to its own machine
-            _replace(place / files.ROSTER, text)
+    try:
+        for identity in identities:
+            issued = issue(authority, identity.name, places[identity.name], days)
+            _stage_peer(folder, identity, authority, issued, text)
+        _replace(folder / files.ROSTER, text)  # from here on the peers count
+    except BaseException:
+        _settle(folder, known)
+        raise
+    _settle(folder, roster.keys)
+    for name in known:
+        if (folder / name).is_dir():  # it may have moved to the peer's own machine
+            _replace(folder / name / files.ROSTER, text)
     return roster
+
+
+def _settle(folder: Path, names: Collection[str]) -> None:
+    """Gives staged folders their names if the roster has them; removes the others."""
+    for staged in folder.glob(f"{_STAGED}*"):
+        name = staged.name.removeprefix(_STAGED)
+        if name in names:
+            staged.rename(folder / name)
+        else:
+            shutil.rmtree(staged)
+
+
+def _hosts_of(name: str, names: Collection[str], hosts: Sequence[str]) -> list[str]:
+    """Those of the hosts that are one peer's."""
+    found = []
+    for place in hosts:
+        owner, given, host = place.rpartition("=")
+        if given and owner not in names:
+            raise ConfigError(
+                f"hosts={place!r} must be HOST or NAME=HOST, NAME one of"
+                f" {', '.join(names)}"
+            )
+        if owner in ("", name):
+            _general_name(host)
+            found.append(host)
+    return found
 
 
 def _same(field: str, value: str, roster: Roster) -> str:
@@ -200,37 +235,34 @@ def _same(field: str, value: str, roster: Roster) -> str:
 
 
 def _write_authority(folder: Path, authority: Authority) -> None:
-    with _new_folder(folder / FOLDER) as staged:
-        _write(staged / _AUTHORITY_KEY, dump_key(authority.key), 0o600)
-        _write(staged / files.AUTHORITY, dump_certificate(authority.certificate))
+    staged = _stage(folder, FOLDER)
+    _write(staged / _AUTHORITY_KEY, dump_key(authority.key), 0o600)
+    _write(staged / files.AUTHORITY, dump_certificate(authority.certificate))
+    staged.rename(folder / FOLDER)
 
 
-def _write_peer(
+def _stage_peer(
     folder: Path,
     identity: Identity,
     authority: Authority,
-    hosts: Sequence[str],
-    days: float,
+    issued: tuple[ec.EllipticCurvePrivateKey, x509.Certificate],
+    roster: bytes,
 ) -> None:
-    key, certificate = issue(authority, identity.name, hosts, days)
-    with _new_folder(folder / identity.name) as staged:
-        signing_key = files.dump_signing_key(identity.signing_key)
-        _write(staged / files.SIGNING_KEY, signing_key, 0o600)
-        _write(staged / files.TLS_KEY, dump_key(key), 0o600)
-        _write(staged / files.CERTIFICATE, dump_certificate(certificate))
-        _write(staged / files.AUTHORITY, dump_certificate(authority.certificate))
+    key, certificate = issued
+    staged = _stage(folder, identity.name)
+    signing_key = files.dump_signing_key(identity.signing_key)
+    _write(staged / files.SIGNING_KEY, signing_key, 0o600)
+    _write(staged / files.TLS_KEY, dump_key(key), 0o600)
+    _write(staged / files.CERTIFICATE, dump_certificate(certificate))
+    _write(staged / files.AUTHORITY, dump_certificate(authority.certificate))
+    _write(staged / files.ROSTER, roster)
 
 
-@contextlib.contextmanager
-def _new_folder(path: Path) -> Iterator[Path]:
-    """A folder to fill, that is there whole or not at all."""
-    staged = Path(tempfile.mkdtemp(dir=path.parent, prefix=".new-"))
-    try:
-        yield staged
-        staged.rename(path)
-    except BaseException:
-        shutil.rmtree(staged, ignore_errors=True)
-        raise
+def _stage(folder: Path, name: str) -> Path:
+    """A folder to fill, which does not count until it is given its name."""
+    staged = folder / f"{_STAGED}{name}"
+    staged.mkdir(mode=0o700)
+    return staged
 
 
 def _builder(
@@ -259,9 +291,11 @@ def _general_name(host: str) -> x509.GeneralName:
     except ValueError:
         pass
     try:
-        return x509.DNSName(host)
-    except ValueError as error:
-        raise ConfigError(f"hosts={host!r} must be a host name or address") from error
+        if host:
+            return x509.DNSName(host)
+    except ValueError:
+        pass
+    raise ConfigError(f"hosts={host!r} must be a host name or address")
 
 
 def _write(path: Path, data: bytes, mode: int = 0o644) -> None:

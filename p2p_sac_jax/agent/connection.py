@@ -28,11 +28,18 @@ class Connection:
         self._network = network
         self._interval, self._synced = sync_interval, -np.inf
 
-    async def tell(self, message: Mapping[str, Mapping[str, np.ndarray]]) -> None:
-        """Sends a message's fields by kind; who is away pulls them later."""
+    async def tell(self, message: Mapping[str, Mapping[str, np.ndarray]]) -> bool:
+        """Sends a message's fields by kind; who is away pulls them later.
+
+        Returns:
+          True if anything left at once.
+        """
+        left = False
         for kind, fields in message.items():
             if self._network is not None:
-                await self._attempt(kind, self._network.broadcast(kind, fields))
+                sent = self._network.broadcast(kind, fields)
+                left |= bool(await self._attempt(kind, sent))
+        return left
 
     async def sync(self) -> int:
         """Pulls what was missed; returns how many messages, 0 if it did not work."""
@@ -45,6 +52,10 @@ class Connection:
         """Pulls what was missed if the last time is ``sync_interval`` ago."""
         if time.monotonic() - self._synced >= self._interval:
             await self.sync()
+
+    def outdate(self) -> None:
+        """What is known is of long ago: the next ``sync_if_due`` pulls."""
+        self._synced = -np.inf
 
     def refuse(self, sender: str, reason: Refusal) -> None:
         """Has a message counted that was of no use."""

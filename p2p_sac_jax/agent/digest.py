@@ -1,20 +1,23 @@
 """Digest: the question of a sync, which messages a peer does not have.
 
 It tells, for each sender, the epoch and the gaps in what was taken of it. A digest has
-a bounded number of gaps; a window with more of them asks in several pages.
+a bounded number of gaps, of which every sender has its share; windows with more of them
+ask in several pages.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from itertools import chain, zip_longest
 from typing import Annotated
 
 import msgspec
 from msgspec import Meta
 
 from p2p_sac_jax.agent.identity import Roster
-from p2p_sac_jax.agent.window import LAST, Window
+from p2p_sac_jax.agent.window import Window
 from p2p_sac_jax.agent.wire import (
+    LAST,
     MAX_BYTES,
     VERSION,
     Count,
@@ -52,31 +55,41 @@ _decoder = msgspec.msgpack.Decoder(Digest)
 
 
 def make_digests(
-    roster: Roster, senders: Iterable[str], windows: Mapping[str, Window]
+    roster: Roster, senders: Sequence[str], windows: Mapping[str, Window]
 ) -> list[bytes]:
     """Writes what is missing of some senders, in as many pages as it takes.
+
+    Senders take turns, so that one whose window is torn pushes nobody off a page.
 
     Args:
       roster: of the network.
       senders: whom to ask about.
       windows: what was taken of them, by sender; not there before the first message.
     """
+    share = max(1, PAGE // max(1, len(senders)))
+    parts = [_parts(sender, windows.get(sender), share) for sender in senders]
     pages: list[list[Want]] = [[]]
     room = PAGE
-    for sender in senders:
-        window = windows.get(sender)
-        epoch = 0 if window is None else window.epoch
-        gaps = [(1, LAST)] if window is None else window.gaps()
-        while gaps:
-            if not room:
-                pages.append([])
-                room = PAGE
-            pages[-1].append(Want(sender, epoch, tuple(gaps[:room])))
-            gaps, room = gaps[room:], room - min(room, len(gaps))
+    for want in chain.from_iterable(zip_longest(*parts)):
+        if want is None:
+            continue
+        if len(want.gaps) > room:
+            pages.append([])
+            room = PAGE
+        pages[-1].append(want)
+        room -= len(want.gaps)
     return [
         _encoder.encode(Digest(VERSION, roster.network, roster.mode, tuple(page)))
         for page in pages
     ]
+
+
+def _parts(sender: str, window: Window | None, share: int) -> Iterator[Want]:
+    """What is missing of a sender, ``share`` gaps at a time."""
+    epoch = 0 if window is None else window.epoch
+    gaps = [(1, LAST)] if window is None else window.gaps()
+    for start in range(0, len(gaps), share):
+        yield Want(sender, epoch, tuple(gaps[start : start + share]))
 
 
 def read_digest(roster: Roster, raw: bytes) -> tuple[Want, ...]:

@@ -16,6 +16,7 @@ from p2p_sac_jax.agent.identity import Roster
 from p2p_sac_jax.agent.payloads import decode_body
 from p2p_sac_jax.agent.window import Window
 from p2p_sac_jax.agent.wire import (
+    FUTURE_MS,
     Envelope,
     Refusal,
     Sealed,
@@ -23,8 +24,6 @@ from p2p_sac_jax.agent.wire import (
     open_sealed,
     verify,
 )
-
-FUTURE_MS = 30_000  # a clock may be this far ahead
 
 
 class Admitted(NamedTuple):
@@ -107,8 +106,9 @@ class Gate:
             self._check_source(envelope, source)
         self._check_order(envelope)
         now_ms = int(self._clock() * 1000)
-        if envelope.time_ms > now_ms + FUTURE_MS:
-            raise WireError(Refusal.future, f"{envelope.time_ms - now_ms} ms ahead")
+        ahead_ms = max(envelope.time_ms, envelope.epoch) - now_ms
+        if ahead_ms > FUTURE_MS:
+            raise WireError(Refusal.future, f"{ahead_ms} ms ahead")
         fields = decode_body(envelope.mode, envelope.kind, envelope.body)
         self._check_signature(sealed)
         return Admitted(envelope, fields, min(envelope.time_ms, now_ms))

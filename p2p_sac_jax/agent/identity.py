@@ -8,6 +8,7 @@ name out of it, everywhere, is how a peer is shut out.
 
 from __future__ import annotations
 
+import datetime
 import json
 import re
 import ssl
@@ -135,17 +136,27 @@ def load_identity(folder: str | Path) -> Identity:
 
     Raises:
       ConfigError: a file cannot be read or is no key or certificate, others may read
-        a key, or roster, signing key and certificate are not of one peer.
+        a key, roster, signing key and certificate are not of one peer, or the
+        certificate is not valid now.
     """
     folder = Path(folder)
     roster = load_roster(folder)
     signing_key = _load_signing_key(folder / SIGNING_KEY)
-    name = _common_name(folder / CERTIFICATE)
+    certificate = _load_certificate(folder / CERTIFICATE)
+    name = _common_name(folder / CERTIFICATE, certificate)
     check_private(folder / TLS_KEY)
     if roster.keys.get(name) != signing_key.verify_key:
         raise ConfigError(
             f"{folder}: {ROSTER} has no {name!r}, the name in {CERTIFICATE}, with the"
             f" key in {SIGNING_KEY}"
+        )
+    now = datetime.datetime.now(datetime.UTC)
+    begin, end = certificate.not_valid_before_utc, certificate.not_valid_after_utc
+    if not begin <= now <= end:
+        raise ConfigError(
+            f"{folder / CERTIFICATE} is valid from {begin:%Y-%m-%d %H:%M} to"
+            f" {end:%Y-%m-%d %H:%M} UTC, and it is {now:%Y-%m-%d %H:%M}: make a new"
+            " identity, or set the clock"
         )
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     try:
@@ -157,6 +168,15 @@ def load_identity(folder: str | Path) -> Identity:
             f" one certificate: {error}"
         ) from error
     return Identity(name, signing_key)
+
+
+def certificate_ends(folder: str | Path) -> datetime.datetime:
+    """When the certificate in a peer's folder ends, with its time zone, UTC.
+
+    Raises:
+      ConfigError: there is none.
+    """
+    return _load_certificate(Path(folder) / CERTIFICATE).not_valid_after_utc
 
 
 def dump_signing_key(signing_key: SigningKey) -> bytes:
@@ -196,12 +216,18 @@ def _load_signing_key(path: Path) -> SigningKey:
     return SigningKey(key.private_bytes_raw())
 
 
-def _common_name(path: Path) -> str:
+def _load_certificate(path: Path) -> x509.Certificate:
     try:
-        subject = x509.load_pem_x509_certificate(_read(path)).subject
-        names = subject.get_attributes_for_oid(NameOID.COMMON_NAME)
+        return x509.load_pem_x509_certificate(_read(path))
     except ValueError as error:
         raise ConfigError(f"{path} is not a certificate in PEM") from error
+
+
+def _common_name(path: Path, certificate: x509.Certificate) -> str:
+    try:
+        names = certificate.subject.get_attributes_for_oid(NameOID.COMMON_NAME)
+    except ValueError as error:
+        raise ConfigError(f"{path} has no names that can be read") from error
     if len(names) != 1:
         raise ConfigError(f"{path} has {len(names)} common names, must have one")
     return str(names[0].value)

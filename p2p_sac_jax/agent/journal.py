@@ -3,7 +3,7 @@
 One line for each range of messages: sender, epoch, first and last sequence. Lines go
 to the operating system unbuffered, so they survive the death of the process, and a
 peer that starts again delivers nothing twice. The own start is a line, too: the next
-one is larger, whatever the clock says.
+one is larger, even where the clock was set back a little.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ import os
 from pathlib import Path
 
 from p2p_sac_jax.agent.window import MOST_RANGES, Window
+from p2p_sac_jax.agent.wire import FUTURE_MS
 from p2p_sac_jax.config import ConfigError
 
 LONG = 50_000  # lines appended before the journal is written anew
@@ -93,6 +94,10 @@ class Journal:
         past = self.windows.get(name)
         epoch = now_ms if past is None else max(now_ms, past.epoch + 1)
         try:
+            if epoch > now_ms + FUTURE_MS:  # a clock that was set right since: no
+                del self.windows[name]  # peer took anything of so late a start
+                self._compact()
+                epoch = now_ms
             self.append(name, epoch, 0)
             if self._file >= 0:
                 os.fsync(self._file)

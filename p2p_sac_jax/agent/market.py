@@ -34,7 +34,11 @@ class Outcome(NamedTuple):
 
 
 class Market(Protocol):
-    """A place to act in, step by step."""
+    """A place to act in, step by step.
+
+    ``reset`` and ``step`` may be coroutines, and may take as long as a week does; if
+    they are not, they run in a thread. A step is given up when the peer has to stop.
+    """
 
     environment: Environment | None  # what is known of it; None: nothing
     params: Any  # of ``environment`` for this store; () where there is none

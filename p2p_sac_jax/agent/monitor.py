@@ -38,8 +38,8 @@ class PeerCollector(Collector):
         self._status, self._figures = status, figures
 
     def collect(self) -> Iterator[Metric]:
-        """All figures of this moment."""
-        for name, value in self._figures().items():
+        """All figures of this moment; in a thread of the endpoint's, hence the copy."""
+        for name, value in dict(self._figures()).items():
             yield GaugeMetricFamily(f"{PREFIX}_{name}", f"{name} of the peer", value)
         status = self._status()
         yield GaugeMetricFamily(

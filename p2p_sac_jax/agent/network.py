@@ -12,6 +12,7 @@ from typing import Literal, NamedTuple, Protocol
 import numpy as np
 
 from p2p_sac_jax.agent.archive import REPLY_MESSAGES, Archive
+from p2p_sac_jax.agent.audit import AuditLog
 from p2p_sac_jax.agent.digest import make_digests, read_digest
 from p2p_sac_jax.agent.dispatch import Dispatch
 from p2p_sac_jax.agent.gate import Gate, Rate
@@ -20,7 +21,14 @@ from p2p_sac_jax.agent.journal import Journal
 from p2p_sac_jax.agent.payloads import check_kind, encode_body
 from p2p_sac_jax.agent.refusals import Refusals
 from p2p_sac_jax.agent.transport import Transport
-from p2p_sac_jax.agent.wire import VERSION, Envelope, Refusal, WireError, seal
+from p2p_sac_jax.agent.wire import (
+    VERSION,
+    Envelope,
+    Refusal,
+    WireError,
+    open_sealed,
+    seal,
+)
 from p2p_sac_jax.config import ConfigError
 
 Health = Literal["alone", "degraded", "connected"]
@@ -148,6 +156,7 @@ class PeerNetwork:
       log_messages: kept of each sender for others to pull.
       log_bytes: kept in all, an equal share for each sender.
       query_timeout_s: how long one question of a sync may take.
+      audit: where own messages are written down before they leave.
 
     Raises:
       ConfigError: the identity is not in the roster, or the folder is in use, damaged
@@ -167,6 +176,7 @@ class PeerNetwork:
         log_messages: int = 4096,
         log_bytes: int = 1 << 25,
         query_timeout_s: float = 2.0,
+        audit: AuditLog | None = None,
     ) -> None:
         known = roster.keys.get(identity.name)
         if known is None or known != identity.signing_key.verify_key:
@@ -178,7 +188,7 @@ class PeerNetwork:
         self.peers = tuple(roster.keys)
         self._others = [name for name in self.peers if name != self.name]
         self._transport, self._identity, self._roster = transport, identity, roster
-        self._clock, self._timeout_s = clock, query_timeout_s
+        self._clock, self._timeout_s, self._audit = clock, query_timeout_s, audit
         self._journal = Journal(folder)
         self._start()
         rate = Rate(self.peers, rate_per_s, burst, clock)
@@ -241,14 +251,14 @@ class PeerNetwork:
             return False
         self._sequence += 1
         self._archive.add(self.name, self._epoch, self._sequence, raw)
-        left = self._connected and self._transport.publish(raw)
+        left = self._may_publish(raw) and self._transport.publish(raw)
         self._counts["sent" if left else "kept"] += 1
         self._counts["bytes_sent"] += len(raw) if left else 0
         return left
 
     async def sync(self) -> int:
         """See ``Network``."""
-        pulled = page = 0
+        pulled = page = idle = 0
         async with self._syncing:
             # No honest logs hold more. Who always knows something new, or takes all
             # the time there is for each answer, keeps nobody here for ever.
@@ -259,12 +269,13 @@ class PeerNetwork:
                 and time.monotonic() < end
             ):
                 pages = make_digests(self._roster, self._others, self._journal.windows)
-                if page >= len(pages):
+                if idle >= len(pages):  # a whole turn brought nothing
                     break
-                answers = await self._transport.query(pages[page], self._timeout_s)
+                question = pages[page % len(pages)]
+                answers = await self._transport.query(question, self._timeout_s)
                 taken = await self._take_answers(answers)
                 pulled += taken
-                page += taken == 0  # on to gaps that somebody may be able to fill
+                page, idle = page + 1, 0 if taken else idle + 1
             if self._transport.reachable():
                 self._last_sync_s = self._clock()
         return pulled
@@ -275,8 +286,7 @@ class PeerNetwork:
 
     def status(self) -> Status:
         """See ``Network``."""
-        reachable = set(self._transport.reachable()) if self._connected else set()
-        peers = tuple(name for name in self._others if name in reachable)
+        peers = self._reachable()
         since = self._last_sync_s
         return Status(
             connected=self._connected,
@@ -305,6 +315,15 @@ class PeerNetwork:
         self._epoch = self._journal.start(self.name, now_ms)
         self._sequence = 0
 
+    def _reachable(self) -> tuple[str, ...]:
+        reachable = set(self._transport.reachable()) if self._connected else set()
+        return tuple(name for name in self._others if name in reachable)
+
+    def _may_publish(self, raw: bytes) -> bool:
+        if self._audit is None:
+            return self._connected
+        return self._audit.published(raw, self._reachable()) and self._connected
+
     def _on_message(self, source: str, raw: bytes) -> None:
         """Takes what a peer sent of its own accord."""
         if not self._connected:
@@ -321,10 +340,16 @@ class PeerNetwork:
                 raise WireError(Refusal.unknown_sender, repr(source))
             if not self._questions.charge(source):
                 raise WireError(Refusal.rate, "questions")
-            return self._archive.missing(read_digest(self._roster, raw))
+            found = self._archive.missing(read_digest(self._roster, raw))
         except WireError as error:
             self._refusals.add(source, error)
             return []
+        if self._audit is None:
+            return found
+        own = {raw for raw in found if open_sealed(raw).envelope.sender == self.name}
+        if self._audit.pulled(own, source):
+            return found
+        return [raw for raw in found if raw not in own]
 
     async def _take_answers(self, answers: list[tuple[str, bytes]]) -> int:
         """Takes answers to a question; returns how many were new."""

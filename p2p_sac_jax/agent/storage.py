@@ -10,12 +10,13 @@ from __future__ import annotations
 
 import hashlib
 import json
+import logging
 import os
 import shutil
 import uuid
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import numpy as np
@@ -25,6 +26,9 @@ from p2p_sac_jax.config import ConfigError
 KEPT = 2  # states in a folder
 _STATES = "states"
 _DIGESTS = "digests.json"  # in each state, of its other files
+_SHAPES = "arrays.json"  # in each state, shape and type of its arrays by name
+
+_log = logging.getLogger(__name__)
 
 
 def save_state(folder: Path, arrays: Mapping[str, np.ndarray]) -> int:
@@ -41,14 +45,21 @@ def save_state(folder: Path, arrays: Mapping[str, np.ndarray]) -> int:
 
     states = folder / _STATES
     states.mkdir(parents=True, exist_ok=True)
+    states.chmod(0o700)  # what is sold, and the key of the noise
     for leftover in states.glob("*tmp*"):  # orbax writes beside its target, too
         shutil.rmtree(leftover, ignore_errors=True)
     known = _numbers(states)
     number = known[-1] + 1 if known else 0
     written = states / f"{uuid.uuid4().hex}.tmp"
     filled = {name: array for name, array in arrays.items() if array.size}
-    with ocp.Checkpointer(ocp.StandardCheckpointHandler()) as checkpointer:
-        checkpointer.save(written.absolute(), args=ocp.args.StandardSave(filled))
+    try:
+        with ocp.Checkpointer(ocp.StandardCheckpointHandler()) as checkpointer:
+            checkpointer.save(written.absolute(), args=ocp.args.StandardSave(filled))
+    except (RuntimeError, ValueError) as error:  # how the writer says it of a disk
+        reason = str(error).splitlines()[0] if str(error) else "not written"
+        raise OSError(reason) from error
+    shapes = {name: [x.shape, x.dtype.str] for name, x in filled.items()}
+    (written / _SHAPES).write_text(json.dumps(shapes) + "\n", encoding="utf-8")
     digests = json.dumps(_digests(written), indent=1)
     (written / _DIGESTS).write_text(digests + "\n", encoding="utf-8")
     for path in (*written.rglob("*"), written):
@@ -65,49 +76,85 @@ def has_state(folder: Path) -> bool:
     return bool(_numbers(folder / _STATES))
 
 
-def load_state(folder: Path, like: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
-    """The newest state that can be read.
+def load_state(
+    folder: Path, like: Mapping[str, np.ndarray], rows: str | None = None
+) -> dict[str, np.ndarray]:
+    """The newest state that can be read; it is logged if that is not the newest one.
 
     Args:
       folder: that ``save_state`` wrote to.
       like: arrays of the names, shapes and types that are wanted.
+      rows: arrays whose names begin so may have another first axis.
 
     Raises:
       ConfigError: there is none, or it is the state of something else.
     """
-    import orbax.checkpoint as ocp
-
     states = folder / _STATES
     numbers = _numbers(states)
-    filled = {name: array for name, array in like.items() if array.size}
-    shapes = {name: (array.shape, array.dtype) for name, array in filled.items()}
+    wanted = {name: _Form.of(array) for name, array in like.items() if array.size}
     for number in reversed(numbers):
         path = (states / f"{number:08d}").absolute()
         if not _is_sound(path):
+            _log.warning("state %d is damaged: an older one has to do", number)
             continue
-        try:
-            with ocp.Checkpointer(ocp.StandardCheckpointHandler()) as checkpointer:
-                saved = checkpointer.restore(
-                    path, args=ocp.args.StandardRestore(filled)
-                )
-        except (KeyError, TypeError, ValueError):  # of another structure
-            continue
-        saved = {name: np.asarray(array) for name, array in saved.items()}
-        if shapes == {name: (x.shape, x.dtype) for name, x in saved.items()}:
-            return {**like, **saved}
+        found = _forms(path)
+        if _alike(found, rows) == _alike(wanted, rows):
+            return {**like, **_restore(path, found)}
+        _log.warning("state %d is of something else: is there an older one?", number)
     whose = "this agent, as it is configured" if numbers else "any agent"
     raise ConfigError(f"folder={str(folder)!r} must hold the state of {whose}")
 
 
+class _Form(NamedTuple):
+    """What an array looks like."""
+
+    shape: tuple[int, ...]
+    dtype: str
+
+    @classmethod
+    def of(cls, array: np.ndarray) -> _Form:
+        return cls(array.shape, array.dtype.str)
+
+
+def _forms(state: Path) -> dict[str, _Form]:
+    """Of all arrays of a sound state, by name."""
+    content = json.loads((state / _SHAPES).read_text(encoding="utf-8"))
+    return {
+        name: _Form(tuple(shape), dtype) for name, (shape, dtype) in content.items()
+    }
+
+
+def _alike(forms: Mapping[str, _Form], rows: str | None) -> dict[str, _Form]:
+    """Forms as they have to agree: without the first axis where it is free."""
+    return {
+        name: form._replace(shape=form.shape[1:])
+        if rows is not None and name.startswith(rows)
+        else form
+        for name, form in forms.items()
+    }
+
+
+def _restore(state: Path, forms: Mapping[str, _Form]) -> dict[str, np.ndarray]:
+    import orbax.checkpoint as ocp
+
+    like = {name: np.zeros(shape, dtype) for name, (shape, dtype) in forms.items()}
+    with ocp.Checkpointer(ocp.StandardCheckpointHandler()) as checkpointer:
+        saved = checkpointer.restore(state, args=ocp.args.StandardRestore(like))
+    return {name: np.asarray(array) for name, array in saved.items()}
+
+
 def write_json(path: Path, content: Any) -> None:
-    """Writes a small file that is whole and durable when this returns.
+    """Writes a small file, its owner's alone, whole and durable when this returns.
 
     Raises:
       OSError: the disk does not take it; what was there before stays.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(path.name + ".tmp")
-    temporary.write_text(json.dumps(content) + "\n", encoding="utf-8")
+    temporary.unlink(missing_ok=True)  # of an earlier kill, with rights of its own
+    handle = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    with os.fdopen(handle, "w", encoding="utf-8") as file:
+        file.write(json.dumps(content) + "\n")
     _make_durable(temporary)
     temporary.replace(path)
     _make_durable(path.parent)
@@ -135,7 +182,7 @@ def _is_sound(state: Path) -> bool:
     """Whether every file is there and as it was written."""
     try:
         digests = json.loads((state / _DIGESTS).read_text(encoding="utf-8"))
-        return digests == _digests(state)
+        return _SHAPES in digests and digests == _digests(state)
     except (OSError, ValueError):
         return False
 

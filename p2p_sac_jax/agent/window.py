@@ -5,8 +5,9 @@ from __future__ import annotations
 from bisect import bisect_right
 from collections.abc import Iterator
 
+from p2p_sac_jax.agent.wire import LAST
+
 MOST_RANGES = 1024
-LAST = 2**62 - 1  # beyond every sequence number
 
 
 class Window:
@@ -54,6 +55,7 @@ class Window:
         return zip(self._first, self._last, strict=True)
 
     def gaps(self) -> list[tuple[int, int]]:
-        """The numbers missing, as (first, last), ascending; the last gap is open."""
+        """The numbers missing, as (first, last), ascending; the last goes to LAST."""
         ends = [*self._first[1:], LAST + 1]
-        return [(a + 1, b - 1) for a, b in zip(self._last, ends, strict=True)]
+        pairs = zip(self._last, ends, strict=True)
+        return [(a + 1, b - 1) for a, b in pairs if a + 1 < b]

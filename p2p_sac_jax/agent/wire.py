@@ -18,12 +18,15 @@ from nacl.signing import SigningKey, VerifyKey
 
 VERSION = 1
 MAX_BYTES = 65_536  # of a sealed message
+FUTURE_MS = 30_000  # a clock may be this far ahead
+LAST = 2**62 - 1  # beyond every sequence number
 SIGNATURE_BYTES = 64
 DOMAIN = b"p2p_sac_jax/insight/1\0"
 
 Name = Annotated[str, Meta(min_length=1, max_length=64)]
 Count = Annotated[int, Meta(ge=0, lt=2**62)]
-Number = Annotated[int, Meta(ge=1, lt=2**62)]
+Number = Annotated[int, Meta(ge=1, le=LAST)]
+Sequence = Annotated[int, Meta(ge=1, lt=LAST)]
 T = TypeVar("T")
 
 
@@ -72,7 +75,7 @@ class Envelope(
     kind: Name
     sender: Name
     epoch: Count  # ms, the sender's start; larger at every start
-    sequence: Number  # 1, 2, ... within the epoch
+    sequence: Sequence  # 1, 2, ... within the epoch
     time_ms: Count  # the sender's clock
     body: bytes
 

@@ -23,6 +23,9 @@ _SPREAD = (0.05, 0.3, 0.1, 0.1, 0.02, 0.02)
 _SPREAD_FLOOR = (0.04, 0.15, 0.05, 0.05, 0.01, 0.01)
 _REFERENCE = 2
 _SPREAD_CAP = 0.5  # of the base prior's variance
+# A learned mean stays within so many base standard deviations: honest peers come
+# nowhere near, and no claim leads so far away that own data make no sense any more.
+PRIOR_REACH = 5.0
 
 
 def pooled_statistics(
@@ -236,11 +239,13 @@ def _repeat(base: Prior, receivers: int) -> Prior:
 
 
 def _or_base(learned: Prior, heard: Array, base: Prior) -> tuple[Prior, Array]:
-    """``learned`` where a receiver hears anyone, else ``base`` unchanged."""
+    """``learned``, within reach, where a receiver hears anyone, else ``base``."""
     has_prior = (jnp.sum(heard, axis=-1) > 0).astype(jnp.float32)  # [I]
     own = _repeat(base, heard.shape[0])
+    reach = PRIOR_REACH * jnp.sqrt(jnp.diagonal(jnp.asarray(base.covariance)))
+    mean = jnp.clip(learned.mean, own.mean - reach[None], own.mean + reach[None])
     prior = Prior(
-        jnp.where(has_prior[:, None] > 0, learned.mean, own.mean),
+        jnp.where(has_prior[:, None] > 0, mean, own.mean),
         jnp.where(has_prior[:, None, None] > 0, learned.covariance, own.covariance),
     )
     return prior, has_prior
