@@ -22,6 +22,7 @@ from p2p_sac_jax.peer.speaking import PERFORMANCE_DECAY, new_outbox
 from p2p_sac_jax.types import Array, Experience, Transition
 
 SURPRISE_DECAY = 0.95
+MOST_SURPRISE = 100.0  # on average ten standard deviations off: it has to be got over
 
 
 class PeerState(NamedTuple):
@@ -114,7 +115,9 @@ def remember(
     surprise, cell = state.surprise, rooms.cell(transition.obs)
     if rooms.world_model is not None:
         error = demand.prediction_error(belief, experience)
-        surprise = SURPRISE_DECAY * surprise + (1.0 - SURPRISE_DECAY) * error
+        moved = SURPRISE_DECAY * surprise + (1.0 - SURPRISE_DECAY) * error
+        # What cannot be computed is not below it, either.
+        surprise = jnp.where(moved < MOST_SURPRISE, moved, MOST_SURPRISE)
     return state._replace(
         steps=state.steps + 1,
         memory=rooms.memory.update(state.memory, experience, decay, active),
