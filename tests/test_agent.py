@@ -33,6 +33,7 @@ from p2p_sac_jax.experiment.setup import make_setup
 
 pytestmark = pytest.mark.slow
 WEEKS = 8  # 32 updates
+MODES = ["private", pytest.param("consortium", marks=pytest.mark.thorough)]
 PRIVATE = agent_config()
 
 
@@ -71,7 +72,7 @@ def simulated(mode):
         return peer_of(plain(state), (slice(None), 0)), plain(metrics)
 
 
-@pytest.mark.parametrize("mode", ["private", "consortium"])
+@pytest.mark.parametrize("mode", MODES)
 def test_agents_equal_the_simulated_population(mode, tmp_path):
     agents = asyncio.run(population_of_agents(mode, tmp_path))
     state, metrics = simulated(mode)

@@ -58,13 +58,16 @@ def test_newcomers_of_two_seeds_join_late(tmp_path):
     assert summary["bytes_shared_per_peer"] > 0
 
 
+@pytest.mark.thorough
 def test_buyers_who_remember_prices(tmp_path):
     summary = train(tiny(reference_price, **ALONE), tmp_path, quiet=True)
     assert 0.0 < summary["oracle_fraction"] < 1.5
     assert len(json.loads((tmp_path / "stores.json").read_text())) == 12
 
 
-@pytest.mark.parametrize("preset", [pendulum, lqr])
+@pytest.mark.parametrize(
+    "preset", [pytest.param(pendulum, marks=pytest.mark.thorough), lqr]
+)
 def test_control_tasks(preset, tmp_path):
     summary = train(tiny(preset), tmp_path, quiet=True)
     assert math.isfinite(summary["score"])

@@ -41,6 +41,7 @@ def test_one_peer_per_device_agrees_after_32_updates(batched, sharded):
     assert_close(sharded.state, batched.state, 1e-5)
 
 
+@pytest.mark.thorough
 def test_one_peer_after_the_other_agrees_after_32_updates(batched):
     assert_close(run(small_config(), "map").state, batched.state, 1e-5)
 

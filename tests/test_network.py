@@ -78,6 +78,7 @@ def without_trade(state):
     return state._replace(outbox=None)
 
 
+@pytest.mark.thorough
 def test_a_network_in_which_everything_goes_wrong_at_once():
     """Loss, delay, a partition, and a quarter away, in mode public: no NaN."""
     faults = {
@@ -140,6 +141,7 @@ def test_a_peer_out_of_budget_stops_sharing(guarded):
     np.testing.assert_array_equal(received > 0, sent > 0)
 
 
+@pytest.mark.thorough
 def test_the_log_says_whose_budget_is_spent(tmp_path, capfd):
     """From the configured epsilon to the line in the log, and once only."""
     config = small_config(

@@ -168,6 +168,7 @@ def test_another_configuration_is_refused_unless_it_may_overwrite(finished, copy
     assert saved_steps(copy) == [*STEPS]
 
 
+@pytest.mark.thorough
 def test_another_layout_goes_on_and_says_what_that_means(finished, copy):
     (copy / "summary.json").unlink()
     for step in STEPS[1:]:

@@ -18,6 +18,7 @@ def config(**population):
     return small_config(root=root, population=stores)
 
 
+@pytest.mark.thorough
 def test_home_and_away(monkeypatch):
     """A policy that is evaluated in its own market is at home there."""
     seen = {}
