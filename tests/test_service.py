@@ -2,6 +2,7 @@
 
 import asyncio
 import shutil
+import threading
 
 import numpy as np
 from agents import NAMES, agent_config
@@ -104,6 +105,31 @@ def test_a_market_may_take_its_time_and_a_stop_does_not_wait_for_it(tmp_path):
         assert market.asked[0] == market.asked[1]  # the price stood meanwhile
 
     asyncio.run(work())
+
+
+def test_a_stop_does_not_wait_for_a_market_that_blocks_either(tmp_path):
+    over = threading.Event()
+
+    class Blocking(Slow):
+        def step(self, action, clock):
+            self.asked.append((clock, action.tolist()))
+            over.wait()
+
+    async def work():
+        market, stop = Blocking(), asyncio.Event()
+        _, service = open_service(tmp_path, market, Weeks(), Hub(NAMES[:1]))
+        running = asyncio.create_task(service.run(stop))
+        await until(lambda: market.asked)
+        stop.set()
+        await running
+
+    loops = threading.Thread(target=asyncio.run, args=(work(),))
+    loops.start()
+    loops.join(60.0)  # asyncio.run waits for threads of its own
+    ended = not loops.is_alive()
+    over.set()
+    loops.join()
+    assert ended
 
 
 def test_a_disk_that_takes_no_state_ends_no_peer(tmp_path):

@@ -13,6 +13,7 @@ from typing import Any
 from p2p_sac_jax.agent.agent import P2PSACAgent
 from p2p_sac_jax.agent.market import Market, Outcome
 from p2p_sac_jax.agent.network import Network
+from p2p_sac_jax.agent.threads import in_thread
 
 LOG = logging.getLogger(__name__)
 COMPANY_S = 10.0  # a peer that starts waits this long for a first other one
@@ -177,4 +178,8 @@ async def _answer(ask: Callable[..., Any], *question: Any) -> Any:
     """What a market answers, which may take a week; others go on meanwhile."""
     if inspect.iscoroutinefunction(ask):
         return await ask(*question)
-    return await asyncio.to_thread(ask, *question)
+
+    def call() -> Any:
+        return ask(*question)
+
+    return await in_thread(call)  # a stop must not wait for it

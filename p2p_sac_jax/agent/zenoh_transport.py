@@ -8,7 +8,6 @@ waits; what may wait runs in a daemon thread, and what comes in goes through an
 from __future__ import annotations
 
 import asyncio
-import concurrent.futures
 import contextlib
 import threading
 from collections.abc import Callable, Sequence
@@ -20,6 +19,7 @@ from absl import logging
 
 from p2p_sac_jax.agent.identity import load_identity, load_roster
 from p2p_sac_jax.agent.inbox import Inbox
+from p2p_sac_jax.agent.threads import in_thread
 from p2p_sac_jax.agent.transport import OnMessage, OnQuery
 from p2p_sac_jax.agent.wire import MAX_BYTES
 from p2p_sac_jax.agent.zenoh_settings import (
@@ -115,7 +115,7 @@ class ZenohTransport:
             return session
 
         try:
-            self._session = await _in_thread(start, _OPEN_S)
+            self._session = await in_thread(start, _OPEN_S)
         except (zenoh.ZError, TimeoutError) as error:
             reason = " ".join(str(error).split()) or "no answer"
             raise ConfigError(f"listen={','.join(self._listen)}: {reason}") from error
@@ -129,7 +129,7 @@ class ZenohTransport:
         for inbox in self._inboxes or ():
             inbox.close()
         try:
-            await _in_thread(session.close, _CLOSE_S)
+            await in_thread(session.close, _CLOSE_S)
         except (zenoh.ZError, TimeoutError) as error:
             logging.warning("zenoh did not close in order: %r", error)
 
@@ -181,7 +181,7 @@ class ZenohTransport:
 
         try:
             async with asyncio.timeout(timeout_s + 0.5):
-                await _in_thread(ask, timeout_s)
+                await in_thread(ask, timeout_s)
                 await done.wait()
         except (zenoh.ZError, TimeoutError) as error:
             logging.warning("a question was not answered by everyone: %r", error)
@@ -279,19 +279,3 @@ def _direct(callback: Callable[[T], None]) -> zenoh.handlers.Callback[T]:
 def _read(payload: zenoh.ZBytes | None) -> bytes:
     """The bytes, cut where they are more than any message has: still too many."""
     return b"" if payload is None else bytes(payload)[: MAX_BYTES + 1]
-
-
-async def _in_thread(function: Callable[[], T], timeout_s: float) -> T:
-    """Runs what may wait in a thread that nothing waits for, not even the exit."""
-    future: concurrent.futures.Future[T] = concurrent.futures.Future()
-    future.set_running_or_notify_cancel()  # from here on nobody can cancel it
-
-    def run() -> None:
-        try:
-            future.set_result(function())
-        except BaseException as error:
-            future.set_exception(error)
-
-    threading.Thread(target=run, name=function.__name__, daemon=True).start()
-    async with asyncio.timeout(timeout_s):
-        return await asyncio.wrap_future(future)
