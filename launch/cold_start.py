@@ -44,7 +44,6 @@ class Store(NamedTuple):
 
     agent: Any
     market: Any
-    network: Any  # None: alone
     obs: list[Any]  # one observation, replaced every week
     earned: list[tuple[float, ...]]  # by week: own, the oracle's, at the usual price
 
@@ -90,13 +89,12 @@ async def _seed(config: TrainConfig) -> dict[str, Any]:
     newcomers = range(
         config.population.peers - config.population.newcomers, config.population.peers
     )
-    numbers = [*range(_VETERANS.value), *newcomers]
     with tempfile.TemporaryDirectory() as folder:
-        networks = _networks(Path(folder), config.exchange.mode, len(numbers))
+        count = _VETERANS.value + len(newcomers)
+        networks = _networks(Path(folder), config.exchange.mode, count)
         veterans = [
             _open(config, store, network)
-            for store, network in zip(numbers, networks, strict=False)
-            if store < _VETERANS.value
+            for store, network in enumerate(networks[: _VETERANS.value])
         ]
         joining = networks[_VETERANS.value :]
         try:
@@ -116,7 +114,7 @@ async def _seed(config: TrainConfig) -> dict[str, Any]:
     shares = {
         "network": _share(opened),
         "alone": _share(alone),
-        "historical": _historical(alone),
+        "historical": _share(alone, part=2),
     }
     heard = sum(store.agent.informed for store in opened)
     return {"seed": config.seed, **shares, "heard": heard}
@@ -159,7 +157,7 @@ def _open(config: TrainConfig, number: int, network: Any, clock: int = 0) -> Sto
         peer_id=number,
         start_clock=clock,
     )
-    return Store(agent, market, network, [], [])
+    return Store(agent, market, [], [])
 
 
 async def _connect(networks: Sequence[Any], patience_s: float = 20.0) -> None:
@@ -193,10 +191,6 @@ def _share(stores: Sequence[Store], part: int = 0) -> float:
     """What the stores earned over what they could have."""
     weeks = np.array([store.earned for store in stores])  # [stores, weeks, 3]
     return float(weeks[..., part].sum() / weeks[..., 1].sum())
-
-
-def _historical(stores: Sequence[Store]) -> float:
-    return _share(stores, part=2)
 
 
 if __name__ == "__main__":
