@@ -47,19 +47,19 @@ calibrate: $(VENV)/stamp-calibrate ## derive the market table from scanner data 
 	$(BIN)/python -m launch.calibrate $(or $(ARGS),--check --output=$(TABLE))
 
 bench: $(VENV)/stamp-run ## time whole training steps, see docs/benchmark.md (ARGS)
-	$(BIN)/python -m launch.bench $(ARGS)
+	$(BIN)/python -m benchmarks.bench $(ARGS)
 
 network: $(VENV)/stamp-run,network ## five peers on loopback, one killed, one lying (ARGS)
-	$(BIN)/python -m launch.network_demo $(ARGS)
+	$(BIN)/python -m examples.network_demo $(ARGS)
 
 bench-peers: $(BENCH)/stamp ## time them beside third-party SACs (ARGS)
-	$(BENCH)/bin/python -m launch.bench_peers $(ARGS)
+	$(BENCH)/bin/python -m benchmarks.bench_peers $(ARGS)
 
 bench-gpu: $(VENV)/stamp-test,cuda $(BENCH)/stamp ## all checks and figures of a GPU
-	bash launch/bench_gpu.sh $(BIN)/python $(BENCH)/bin/python
+	bash benchmarks/bench_gpu.sh $(BIN)/python $(BENCH)/bin/python
 
 evidence: $(VENV)/stamp-run ## regenerate docs/evidence, see docs/ablations.md: hours (ARGS)
-	$(BIN)/python -m launch.evidence $(ARGS)
+	$(BIN)/python -m benchmarks.evidence $(ARGS)
 
 clean: ## remove the environments and all caches; runs/ stays
 	rm -rf $(VENV) $(BENCH) build dist *.egg-info .pytest_cache .ruff_cache .hypothesis .jax_cache
@@ -70,13 +70,13 @@ $(VENV)/stamp-%: setup.cfg pyproject.toml constraints.txt | $(BIN)/pip
 	$(INSTALL) --constraint constraints.txt --editable '.[$*]'
 	@touch $@
 
-# PyTorch does not go with two kinds of pins: see launch/rivals/requirements.txt.
-$(BENCH)/stamp: setup.cfg pyproject.toml constraints.txt launch/rivals/requirements.txt
+# PyTorch does not go with two kinds of pins: see benchmarks/baselines/requirements.txt.
+$(BENCH)/stamp: setup.cfg pyproject.toml constraints.txt benchmarks/baselines/requirements.txt
 	@$(MAKE) --no-print-directory VENV=$(BENCH) $(BENCH)/bin/pip
 	grep -Ev '^(mpmath|nvidia-)' constraints.txt > $(BENCH)/constraints.txt
 	$(BENCH)/bin/python -m pip install --quiet --disable-pip-version-check \
 	  --constraint $(BENCH)/constraints.txt --editable . \
-	  --requirement launch/rivals/requirements.txt
+	  --requirement benchmarks/baselines/requirements.txt
 	@touch $@
 
 # Debian without python3-venv has no ensurepip: borrow the system's pip instead.

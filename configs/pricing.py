@@ -23,5 +23,5 @@ def get_config() -> ConfigDict:
     config.exploration.std_min = 0.02
     config.exchange.network_weight = 0.05
     # The memory knows at once what the policy takes a year to learn from it.
-    config.memory.advice_steps = 200.0
+    config.memory.model_blend_half_life = 200.0
     return config

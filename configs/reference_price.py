@@ -14,5 +14,7 @@ def get_config() -> ConfigDict:
     # Shoppers forget 30 % a week; a longer horizon costs more in noise than it
     # sees, see BUILD_NOTES.md.
     config.sac.discount = 0.5
-    config.memory.advice_steps = 30.0  # the memory's best price is a myopic one
+    config.memory.model_blend_half_life = (
+        30.0  # the memory's best price is a myopic one
+    )
     return config

@@ -17,11 +17,12 @@ from absl import flags as absl_flags
 from absl import logging
 from ml_collections import config_flags
 
-from launch import flags, submission
+from launch import flags
+from launch import slurm as submission
+from p2p_sac_jax.ablation import grid as grids
+from p2p_sac_jax.ablation.results import SWEEP
 from p2p_sac_jax.config import ConfigError, TrainConfig
 from p2p_sac_jax.config_io import from_dict, load_json
-from p2p_sac_jax.experiment.ablation import grid as grids
-from p2p_sac_jax.experiment.ablation.files import SWEEP
 
 _WORKDIR = absl_flags.DEFINE_string(
     "workdir", None, "folder of the sweep; a sweep that stopped there goes on"
@@ -65,7 +66,7 @@ def main(argv: list[str]) -> int | None:
 def _compute(
     name: str, grid: grids.Grid, folder: Path, share: tuple[int, int]
 ) -> int | None:
-    from p2p_sac_jax.experiment.ablation.engine import Stopped, ablate
+    from p2p_sac_jax.ablation.engine import Stopped, ablate
     from p2p_sac_jax.experiment.console import Reporter
 
     reporter = Reporter()
@@ -90,8 +91,8 @@ def _compute(
 
 def _present(folder: Path, reporter: Any, share: tuple[int, int]) -> None:
     """Table and report of what there is; a share of a grid leaves them to others."""
-    from p2p_sac_jax.experiment.ablation.files import load_sweep
-    from p2p_sac_jax.experiment.ablation.table import (
+    from p2p_sac_jax.ablation.results import load_sweep
+    from p2p_sac_jax.ablation.table import (
         format_table,
         make_table,
         write_csv,
@@ -108,7 +109,7 @@ def _present(folder: Path, reporter: Any, share: tuple[int, int]) -> None:
     caption = f"In brackets 95 % intervals. All figures: {folder / 'table.csv'}"
     reporter.table(format_table(rows, shown), title, caption)
     if _REPORT.value:
-        from p2p_sac_jax.experiment.report import write_report
+        from p2p_sac_jax.report import write_report
 
         reporter.say(f"report: {write_report(folder)}")
 

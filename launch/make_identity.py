@@ -37,7 +37,7 @@ _DAYS = absl_flags.DEFINE_float("days", 365.0, "for which the certificates are g
 def main(argv: list[str]) -> None:
     """Writes the folders and says who is in the roster."""
     del argv
-    from p2p_sac_jax.agent.authority import write_network
+    from p2p_sac_jax.agent.ops.authority import write_network
 
     for flag in (_FOLDER, _NAMES):
         if not flag.value:

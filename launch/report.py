@@ -12,7 +12,7 @@ import pathlib
 
 from launch import flags
 from p2p_sac_jax.config import ConfigError
-from p2p_sac_jax.experiment.report import write_report
+from p2p_sac_jax.report import write_report
 
 
 def main(argv: list[str]) -> None:

@@ -78,17 +78,17 @@ def main(argv: list[str]) -> int | None:
 
 async def _serve(config: TrainConfig) -> None:
     from p2p_sac_jax.agent.agent import P2PSACAgent
-    from p2p_sac_jax.agent.audit import AuditLog
-    from p2p_sac_jax.agent.identity import (
+    from p2p_sac_jax.agent.ops.audit import AuditLog
+    from p2p_sac_jax.agent.ops.identity import (
         certificate_ends,
         load_identity,
         load_roster,
     )
-    from p2p_sac_jax.agent.monitor import Endpoint, PeerCollector
-    from p2p_sac_jax.agent.network import PeerNetwork
+    from p2p_sac_jax.agent.ops.monitor import Endpoint, PeerCollector
+    from p2p_sac_jax.agent.protocol.peer_network import PeerNetwork
     from p2p_sac_jax.agent.service import Service
     from p2p_sac_jax.agent.storage import has_state
-    from p2p_sac_jax.agent.zenoh_transport import ZenohTransport
+    from p2p_sac_jax.agent.transport.zenoh_transport import ZenohTransport
     from p2p_sac_jax.experiment.cache import use_compilation_cache
 
     use_compilation_cache()
@@ -199,7 +199,7 @@ def _make_market(config: TrainConfig, name: str, place: int) -> Any:
 
 
 def _log_as_json() -> None:
-    from p2p_sac_jax.agent.monitor import JsonLines
+    from p2p_sac_jax.agent.ops.monitor import JsonLines
 
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(JsonLines())

@@ -87,7 +87,7 @@ def _train(config: TrainConfig, workdir: str) -> int | None:
             _keep_output_clean()
         train(config, workdir, overwrite=_OVERWRITE.value)
     except Interrupted as stop:
-        if distributed.is_writer():
+        if distributed.is_main():
             print(stop, file=sys.stderr)
         status = stop.exit_status
     except distributed.Agreed as error:

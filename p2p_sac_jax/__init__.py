@@ -35,9 +35,9 @@ if TYPE_CHECKING:
         PriceRegion,
         load_policy,
     )
-    from p2p_sac_jax.experiment.report import write_report
     from p2p_sac_jax.experiment.signals import Interrupted
     from p2p_sac_jax.experiment.train import train
+    from p2p_sac_jax.report import write_report
     from p2p_sac_jax.validation import validate
 
 __version__ = "0.1.0"

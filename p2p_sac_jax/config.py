@@ -66,8 +66,10 @@ class MemoryConfig:
     kind: str = "demand"  # demand | bins | none
     pooling: str = "prior"  # prior | pooled | none: how neighbours' data enter
     decay: float = 1.0  # (traced) weight kept by a step's statistics per step
-    rehearsal_updates: int = 200  # imagined updates of a peer that joins late
-    advice_steps: float = 0.0  # (traced) own steps that halve its say; 0 is none
+    pretrain_updates: int = 200  # imagined updates of a peer that joins late
+    model_blend_half_life: float = (
+        0.0  # (traced) own steps that halve its say; 0 is none
+    )
 
 
 @dataclasses.dataclass(frozen=True)
@@ -99,9 +101,9 @@ class ExchangeConfig:
     edge_chance: float = 0.3  # of an edge in erdos_renyi, of rewiring in small_world
     mixing: str = "uniform"  # uniform | metropolis: how loud each neighbour is
     interval: int = 4  # steps between exchanges
-    estimation: str = "precision"  # how the network's values enter the learner
+    value_sharing: str = "precision"  # how the network's values enter the learner
     aggregator: str = "mean"  # how several claims become one
-    tolerated: float = 0.34  # share of neighbours a robust aggregator may lose
+    byzantine_fraction: float = 0.34  # share of neighbours a robust aggregator may lose
     local_weight: float = 0.7  # (traced) weight of own knowledge
     network_weight: float = 0.3  # (traced) weight of the network's; 0 is isolation
     recency_tau_s: float = 86_400.0  # (traced) decay time of an insight, seconds
@@ -171,7 +173,7 @@ class AttackConfig:
     """Peers that lie, to test what the honest ones make of it."""
 
     kind: str = "none"  # the lie
-    hostile: int = 0  # number of peers that tell it, the last before newcomers
+    byzantine: int = 0  # number of peers that tell it, the last before newcomers
     strength: float = 1.0  # of the lie, in its own units
 
 

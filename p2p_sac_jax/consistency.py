@@ -309,11 +309,11 @@ def _meets_a_round(config: TrainConfig, name: str, start: int, end: int) -> None
 
 def _validate_attack(config: TrainConfig) -> None:
     attack, population = config.attack, config.population
-    if (attack.kind == "none") != (attack.hostile == 0):
+    if (attack.kind == "none") != (attack.byzantine == 0):
         allowed = "0 with" if attack.kind == "none" else "above 0 with"
         reason = f"must be {allowed} attack.kind={attack.kind!r}"
-        refuse("attack.hostile", attack.hostile, reason)
+        refuse("attack.byzantine", attack.byzantine, reason)
     honest = population.peers - population.newcomers
-    if attack.hostile >= honest:
+    if attack.byzantine >= honest:
         reason = f"must be below the {honest} peers that are there from the start"
-        refuse("attack.hostile", attack.hostile, reason)
+        refuse("attack.byzantine", attack.byzantine, reason)

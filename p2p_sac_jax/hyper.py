@@ -36,7 +36,7 @@ class MemoryHyper(NamedTuple):
     """Traced part of ``MemoryConfig``."""
 
     decay: Array
-    advice_steps: Array
+    model_blend_half_life: Array
 
 
 class ImaginationHyper(NamedTuple):
@@ -117,7 +117,9 @@ _MARKET_ARMS: dict[str, dict[str, dict[str, Any]]] = {
         "imagination": {"fraction": 0.0},
         "exploration": {"source": "fixed", "std_max": 0.15},
         "sac": {"warmup": 16, "learning_rate": 1e-3, "anneal_steps": 0.0},
-        "memory": {"advice_steps": 0.0},  # it goes by what it has learned alone
+        "memory": {
+            "model_blend_half_life": 0.0
+        },  # it goes by what it has learned alone
     },
 }
 ISOLATED = frozenset({"plain", "memory"})
@@ -168,7 +170,7 @@ def arm_config(config: TrainConfig, arm: str) -> TrainConfig:
     return dataclasses.replace(config, **sections)
 
 
-class Run(NamedTuple):
+class RunSpec(NamedTuple):
     """One population at one seed: a place on the run axis."""
 
     label: str  # the arm, or whatever else tells it from the other runs
@@ -177,7 +179,7 @@ class Run(NamedTuple):
     isolated: bool  # whether nobody hears anybody
 
 
-def planned_runs(config: TrainConfig) -> list[Run]:
+def planned_runs(config: TrainConfig) -> list[RunSpec]:
     """Every arm of ``config`` at every seed.
 
     Raises:
@@ -185,7 +187,7 @@ def planned_runs(config: TrainConfig) -> list[Run]:
     """
     seeds = range(config.seed, config.seed + config.seeds)
     return [
-        Run(arm, seed, arm_config(config, arm), arm in ISOLATED)
+        RunSpec(arm, seed, arm_config(config, arm), arm in ISOLATED)
         for arm in arm_names(config)
         for seed in seeds
     ]

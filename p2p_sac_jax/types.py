@@ -92,7 +92,7 @@ class Prior(NamedTuple):
     covariance: Array  # [F, F]
 
 
-class Message(NamedTuple):
+class LocalSummary(NamedTuple):
     """Everything one peer can say in full; what leaves of it, the mode decides."""
 
     insight: Insight
@@ -100,10 +100,10 @@ class Message(NamedTuple):
     performance: Array  # [] moving average of the peer's rewards
 
 
-class Knowledge(NamedTuple):
+class MessageInputs(NamedTuple):
     """What a mode of the exchange may draw on to write an outbound message."""
 
-    message: Message
+    message: LocalSummary
     statistics: DemandStatistics
     past_value: Array  # [K] state values ``privacy.trend_window`` rounds ago
     past_valid: Array  # [K] 1 where there was one

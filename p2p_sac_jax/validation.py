@@ -40,10 +40,10 @@ CHOICES: dict[str, tuple[str, ...]] = {
         "random_matching",
     ),
     "exchange.mixing": ("uniform", "metropolis"),
-    "exchange.estimation": (
+    "exchange.value_sharing": (
         "none",
-        "seed_scalar",
-        "keyed",
+        "scalar",
+        "per_cell",
         "precision",
         "shaping",
         "max",
@@ -111,8 +111,8 @@ RANGES: dict[str, str] = {
     "sac.warmup": "[0, inf)",
     "sac.max_grad_norm": "[0, inf)",
     "memory.decay": "(0, 1]",
-    "memory.rehearsal_updates": "[0, inf)",
-    "memory.advice_steps": "[0, inf)",
+    "memory.pretrain_updates": "[0, inf)",
+    "memory.model_blend_half_life": "[0, inf)",
     "imagination.fraction": "[0, 1]",
     "imagination.anneal_steps": "[0, inf)",
     "exploration.std_max": "(0, 1]",
@@ -121,7 +121,7 @@ RANGES: dict[str, str] = {
     "exchange.degree": "[1, inf)",
     "exchange.edge_chance": "[0, 1]",
     "exchange.interval": "[1, inf)",
-    "exchange.tolerated": "[0, 0.5)",
+    "exchange.byzantine_fraction": "[0, 0.5)",
     "exchange.local_weight": "[0, inf)",
     "exchange.network_weight": "[0, inf)",
     "exchange.recency_tau_s": "(0, inf)",
@@ -156,7 +156,7 @@ RANGES: dict[str, str] = {
     "faults.rejoin_step": "[0, inf)",
     "faults.partition_step": "[0, inf)",
     "faults.heal_step": "[0, inf)",
-    "attack.hostile": "[0, inf)",
+    "attack.byzantine": "[0, inf)",
     "attack.strength": "[0, inf)",
 }
 

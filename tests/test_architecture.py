@@ -21,14 +21,14 @@ BASE = {
     "records",
     "validation",
 }
-ROOMS = {"environments", "learner", "memory", "exchange"}
+COMPONENTS = {"environments", "learner", "memory", "exchange"}
 # What each part of the package may import, beside itself.
 MAY_IMPORT = (
-    dict.fromkeys(BASE | ROOMS, BASE)
-    | {"peer": BASE | ROOMS}
-    | {"population": BASE | ROOMS | {"peer"}}
-    | {"experiment": BASE | ROOMS | {"peer", "population"}}
-    | {"agent": BASE | ROOMS | {"peer"}}
+    dict.fromkeys(BASE | COMPONENTS, BASE)
+    | {"peer": BASE | COMPONENTS}
+    | {"population": BASE | COMPONENTS | {"peer"}}
+    | {"experiment": BASE | COMPONENTS | {"peer", "population"}}
+    | {"agent": BASE | COMPONENTS | {"peer"}}
 )
 FLAX_ONLY_IN = f"{PACKAGE}/learner/networks.py"
 
@@ -55,7 +55,7 @@ def imports(path):
 
 
 def room(dotted):
-    """``p2p_sac_jax.memory.bins`` -> ``memory``; the package itself -> ``""``."""
+    """``p2p_sac_jax.demand.bins`` -> ``memory``; the package itself -> ``""``."""
     return [*dotted.split("."), ""][1]
 
 

@@ -10,9 +10,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from launch import config_reference
 from p2p_sac_jax import config_io, hyper, validation
 from p2p_sac_jax.config import ConfigError, TrainConfig
+from tools import config_reference
 
 ROOT = Path(__file__).parents[1]
 PRESETS = sorted(
@@ -198,11 +198,17 @@ def test_unknown_choice_names_field_value_and_choices(name):
             "faults.heal_step=8 must be 0 (no partition), or above faults.partition_",
         ),
         ({"faults__stragglers": 0.5}, "faults.stragglers=0.5 must be 1.0 where"),
-        ({"attack__kind": "ipm"}, "attack.hostile=0 must be above 0 with attack.kind="),
-        ({"attack__hostile": 2}, "attack.hostile=2 must be 0 with attack.kind='none'"),
+        (
+            {"attack__kind": "ipm"},
+            "attack.byzantine=0 must be above 0 with attack.kind=",
+        ),
+        (
+            {"attack__hostile": 2},
+            "attack.byzantine=2 must be 0 with attack.kind='none'",
+        ),
         (
             {"attack__kind": "ipm", "attack__hostile": 16},
-            "attack.hostile=16 must be below the 16 peers that are there from",
+            "attack.byzantine=16 must be below the 16 peers that are there from",
         ),
         ({"exchange__topology": "matrix"}, "exchange.matrix='' must name a .npy or"),
         ({"exchange__matrix": "a.npy"}, "exchange.matrix='a.npy' must be empty unless"),
@@ -250,7 +256,7 @@ def test_presets_differ_only_where_they_say():
     assert differences("public") == ["population.name"]
     assert differences("reference_price") == [
         "environment.reference_effect",
-        "memory.advice_steps",
+        "memory.model_blend_half_life",
         "sac.discount",
     ]
     assert differences("newcomers") == [
@@ -333,5 +339,5 @@ def test_differences_see_missing_fields():
 
 def test_reference_page_is_up_to_date():
     page = config_reference.TARGET.read_text(encoding="utf-8")
-    hint = "run: python -m launch.config_reference"
+    hint = "run: python -m tools.config_reference"
     assert page == config_reference.render(), hint

@@ -15,7 +15,7 @@ import orbax.checkpoint as ocp
 import pytest
 
 from p2p_sac_jax.config import TrainConfig
-from p2p_sac_jax.experiment.report.picture import save_picture
+from p2p_sac_jax.report.picture import save_picture
 
 ROOT = Path(__file__).parents[1]
 NAMES = ("README.md", "CHANGELOG.md", "CONTRIBUTING.md", "BUILD_NOTES.md")

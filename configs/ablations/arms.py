@@ -8,7 +8,7 @@ from p2p_sac_jax.hyper import arm_overrides
 
 ALONE: dict[str, Any] = {"exchange.topology": "empty"}
 # The memory says all, so there is nobody to advise.
-THOMPSON: dict[str, Any] = {"learner": "thompson", "memory.advice_steps": 0.0}
+THOMPSON: dict[str, Any] = {"learner": "thompson", "memory.model_blend_half_life": 0.0}
 
 NETWORK: dict[str, Any] = {}
 MEMORY = ALONE | arm_overrides("memory")

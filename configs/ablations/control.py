@@ -9,8 +9,8 @@ from configs import pendulum
 ARMS = {
     "memory": {"exchange.topology": "empty"},
     "precision": {},
-    "shaping": {"exchange.estimation": "shaping"},
-    "seed scalar": {"exchange.estimation": "seed_scalar"},
+    "shaping": {"exchange.value_sharing": "shaping"},
+    "seed scalar": {"exchange.value_sharing": "scalar"},
 }
 SWEEP = {"environment.name": ["pendulum", "lqr"]}
 

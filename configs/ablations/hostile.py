@@ -23,5 +23,5 @@ def get_config() -> ConfigDict:
     config.seed = 1000
     config.seeds = 10
     config.attack.kind = "sign_flip"
-    config.attack.hostile = 5
+    config.attack.byzantine = 5
     return config

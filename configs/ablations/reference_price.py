@@ -11,10 +11,10 @@ ARMS = {
     "plain": arms.PLAIN,
     "memory": arms.MEMORY,
     "network": arms.NETWORK,
-    "network, no values": {"exchange.estimation": "none"},
+    "network, no values": {"exchange.value_sharing": "none"},
     # To the letter: .7 of one's own value, .3 of the mean of all others.
     "network, seed scalar": {
-        "exchange.estimation": "seed_scalar",
+        "exchange.value_sharing": "scalar",
         "exchange.network_weight": 0.3,
     },
     "network, myopic": {"sac.discount": 0.0},

@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from p2p_sac_jax.agent.agent import P2PSACAgent
     from p2p_sac_jax.agent.history import PriceHistory
-    from p2p_sac_jax.agent.in_process import Hub, in_process_network
-    from p2p_sac_jax.agent.network import PeerNetwork
     from p2p_sac_jax.agent.price_memory import P2PPriceMemory
+    from p2p_sac_jax.agent.protocol.peer_network import PeerNetwork
+    from p2p_sac_jax.agent.transport.in_process import Hub, in_process_network
 
 _HOME_OF = {
     "Hub": "in_process",

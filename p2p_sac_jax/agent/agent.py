@@ -16,25 +16,25 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from p2p_sac_jax.agent.checks import number, vector, whole
-from p2p_sac_jax.agent.connection import Connection
-from p2p_sac_jax.agent.core import Life, Step
+from p2p_sac_jax.agent.core import AgentState, Step
 from p2p_sac_jax.agent.history import PriceHistory, check_history, past_steps
-from p2p_sac_jax.agent.mailbox import MODEL
-from p2p_sac_jax.agent.network import Delivery, Network
+from p2p_sac_jax.agent.latest_messages import MODEL
 from p2p_sac_jax.agent.price_memory import P2PPriceMemory
+from p2p_sac_jax.agent.progress import OTHERS, Progress, Saved
+from p2p_sac_jax.agent.protocol.checks import number, vector, whole
+from p2p_sac_jax.agent.protocol.connection import Connection
+from p2p_sac_jax.agent.protocol.peer_network import Delivery, Network
 from p2p_sac_jax.agent.releases import Releases
-from p2p_sac_jax.agent.saved import OTHERS, Diary, Saved
 from p2p_sac_jax.agent.settings import (
     agent_config,
     choose_environment,
     key_data,
-    privacy_ledger,
+    privacy_accountant,
 )
 from p2p_sac_jax.agent.storage import load_state, save_state
 from p2p_sac_jax.config import ConfigError, TrainConfig
 from p2p_sac_jax.environments.base import Environment
-from p2p_sac_jax.exchange.accounting import UNLIMITED
+from p2p_sac_jax.privacy.accountant import UNLIMITED
 from p2p_sac_jax.types import Transition
 
 
@@ -114,27 +114,37 @@ class P2PSACAgent:
             params=params,
             peer_id=peer_id,
         )
-        home = self.price_memory.home
-        self._core, self._place, self._peers = home.core, home.place, home.peers
+        agent_setup = self.price_memory.agent_setup
+        self._core, self._agent_params, self._peers = (
+            agent_setup.core,
+            agent_setup.agent_params,
+            agent_setup.peers,
+        )
         self._interval = config.exchange.interval
         self._folder = None if folder is None else Path(folder)
-        listened_to = len(home.peers) > 1 and config.exchange.network_weight > 0
-        ledger = privacy_ledger(self._core.rooms)
-        self._releases = Releases(config, ledger, self._folder, listened_to)
+        listened_to = len(agent_setup.peers) > 1 and config.exchange.network_weight > 0
+        accountant = privacy_accountant(self._core.components)
+        self._releases = Releases(config, accountant, self._folder, listened_to)
         self._training = asyncio.Lock()
-        own = home.peers.index(home.name) if peer_id is None else peer_id
+        own = agent_setup.peers.index(agent_setup.name) if peer_id is None else peer_id
         first = np.int32(clock - weeks)
-        self._life = self._core.start(key_data(seed, own), first, self._place)
-        self._diary = Diary(
+        self._agent_state = self._core.start(
+            key_data(seed, own), first, self._agent_params
+        )
+        self._progress = Progress(
             listened=np.array(-1),
-            spoken=np.array(-1),
+            send_result=np.array(-1),
             studied=np.array(0),
             waiting=np.array(False),
             obs=np.zeros(state_dim, np.float32),
         )
         if price_history is not None and weeks:
-            for step in past_steps(price_history, environment, self._place.params):
-                self._life = self._core.observe(self._life, step, self._place)
+            for step in past_steps(
+                price_history, environment, self._agent_params.params
+            ):
+                self._agent_state = self._core.observe(
+                    self._agent_state, step, self._agent_params
+                )
         self._recount(self._releases.spent)
         self._hand_over()
         if network is not None:
@@ -143,19 +153,19 @@ class P2PSACAgent:
     @property
     def clock(self) -> int:
         """Step of the shared clock."""
-        return int(self._life.clock)
+        return int(self._agent_state.clock)
 
     @property
     def informed(self) -> bool:
         """Whether the network's word is in what the agent believes of demand."""
-        return float(self._life.guidance.has_prior) > 0.0
+        return float(self._agent_state.guidance.has_prior) > 0.0
 
     @property
     def budget(self) -> dict[str, int | None]:
         """Messages that have left, and how many may; None is no limit."""
         allowed = self._releases.allowed
         return {
-            "releases": int(self._life.peer.outbox.releases),
+            "releases": int(self._agent_state.peer.outbox.releases),
             "allowed": None if allowed >= UNLIMITED else allowed,
         }
 
@@ -167,7 +177,7 @@ class P2PSACAgent:
     @property
     def steps(self) -> int:
         """Own real steps so far, weeks of the history included."""
-        return int(self._life.peer.steps)
+        return int(self._agent_state.peer.steps)
 
     @property
     def network_errors(self) -> int:
@@ -177,8 +187,10 @@ class P2PSACAgent:
     def catch_up(self, clock: int) -> None:
         """Moves the clock on to step ``clock`` after a pause; it never goes back."""
         if clock > self.clock:
-            self._life = self._life._replace(clock=jnp.asarray(clock, jnp.int32))
-            self._diary = self._diary._replace(waiting=np.array(False))
+            self._agent_state = self._agent_state._replace(
+                clock=jnp.asarray(clock, jnp.int32)
+            )
+            self._progress = self._progress._replace(waiting=np.array(False))
 
     async def select_action(self, state: Any, evaluate: bool = False) -> np.ndarray:
         """The action [A] in [-1, 1] in an observed state.
@@ -195,13 +207,15 @@ class P2PSACAgent:
         Raises:
           ConfigError: the state has another shape or is not finite.
         """
-        obs = vector("state", state, self._core.rooms.environment.observation_dim)
+        obs = vector("state", state, self._core.components.environment.observation_dim)
         if evaluate:
-            return np.array(self._core.greedy(self._life, obs, self._place))
-        if self._diary.listened != self.round:
+            return np.array(
+                self._core.greedy(self._agent_state, obs, self._agent_params)
+            )
+        if self._progress.listened != self.round:
             await self._listen()
-        action = self._core.act(self._life, obs, self._place)
-        self._diary = self._diary._replace(waiting=np.array(True), obs=obs)
+        action = self._core.select_action(self._agent_state, obs, self._agent_params)
+        self._progress = self._progress._replace(waiting=np.array(True), obs=obs)
         return np.array(action)
 
     def observe(
@@ -224,22 +238,29 @@ class P2PSACAgent:
         Raises:
           ConfigError: a figure cannot be, or no action was chosen.
         """
-        rooms = self._core.rooms
-        sizes = rooms.environment.observation_dim, rooms.environment.action_dim
-        if not self._diary.waiting:
+        components = self._core.components
+        sizes = (
+            components.environment.observation_dim,
+            components.environment.action_dim,
+        )
+        if not self._progress.waiting:
             raise ConfigError("observe must come after select_action, once for each")
-        if log_sales is None and rooms.world_model is None:
+        if log_sales is None and components.world_model is None:
             log_sales = 0.0
         transition = Transition(
-            obs=self._diary.obs,
+            obs=self._progress.obs,
             action=vector("action", action, sizes[1], bound=1.0),
             reward=number("reward", reward),
             next_obs=vector("next_state", next_state, sizes[0]),
             discount=np.float32(not terminated),
         )
         step = Step(transition, number("log_sales", log_sales), kept=np.float32(1.0))
-        self._life = self._core.observe(self._life, step, self._place)
-        self._diary = self._diary._replace(studied=np.array(0), waiting=np.array(False))
+        self._agent_state = self._core.observe(
+            self._agent_state, step, self._agent_params
+        )
+        self._progress = self._progress._replace(
+            studied=np.array(0), waiting=np.array(False)
+        )
         self._hand_over()
 
     async def train(self, batch_size: int | None = None) -> dict[str, float]:
@@ -258,21 +279,25 @@ class P2PSACAgent:
           ConfigError: the batch size cannot be.
         """
         if batch_size is None:
-            batch_size = self._core.rooms.config.sac.batch_size
-        study = self._core.study(whole("batch_size", batch_size, least=1))
-        life = self._life  # of this call: others move on while it waits and works
+            batch_size = self._core.components.config.sac.batch_size
+        study = self._core.train_step(whole("batch_size", batch_size, least=1))
+        agent_state = (
+            self._agent_state
+        )  # of this call: others move on while it waits and works
         async with self._training:
-            latest, nth = self._life.peer, self._diary.studied
-            life = _with(life, learner=latest.learner, outbox=latest.outbox)
-            self._diary = self._diary._replace(studied=nth + 1)
+            latest, nth = self._agent_state.peer, self._progress.studied
+            agent_state = _with(
+                agent_state, learner=latest.learner, outbox=latest.outbox
+            )
+            self._progress = self._progress._replace(studied=nth + 1)
             learner, report = await asyncio.to_thread(
-                study, life, np.int32(nth), self._place
+                study, agent_state, np.int32(nth), self._agent_params
             )
             self._change(learner=learner)
-            now, since = divmod(int(life.clock), self._interval)
+            now, since = divmod(int(agent_state.clock), self._interval)
             shared = False
-            if since == 0 and self._diary.spoken < now:
-                shared = await self._share(_with(life, learner=learner), now)
+            if since == 0 and self._progress.send_result < now:
+                shared = await self._share(_with(agent_state, learner=learner), now)
             await self._connection.sync_if_due()
         counts = {"updates": float(learner.updates), "shared": float(shared)}
         return report.numbers() | counts
@@ -311,15 +336,17 @@ class P2PSACAgent:
             self._existing(folder), here.arrays(self._peers), rows=OTHERS
         )
         state = here.restored(found, self._peers)
-        self._life = jax.tree.map(jnp.asarray, state.life)
-        self._diary = state.diary
-        self.price_memory.mailbox.restore(state.heard)
+        self._agent_state = jax.tree.map(jnp.asarray, state.agent_state)
+        self._progress = state.progress
+        self.price_memory.latest_messages.restore(state.heard)
         self._connection.outdate()
         self._recount(self._releases.spent)
         self._hand_over()
 
     def _saved(self) -> Saved:
-        return Saved(self._life, self._diary, self.price_memory.mailbox.content)
+        return Saved(
+            self._agent_state, self._progress, self.price_memory.latest_messages.content
+        )
 
     def _existing(self, folder: str | os.PathLike[str] | None) -> Path:
         chosen = self._folder if folder is None else Path(folder)
@@ -329,36 +356,40 @@ class P2PSACAgent:
 
     async def _listen(self) -> None:
         """What the agent makes of the latest word of every peer, for this round."""
-        if self._diary.listened < 0:
+        if self._progress.listened < 0:
             self._connection.outdate()
         await self._connection.sync_if_due()
-        self._diary = self._diary._replace(listened=np.array(self.round))
+        self._progress = self._progress._replace(listened=np.array(self.round))
         late = self.steps == 0 or self.steps < min(self._interval + 1, self.clock)
-        newborn = late and not self.informed
+        init_state = late and not self.informed
         heard = await asyncio.to_thread(
             self._core.listen,
-            self._life,
-            self.price_memory.mailbox.wires(),
-            self._place,
+            self._agent_state,
+            self.price_memory.latest_messages.wires(),
+            self._agent_params,
         )
-        self._life = self._life._replace(guidance=heard.guidance, belief=heard.belief)
+        self._agent_state = self._agent_state._replace(
+            guidance=heard.guidance, belief=heard.belief
+        )
         self._change(trust=heard.peer.trust, potential=heard.peer.potential)
-        if newborn and float(heard.guidance.has_prior) > 0:
+        if init_state and float(heard.guidance.has_prior) > 0:
             async with self._training:
-                rehearse = self._core.rehearse
-                learner = await asyncio.to_thread(rehearse, self._life, self._place)
+                pretrain_on_model = self._core.pretrain_on_model
+                learner = await asyncio.to_thread(
+                    pretrain_on_model, self._agent_state, self._agent_params
+                )
                 self._change(learner=learner)
         self._hand_over()
 
-    async def _share(self, life: Life, now: int) -> bool:
+    async def _share(self, agent_state: AgentState, now: int) -> bool:
         """The agent's turn to speak in round ``now``; True if a message left."""
-        self._diary = self._diary._replace(spoken=np.array(now))
+        self._progress = self._progress._replace(send_result=np.array(now))
         outbox, wire, sending = await asyncio.to_thread(
-            self._core.speak,
-            life,
-            np.float32(self._releases.may_speak(now)),
+            self._core.make_message,
+            agent_state,
+            np.float32(self._releases.may_send(now)),
             np.int32(self._releases.allowed),
-            self._place,
+            self._agent_params,
         )
         self._change(outbox=outbox)  # whatever comes of it, the message is spent
         if float(sending) <= 0.0:
@@ -368,32 +399,36 @@ class P2PSACAgent:
         except OSError as error:
             self._connection.failed("journal of releases", error)
             return False
-        return await self._connection.tell(self.price_memory.mailbox.split(wire))
+        return await self._connection.tell(
+            self.price_memory.latest_messages.split(wire)
+        )
 
     def _handle_model_insight(self, delivery: Delivery) -> None:
         # Nothing is read before the next round is listened to: what claims to be from
         # later than that is from then.
-        passed = self.clock % self._interval > 0 or self._diary.listened == self.round
+        passed = (
+            self.clock % self._interval > 0 or self._progress.listened == self.round
+        )
         latest = (self.round + int(passed)) * self._interval
-        seconds = latest * self._core.rooms.config.environment.seconds_per_step
-        refusal = self.price_memory.mailbox.take(delivery, seconds)
+        seconds = latest * self._core.components.config.environment.seconds_per_step
+        refusal = self.price_memory.latest_messages.take(delivery, seconds)
         if refusal is not None:
             self._connection.refuse(delivery.sender, refusal)
 
     def _change(self, **parts: Any) -> None:
         """Replaces parts of the peer's state; whatever else moved meanwhile stays."""
-        self._life = _with(self._life, **parts)
+        self._agent_state = _with(self._agent_state, **parts)
 
     def _recount(self, spent: int) -> None:
         """Counts at least the messages that are known to have left."""
-        outbox = self._life.peer.outbox
+        outbox = self._agent_state.peer.outbox
         left = jnp.maximum(outbox.releases, jnp.int32(spent))
         self._change(outbox=outbox._replace(releases=left))
 
     def _hand_over(self) -> None:
-        self.price_memory.hold(self._life.peer.memory, self._life.belief)
+        self.price_memory.hold(self._agent_state.peer.memory, self._agent_state.belief)
 
 
-def _with(life: Life, **parts: Any) -> Life:
+def _with(agent_state: AgentState, **parts: Any) -> AgentState:
     """Another peer's state in these parts."""
-    return life._replace(peer=life.peer._replace(**parts))
+    return agent_state._replace(peer=agent_state.peer._replace(**parts))

@@ -9,8 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from p2p_sac_jax.agent.checks import vector
-from p2p_sac_jax.agent.core import Place, Step, make_core
+from p2p_sac_jax.agent.core import AgentParams, Step, make_core
 from p2p_sac_jax.agent.history import (
     PriceHistory,
     action_price,
@@ -18,17 +17,18 @@ from p2p_sac_jax.agent.history import (
     past_steps,
     price_action,
 )
-from p2p_sac_jax.agent.mailbox import MARKET, Mailbox
-from p2p_sac_jax.agent.network import Delivery, Network
-from p2p_sac_jax.agent.settings import agent_config, make_home, named_environment
+from p2p_sac_jax.agent.latest_messages import MARKET, LatestMessages
+from p2p_sac_jax.agent.protocol.checks import vector
+from p2p_sac_jax.agent.protocol.peer_network import Delivery, Network
+from p2p_sac_jax.agent.settings import agent_config, make_agent_setup, named_environment
 from p2p_sac_jax.config import ConfigError, TrainConfig
+from p2p_sac_jax.demand.base import Regions
 from p2p_sac_jax.environments.base import Environment
-from p2p_sac_jax.exchange.claims import accept_demand
 from p2p_sac_jax.exchange.exchange import POOLINGS
+from p2p_sac_jax.exchange.sanitize import sanitize_demand
 from p2p_sac_jax.exchange.screening import screen_demand
-from p2p_sac_jax.memory.base import Regions
 from p2p_sac_jax.peer.behaviour import candidates_of
-from p2p_sac_jax.peer.rooms import Rooms
+from p2p_sac_jax.peer.components import PeerComponents
 from p2p_sac_jax.peer.stages import make_experience
 from p2p_sac_jax.types import Array
 
@@ -55,9 +55,9 @@ class _Programs(NamedTuple):
 
 @functools.cache
 def _make_programs(config: TrainConfig, environment: Environment) -> _Programs:
-    rooms = make_core(config, environment).rooms
+    components = make_core(config, environment).components
     functions = (_update, _belief, _bonus, _std, _regions)
-    return _Programs(*(jax.jit(functools.partial(f, rooms)) for f in functions))
+    return _Programs(*(jax.jit(functools.partial(f, components)) for f in functions))
 
 
 class P2PPriceMemory:
@@ -95,11 +95,15 @@ class P2PPriceMemory:
         environment = environment or named_environment(config.environment)
         config = agent_config(config, environment)
         weeks = check_history(price_history, environment)
-        self.home = make_home(config, environment, network, params, peer_id)
-        self.mailbox = Mailbox(self.home.core.wire(), self.home.peers, self.home.name)
+        self.agent_setup = make_agent_setup(
+            config, environment, network, params, peer_id
+        )
+        self.latest_messages = LatestMessages(
+            self.agent_setup.core.wire(), self.agent_setup.peers, self.agent_setup.name
+        )
         self._network = network
         self._programs = _make_programs(config, environment)
-        self._memory = self.home.core.rooms.memory.init()
+        self._memory = self.agent_setup.core.components.memory.init()
         self._believed = None  # until somebody asks
         self._owned = False
         if weeks and price_history is not None:
@@ -121,7 +125,7 @@ class P2PPriceMemory:
         if self._owned:
             raise ConfigError("an agent's price_memory learns by the agent's observe")
         week = PriceHistory(np.asarray(observation)[None], [price], [units])
-        check_history(week, self.home.core.rooms.environment)
+        check_history(week, self.agent_setup.core.components.environment)
         self._learn(week)
 
     def get_exploration_bonus(self, observation: Any, price: float) -> float:
@@ -144,10 +148,12 @@ class P2PPriceMemory:
         Raises:
           ConfigError: the observation is not one.
         """
-        if self.home.core.rooms.environment.demand is None:
+        if self.agent_setup.core.components.environment.demand is None:
             return []
         obs = self._observed(observation)
-        found = self._programs.regions(self._belief(), obs, self.home.place)
+        found = self._programs.regions(
+            self._belief(), obs, self.agent_setup.agent_params
+        )
         low, high = action_price(found.lo), action_price(found.hi)
         columns = (low, high, found.probability, found.mean, found.std)
         return [PromisingRegion(*map(float, row)) for row in zip(*columns, strict=True)]
@@ -157,76 +163,103 @@ class P2PPriceMemory:
         self._owned, self._memory, self._believed = True, memory, belief
 
     def _learn(self, history: PriceHistory) -> None:
-        place, environment = self.home.place, self.home.core.rooms.environment
-        for step in past_steps(history, environment, place.params):
-            self._memory = self._programs.update(self._memory, step, place)
+        agent_params, environment = (
+            self.agent_setup.agent_params,
+            self.agent_setup.core.components.environment,
+        )
+        for step in past_steps(history, environment, agent_params.params):
+            self._memory = self._programs.update(self._memory, step, agent_params)
         self._believed = None
 
     def _ask(self, program: Any, observation: Any, price: float) -> float:
         """An answer about one price; 0 where the environment sells nothing."""
-        if self.home.core.rooms.environment.demand is None:
+        if self.agent_setup.core.components.environment.demand is None:
             return 0.0
         obs = self._observed(observation)
         action = price_action(price)
-        return float(program(self._belief(), obs, action, self.home.place))
+        return float(
+            program(self._belief(), obs, action, self.agent_setup.agent_params)
+        )
 
     def _observed(self, observation: Any) -> np.ndarray:
-        size = self.home.core.rooms.environment.observation_dim
+        size = self.agent_setup.core.components.environment.observation_dim
         return vector("observation", observation, size)
 
     def _belief(self) -> Any:
         if self._believed is None:
             self._believed = self._programs.belief(
-                self._memory, self.mailbox.wires(), self.home.place
+                self._memory,
+                self.latest_messages.wires(),
+                self.agent_setup.agent_params,
             )
         return self._believed
 
     def _handle_market_insight(self, delivery: Delivery) -> None:
-        refusal = self.mailbox.take(delivery)
+        refusal = self.latest_messages.take(delivery)
         if refusal is not None and self._network is not None:
             self._network.refuse(delivery.sender, refusal)
         elif not self._owned:
             self._believed = None
 
 
-def _update(rooms: Rooms, memory: Any, step: Step, place: Place) -> Any:
-    experience = make_experience(rooms, step.transition, step.log_sales)
-    decay = place.hyper.memory.decay
-    return rooms.memory.update(memory, experience, decay, jnp.ones(()))
+def _update(
+    components: PeerComponents, memory: Any, step: Step, agent_params: AgentParams
+) -> Any:
+    experience = make_experience(components, step.transition, step.log_sales)
+    decay = agent_params.hyper.memory.decay
+    return components.memory.update(memory, experience, decay, jnp.ones(()))
 
 
-def _belief(rooms: Rooms, memory: Any, wires: Any, place: Place) -> Any:
+def _belief(
+    components: PeerComponents, memory: Any, wires: Any, agent_params: AgentParams
+) -> Any:
     """The posterior under the prior that neighbours' demand makes, as in a round.
 
     A memory alone trusts all alike and knows no clock but the length of a run.
     """
-    config, base = rooms.config, rooms.memory.base_prior
-    received = rooms.mode.bound(rooms.mode.inbound(wires))
-    told = accept_demand(received.demand, config.steps)
-    listening = place.hyper.exchange.network_weight > 0.0
-    voices = place.edges[None] * jnp.where(listening, 1.0, 0.0)
-    pool = rooms.mode.pool
+    config, base = components.config, components.memory.base_prior
+    received = components.mode.bound(components.mode.inbound(wires))
+    told = sanitize_demand(received.demand, config.steps)
+    listening = agent_params.hyper.exchange.network_weight > 0.0
+    mixing_weights = agent_params.edges[None] * jnp.where(listening, 1.0, 0.0)
+    pool = components.mode.pool
     if pool is None:
         pool, rules = POOLINGS[config.memory.pooling], config.exchange
-        own = jax.tree.map(lambda leaf: leaf[None], rooms.memory.summary(memory))
-        voices = screen_demand(
-            voices, told, own, base, rules.aggregator, rules.tolerated
+        own = jax.tree.map(lambda leaf: leaf[None], components.memory.summary(memory))
+        mixing_weights = screen_demand(
+            mixing_weights, told, own, base, rules.aggregator, rules.byzantine_fraction
         )
-    prior, _ = pool(voices, told, base)
-    return rooms.memory.posterior(memory, jax.tree.map(lambda leaf: leaf[0], prior))
+    prior, _ = pool(mixing_weights, told, base)
+    return components.memory.posterior(
+        memory, jax.tree.map(lambda leaf: leaf[0], prior)
+    )
 
 
-def _bonus(rooms: Rooms, belief: Any, obs: Array, action: Array, place: Place) -> Array:
-    options = candidates_of(rooms, obs, place.params)
-    return rooms.memory.exploration_bonus(belief, options, action)
+def _bonus(
+    components: PeerComponents,
+    belief: Any,
+    obs: Array,
+    action: Array,
+    agent_params: AgentParams,
+) -> Array:
+    options = candidates_of(components, obs, agent_params.params)
+    return components.memory.exploration_bonus(belief, options, action)
 
 
-def _std(rooms: Rooms, belief: Any, obs: Array, action: Array, place: Place) -> Array:
-    options = candidates_of(rooms, obs, place.params)
+def _std(
+    components: PeerComponents,
+    belief: Any,
+    obs: Array,
+    action: Array,
+    agent_params: AgentParams,
+) -> Array:
+    options = candidates_of(components, obs, agent_params.params)
     key = jax.random.key(0)
-    return rooms.memory.optimal_exploration_std(belief, options, action, key)
+    return components.memory.optimal_exploration_std(belief, options, action, key)
 
 
-def _regions(rooms: Rooms, belief: Any, obs: Array, place: Place) -> Regions:
-    options = candidates_of(rooms, obs, place.params)
-    return rooms.memory.promising_regions(belief, options, jax.random.key(0))
+def _regions(
+    components: PeerComponents, belief: Any, obs: Array, agent_params: AgentParams
+) -> Regions:
+    options = candidates_of(components, obs, agent_params.params)
+    return components.memory.promising_regions(belief, options, jax.random.key(0))

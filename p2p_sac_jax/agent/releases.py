@@ -12,7 +12,7 @@ from pathlib import Path
 from p2p_sac_jax.agent.storage import write_json
 from p2p_sac_jax.config import ConfigError, TrainConfig
 from p2p_sac_jax.config_io import load_json
-from p2p_sac_jax.exchange.accounting import UNLIMITED, Ledger
+from p2p_sac_jax.privacy.accountant import UNLIMITED, PrivacyAccountant
 
 _FILE = "releases.json"
 
@@ -21,13 +21,17 @@ class Releases:
     """The round used last, and how many messages have left."""
 
     def __init__(
-        self, config: TrainConfig, ledger: Ledger, folder: Path | None, connected: bool
+        self,
+        config: TrainConfig,
+        accountant: PrivacyAccountant,
+        folder: Path | None,
+        connected: bool,
     ) -> None:
         """Reads what earlier lives of the agent have told.
 
         Args:
           config: ``exchange`` and ``steps``, for which noise is made.
-          ledger: of the agent.
+          accountant: of the agent.
           folder: of the agent; None remembers nothing.
           connected: whether there is anybody to tell.
 
@@ -40,7 +44,7 @@ class Releases:
                 f"folder=None must be a folder with exchange.mode="
                 f"{config.exchange.mode!r}: noise must not be used twice"
             )
-        self.allowed = min(ledger.allowed, UNLIMITED)
+        self.allowed = min(accountant.allowed, UNLIMITED)
         self._rounds = config.steps // config.exchange.interval
         self._connected = connected
         self._path = None if folder is None else folder / _FILE
@@ -51,7 +55,7 @@ class Releases:
                 raise ConfigError(f"{str(self._path)!r} must hold round and releases")
             self._last, self.spent = told["round"], told["releases"]
 
-    def may_speak(self, round_index: int) -> bool:
+    def may_send(self, round_index: int) -> bool:
         """Whether the noise of this round exists and was never used."""
         if not self.noised:
             return self._connected

@@ -12,8 +12,8 @@ from typing import Any
 
 from p2p_sac_jax.agent.agent import P2PSACAgent
 from p2p_sac_jax.agent.market import Market, Outcome
-from p2p_sac_jax.agent.network import Network
-from p2p_sac_jax.agent.threads import in_thread
+from p2p_sac_jax.agent.protocol.peer_network import Network
+from p2p_sac_jax.agent.protocol.threads import in_thread
 
 LOG = logging.getLogger(__name__)
 COMPANY_S = 10.0  # a peer that starts waits this long for a first other one

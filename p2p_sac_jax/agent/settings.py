@@ -15,18 +15,18 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from p2p_sac_jax.agent.checks import whole
-from p2p_sac_jax.agent.core import Core, Place, make_core
-from p2p_sac_jax.agent.network import Network
+from p2p_sac_jax.agent.core import AgentParams, Core, make_core
+from p2p_sac_jax.agent.protocol.checks import whole
+from p2p_sac_jax.agent.protocol.peer_network import Network
 from p2p_sac_jax.config import ConfigError, EnvironmentConfig, FaultsConfig, TrainConfig
 from p2p_sac_jax.environments.base import Environment
 from p2p_sac_jax.environments.control import make_lqr, make_pendulum
 from p2p_sac_jax.environments.pricing import make_pricing
 from p2p_sac_jax.environments.registry import make_world
 from p2p_sac_jax.exchange import mixing
-from p2p_sac_jax.exchange.accounting import Ledger, make_ledger
 from p2p_sac_jax.hyper import make_hyper
-from p2p_sac_jax.peer.rooms import Rooms
+from p2p_sac_jax.peer.components import PeerComponents
+from p2p_sac_jax.privacy.accountant import PrivacyAccountant, make_accountant
 from p2p_sac_jax.types import Array, Score
 from p2p_sac_jax.validation import validate
 
@@ -161,22 +161,22 @@ def population_params(config: TrainConfig, environment: Environment, peer: int) 
     return jax.tree.map(lambda leaf: leaf[peer], params)
 
 
-class Home(NamedTuple):
+class AgentSetup(NamedTuple):
     """Where one peer lives: its programs, its place, and who else is there."""
 
     core: Core
-    place: Place
+    agent_params: AgentParams
     peers: tuple[str, ...]  # J, the roster, own name included
     name: str
 
 
-def make_home(
+def make_agent_setup(
     config: TrainConfig,
     environment: Environment,
     network: Network | None,
     params: Any = None,
     peer_id: int | None = None,
-) -> Home:
+) -> AgentSetup:
     """Settles a peer.
 
     Args:
@@ -197,11 +197,11 @@ def make_home(
         params = population_params(config, environment, number)
     complete = np.ones((len(peers),) * 2, np.float32)
     np.fill_diagonal(complete, 0.0)
-    voices = mixing.voices(config.exchange.mixing, complete)
-    place = Place(params, make_hyper(config), voices[own])
-    return Home(
+    mixing_weights = mixing.mixing_weights(config.exchange.mixing, complete)
+    agent_params = AgentParams(params, make_hyper(config), mixing_weights[own])
+    return AgentSetup(
         core=make_core(config, environment),
-        place=jax.tree.map(jnp.asarray, place),
+        agent_params=jax.tree.map(jnp.asarray, agent_params),
         peers=peers,
         name=name,
     )
@@ -227,19 +227,19 @@ def roster(network: Network, config: TrainConfig) -> tuple[tuple[str, ...], str]
     return tuple(network.peers), network.name
 
 
-def privacy_ledger(rooms: Rooms) -> Ledger:
+def privacy_accountant(components: PeerComponents) -> PrivacyAccountant:
     """What each message of the agent costs of its privacy.
 
     Raises:
-      ConfigError: as ``make_ledger``.
+      ConfigError: as ``make_accountant``.
     """
-    in_group = rooms.environment.cells_per_group if rooms.num_cells > 1 else 1
-    return make_ledger(
-        rooms.config,
-        num_cells=rooms.num_cells,
-        num_groups=-(-rooms.num_cells // in_group),
-        has_demand=rooms.world_model is not None
-        and rooms.config.memory.pooling != "none",
+    in_group = components.environment.cells_per_group if components.num_cells > 1 else 1
+    return make_accountant(
+        components.config,
+        num_cells=components.num_cells,
+        num_groups=-(-components.num_cells // in_group),
+        has_demand=components.world_model is not None
+        and components.config.memory.pooling != "none",
     )
 
 

@@ -7,8 +7,8 @@ from __future__ import annotations
 
 import jax.numpy as jnp
 
-from p2p_sac_jax.exchange import robust
-from p2p_sac_jax.exchange.robust import MIN_MASS, Aggregator
+from p2p_sac_jax.exchange import aggregators as robust
+from p2p_sac_jax.exchange.aggregators import MIN_MASS, Aggregator
 from p2p_sac_jax.types import Array
 
 
@@ -46,10 +46,10 @@ def _mean(
     x: Array,
     own: Array,
     own_weight: Array,
-    tolerated: float,
+    byzantine_fraction: float,
 ) -> tuple[Array, Array]:
     """``weighted_mean``; believes every claim."""
-    del own, own_weight, tolerated
+    del own, own_weight, byzantine_fraction
     return weighted_mean(edge, weight, x)
 
 

@@ -15,15 +15,22 @@ import jax
 import jax.numpy as jnp
 
 from p2p_sac_jax.config import ConfigError
-from p2p_sac_jax.exchange import pooling as pooling_lib
+from p2p_sac_jax.exchange import demand_prior as pooling_lib
 from p2p_sac_jax.exchange import trust as trust_lib
 from p2p_sac_jax.exchange import weights
 from p2p_sac_jax.exchange.aggregation import AGGREGATORS, weighted_mean
-from p2p_sac_jax.exchange.claims import accept, accept_received
-from p2p_sac_jax.exchange.estimation import ESTIMATIONS, Round
+from p2p_sac_jax.exchange.sanitize import accept, sanitize_received
 from p2p_sac_jax.exchange.screening import screen_demand
+from p2p_sac_jax.exchange.value_sharing import VALUE_SHARING, Round
 from p2p_sac_jax.hyper import Hyper
-from p2p_sac_jax.types import Array, DemandSummary, Guidance, Message, Prior, Received
+from p2p_sac_jax.types import (
+    Array,
+    DemandSummary,
+    Guidance,
+    LocalSummary,
+    Prior,
+    Received,
+)
 
 PriorPool = Callable[[Array, DemandSummary, Prior], tuple[Prior, Array]]
 
@@ -35,7 +42,7 @@ class Clock(NamedTuple):
     seconds: Array  # [] on the shared clock
 
 
-class Weighing(NamedTuple):
+class AggregationMetrics(NamedTuple):
     """How one receiver weighed what it heard; leaves [I]."""
 
     coverage: Array  # share of context cells on which anybody was heard
@@ -44,34 +51,36 @@ class Weighing(NamedTuple):
     lowest_trust: Array  # of a neighbour heard, relative to the most trusted
 
 
-class Heard(NamedTuple):
+class RoundResult(NamedTuple):
     """What a round leaves with I receivers."""
 
     guidance: Guidance  # [I, ...]
     trust: Array  # [I, J] opinions after the round
-    weighing: Weighing
+    weighing: AggregationMetrics
 
 
-Exchange = Callable[[Received, Message, Array, Array, Hyper, Clock, Array], Heard]
+Exchange = Callable[
+    [Received, LocalSummary, Array, Array, Hyper, Clock, Array], RoundResult
+]
 
 
 def make_exchange(
-    estimation: str,
+    value_sharing: str,
     pooling: str | PriorPool,
     action_dim: int,
     base_prior: Prior,
     aggregator: str = "mean",
-    tolerated: float = 0.0,
+    byzantine_fraction: float = 0.0,
 ) -> Exchange:
     """Builds the round of I receivers and J senders.
 
     Args:
-      estimation: how values are shared, a key of ``ESTIMATIONS``.
+      value_sharing: how values are shared, a key of ``VALUE_SHARING``.
       pooling: how demand is shared, a key of ``POOLINGS``, or the function itself.
       action_dim: A.
       base_prior: demand prior of a peer that hears nothing, fields [F], [F, F].
       aggregator: how several claims become one, a key of ``AGGREGATORS``.
-      tolerated: share of neighbours that a robust aggregator may lose.
+      byzantine_fraction: share of neighbours that a robust aggregator may lose.
 
     Returns:
       ``exchange(received [J], own [I], adjacency [I, J], trust [I, J], hyper, clock,
@@ -88,36 +97,38 @@ def make_exchange(
     if isinstance(pooling, str):
         _check("memory.pooling", pooling, POOLINGS)
         pooling = POOLINGS[pooling]
-    _check("exchange.estimation", estimation, ESTIMATIONS)
+    _check("exchange.value_sharing", value_sharing, VALUE_SHARING)
     _check("exchange.aggregator", aggregator, AGGREGATORS)
-    pool, estimate = pooling, ESTIMATIONS[estimation]
-    aggregate = partial(AGGREGATORS[aggregator], tolerated=tolerated)
+    pool, estimate = pooling, VALUE_SHARING[value_sharing]
+    aggregate = partial(AGGREGATORS[aggregator], byzantine_fraction=byzantine_fraction)
 
     def exchange(
         received: Received,
-        own: Message,
+        own: LocalSummary,
         adjacency: Array,
         trust: Array,
         hyper: Hyper,
         clock: Clock,
         own_steps: Array,
-    ) -> Heard:
+    ) -> RoundResult:
         _check_shapes(received, own, adjacency, action_dim)
-        claims = accept_received(received, clock.steps)
+        claims = sanitize_received(received, clock.steps)
         insight, demand = claims.insight, claims.demand
         mine = accept(own.insight)
         rules, now = hyper.exchange, clock.seconds
         edge = adjacency * jnp.where(rules.network_weight > 0.0, 1.0, 0.0)
 
         # Who is believed: judged on the receiver's own data, never on claims.
-        speaks = (jnp.max(insight.valid, axis=-1) > 0.0) | (demand.count > 0.0)
-        listening = jnp.where(edge > 0.0, 1.0, 0.0) * jnp.where(speaks, 1.0, 0.0)[None]
+        has_data = (jnp.max(insight.valid, axis=-1) > 0.0) | (demand.count > 0.0)
+        listening = (
+            jnp.where(edge > 0.0, 1.0, 0.0) * jnp.where(has_data, 1.0, 0.0)[None]
+        )
         error = trust_lib.value_error(mine, insight)
         if by_sender:
             advice = trust_lib.coefficients(demand, base_prior)
             error = error + trust_lib.demand_error(own.demand, advice)
         trust = trust_lib.update_trust(trust, error, listening, hyper.weights)
-        voice = weights.edge_factor(
+        edge_weight = weights.edge_factor(
             edge * listening,
             trust,
             own.performance,
@@ -130,7 +141,7 @@ def make_exchange(
             Round(
                 sent=insight,
                 own=mine,
-                edge=voice,
+                edge=edge_weight,
                 weight=weight,
                 hyper=rules,
                 now=now,
@@ -139,18 +150,18 @@ def make_exchange(
             )
         )
         entropy, mass = aggregate(
-            voice, weight, insight.entropy, mine.entropy, mine.valid
+            edge_weight, weight, insight.entropy, mine.entropy, mine.valid
         )
-        trend, _ = weighted_mean(voice, weight, claims.trend)
+        trend, _ = weighted_mean(edge_weight, weight, claims.trend)
 
         # Demand has no cells: what is out of date as a whole is not heard.
         stamps = received.insight.timestamp
         newest = jnp.max(jnp.where(jnp.isfinite(stamps), stamps, -jnp.inf), axis=-1)
         current = weights.temporal(now, newest, rules.recency_tau_s, rules.age_max_s)
-        told = voice * jnp.where(current > 0.0, 1.0, 0.0)[None]
+        told = edge_weight * jnp.where(current > 0.0, 1.0, 0.0)[None]
         if by_sender:
             told = screen_demand(
-                told, demand, own.demand, base_prior, aggregator, tolerated
+                told, demand, own.demand, base_prior, aggregator, byzantine_fraction
             )
         prior, has_prior = pool(told, demand, base_prior)
 
@@ -163,8 +174,8 @@ def make_exchange(
             prior=prior,
             has_prior=has_prior,
         )
-        weighing = _weighing(voice, mass, trust, listening)
-        return jax.lax.stop_gradient(Heard(guidance, trust, weighing))
+        weighing = _weighing(edge_weight, mass, trust, listening)
+        return jax.lax.stop_gradient(RoundResult(guidance, trust, weighing))
 
     return exchange
 
@@ -181,13 +192,13 @@ def each_receiver(exchange: Exchange) -> Exchange:
 
     def one(
         received: Received,
-        own: Message,
+        own: LocalSummary,
         adjacency: Array,
         trust: Array,
         hyper: Hyper,
         clock: Clock,
         own_steps: Array,
-    ) -> Heard:
+    ) -> RoundResult:
         own, adjacency, trust, own_steps = jax.tree.map(
             lambda leaf: leaf[None], (own, adjacency, trust, own_steps)
         )
@@ -197,16 +208,18 @@ def each_receiver(exchange: Exchange) -> Exchange:
     return jax.vmap(one, (0, 0, 0, 0, None, None, 0))
 
 
-def _weighing(voice: Array, mass: Array, trust: Array, listening: Array) -> Weighing:
+def _weighing(
+    edge_weight: Array, mass: Array, trust: Array, listening: Array
+) -> AggregationMetrics:
     heard = listening > 0.0
     highest = jnp.max(jnp.where(heard, trust, 0.0), axis=-1)
     lowest = jnp.min(jnp.where(heard, trust, jnp.inf), axis=-1)
     any_heard = jnp.any(heard, axis=-1)
     ratio = jnp.where(any_heard, lowest, 0.0) / jnp.where(any_heard, highest, 1.0)
-    return Weighing(
+    return AggregationMetrics(
         coverage=weights.coverage(mass),
-        neighbours=weights.effective_neighbours(voice),
-        largest_share=weights.largest_share(voice),
+        neighbours=weights.effective_neighbours(edge_weight),
+        largest_share=weights.largest_share(edge_weight),
         lowest_trust=ratio,
     )
 
@@ -227,7 +240,7 @@ def _check(field: str, name: str, allowed: dict) -> None:
 
 
 def _check_shapes(
-    received: Received, own: Message, edge: Array, action_dim: int
+    received: Received, own: LocalSummary, edge: Array, action_dim: int
 ) -> None:
     """Refuses arrays that do not fit together, when the round is traced."""
     sent = received.insight

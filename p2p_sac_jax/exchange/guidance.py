@@ -80,7 +80,7 @@ def bootstrap(
     Args:
       guidance: of one peer.
       cells: [B] int32 cells of the next states.
-      use: a value of ``estimation.USES``.
+      use: a value of ``value_sharing.USES``.
 
     Returns:
       A function from own values v [B] to bootstrap values [B].

@@ -18,7 +18,7 @@ from p2p_sac_jax.exchange.topology import Matrix
 _NOTHING = 1e-12
 
 
-def voices(name: str, adjacency: Matrix) -> Matrix:
+def mixing_weights(name: str, adjacency: Matrix) -> Matrix:
     """How loud each neighbour is for each receiver, before anything is said.
 
     Args:

@@ -16,14 +16,14 @@ _TIE = 1e-5
 _ROUNDING = 1e-6  # a share times a number that should have been whole
 
 
-def tolerated_counts(tolerated: float, senders: int) -> np.ndarray:
+def byzantine_counts(byzantine_fraction: float, senders: int) -> np.ndarray:
     """How many of n voices may lie, for n = 0 ... ``senders``.
 
     f = floor(tolerated·n), and never so many that no majority is left: trimming the
     most that is possible from both ends leaves the median.
 
     Args:
-      tolerated: share in [0, 0.5).
+      byzantine_fraction: share in [0, 0.5).
       senders: J.
 
     Returns:
@@ -31,22 +31,24 @@ def tolerated_counts(tolerated: float, senders: int) -> np.ndarray:
     """
     n = np.arange(senders + 1)
     most = np.maximum(n - 1, 0) // 2
-    return np.minimum(np.floor(tolerated * n + _ROUNDING), most).astype(np.int32)
+    return np.minimum(np.floor(byzantine_fraction * n + _ROUNDING), most).astype(
+        np.int32
+    )
 
 
-def weighted_median(values: Array, voice: Array) -> Array:
+def weighted_median(values: Array, edge_weight: Array) -> Array:
     """Midway between the lower and the upper weighted median over axis 1.
 
     The same as the ordinary median where voices are equal.
 
     Args:
       values: [I, J, ...]; read only where its voice is positive.
-      voice: [I, J, ...] non-negative, same shape.
+      edge_weight: [I, J, ...] non-negative, same shape.
 
     Returns:
       [I, ...]; 0 where there is no voice.
     """
-    values, share = _ordered(values, voice)
+    values, share = _ordered(values, edge_weight)
     below = jnp.cumsum(share, axis=1)
     lower = jnp.argmax(below >= 0.5 - _TIE, axis=1, keepdims=True)
     upper = jnp.argmax(below > 0.5 + _TIE, axis=1, keepdims=True)
@@ -54,26 +56,26 @@ def weighted_median(values: Array, voice: Array) -> Array:
     return jnp.squeeze(0.5 * low + 0.5 * high, axis=1)
 
 
-def trimmed_mean(values: Array, voice: Array, tolerated: float) -> Array:
+def trimmed_mean(values: Array, edge_weight: Array, byzantine_fraction: float) -> Array:
     """Weighted mean over axis 1 without the extremes (Yin et al. 2018).
 
     Of n voices the share f/n of their mass is cut off at both ends, f from
-    ``tolerated_counts``: with equal voices the f smallest and the f largest. A voice
+    ``byzantine_counts``: with equal voices the f smallest and the f largest. A voice
     that lies across a cut counts with the part that is left of it.
 
     Args:
       values: [I, J, ...]; read only where its voice is positive.
-      voice: [I, J, ...] non-negative, same shape.
-      tolerated: share in [0, 0.5).
+      edge_weight: [I, J, ...] non-negative, same shape.
+      byzantine_fraction: share in [0, 0.5).
 
     Returns:
       [I, ...]; 0 where there is no voice.
     """
-    heard = jnp.sum(voice > 0.0, axis=1, keepdims=True)
-    counts = tolerated_counts(tolerated, voice.shape[1])
+    heard = jnp.sum(edge_weight > 0.0, axis=1, keepdims=True)
+    counts = byzantine_counts(byzantine_fraction, edge_weight.shape[1])
     shares = (counts / np.maximum(np.arange(counts.size), 1)).astype(np.float32)
     cut = jnp.take(shares, heard)
-    values, share = _ordered(values, voice)
+    values, share = _ordered(values, edge_weight)
     end = jnp.cumsum(share, axis=1)
     kept = jnp.minimum(end, 1.0 - cut) - jnp.maximum(end - share, cut)
     # What rounding leaves of a voice that is cut off could still be a huge number.
@@ -82,10 +84,10 @@ def trimmed_mean(values: Array, voice: Array, tolerated: float) -> Array:
     return jnp.sum(kept * values, axis=1) / jnp.where(total > 0.0, total, 1.0)
 
 
-def _ordered(values: Array, voice: Array) -> tuple[Array, Array]:
+def _ordered(values: Array, edge_weight: Array) -> tuple[Array, Array]:
     """Values in ascending order, the silent last and 0, and shares that sum to 1."""
-    key = jnp.where(voice > 0.0, values, jnp.inf)
-    key, voice = jax.lax.sort((key, voice), dimension=1, num_keys=1)
-    total = jnp.sum(voice, axis=1, keepdims=True)
-    share = voice / jnp.where(total > 0.0, total, 1.0)
-    return jnp.where(voice > 0.0, key, 0.0), share
+    key = jnp.where(edge_weight > 0.0, values, jnp.inf)
+    key, edge_weight = jax.lax.sort((key, edge_weight), dimension=1, num_keys=1)
+    total = jnp.sum(edge_weight, axis=1, keepdims=True)
+    share = edge_weight / jnp.where(total > 0.0, total, 1.0)
+    return jnp.where(edge_weight > 0.0, key, 0.0), share

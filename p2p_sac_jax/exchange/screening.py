@@ -12,8 +12,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from p2p_sac_jax.exchange.aggregation import AGGREGATORS
+from p2p_sac_jax.exchange.demand_prior import spread_constants
 from p2p_sac_jax.exchange.order_statistics import weighted_median
-from p2p_sac_jax.exchange.pooling import spread_constants
 from p2p_sac_jax.exchange.trust import coefficients
 from p2p_sac_jax.types import Array, DemandSummary, Prior
 
@@ -33,7 +33,7 @@ def screen_demand(
     own: DemandSummary,
     base: Prior,
     aggregator: str,
-    tolerated: float,
+    byzantine_fraction: float,
 ) -> Array:
     """Edges without the senders whose demand curve is far from that of most.
 
@@ -49,7 +49,7 @@ def screen_demand(
         reads them.
       base: prior of a peer that knows nothing, [F] and a *diagonal* [F, F].
       aggregator: a key of ``AGGREGATORS``, static; "mean" screens nobody.
-      tolerated: share of neighbours that may lie, in [0, 0.5), static.
+      byzantine_fraction: share of neighbours that may lie, in [0, 0.5), static.
 
     Returns:
       [I, J], each entry that of ``edge`` or 0; ``edge`` itself for "mean" and for
@@ -65,7 +65,12 @@ def screen_demand(
     has = jnp.where(summaries.count > 0.0, 1.0, 0.0)
     knows = jnp.where(own.count > 0.0, 1.0, 0.0)
     centre, _ = AGGREGATORS[aggregator](
-        edge, has[:, None], said[:, None], mine[:, None], knows[:, None], tolerated
+        edge,
+        has[:, None],
+        said[:, None],
+        mine[:, None],
+        knows[:, None],
+        byzantine_fraction,
     )
     distance = jnp.sqrt(jnp.sum(jnp.square(said[None] - centre), axis=-1))  # [I, J]
     median = weighted_median(distance, edge * has[None])[:, None]

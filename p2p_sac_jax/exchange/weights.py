@@ -83,8 +83,8 @@ def edge_factor(
         performance[None] >= (own_performance - hyper.performance_margin)[:, None]
     )
     audible = keeps_up | (hyper.performance_filter <= 0.0)
-    voice = edge * relative * jnp.where(audible, 1.0, 0.0)
-    return cap_shares(voice, hyper.max_share)
+    edge_weight = edge * relative * jnp.where(audible, 1.0, 0.0)
+    return cap_shares(edge_weight, hyper.max_share)
 
 
 def cap_shares(edge: Array, max_share: Array) -> Array:

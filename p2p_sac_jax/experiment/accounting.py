@@ -26,7 +26,7 @@ class Account:
           started: ``time.perf_counter()`` when this process began its work.
         """
         self._path = workdir / FILE
-        self._noted = distributed.from_writer(
+        self._noted = distributed.broadcast_from_main(
             lambda: load_json(self._path) if step and self._path.exists() else {}
         )
         before = self._noted.get(str(step), {})
@@ -53,7 +53,7 @@ class Account:
     def note(self, step: int) -> None:
         """Remembers the times that go with the checkpoint at ``step``."""
         self._noted[str(step)] = self.times()
-        if distributed.is_writer():
+        if distributed.is_main():
             save_json(self._path, self._noted)
 
 

@@ -14,7 +14,7 @@ def exhausted_budgets(setup: Setup, before: list[Row], rows: list[Row]) -> list[
       before: rows of all earlier chunks.
       rows: of the chunk that just ended.
     """
-    config, allowed = setup.config, setup.ledger.allowed
+    config, allowed = setup.config, setup.accountant.allowed
     if config.privacy.epsilon == 0:
         return []
 

@@ -35,7 +35,9 @@ class Need(NamedTuple):
 
 def state_need(setup: Setup) -> Need:
     """What the state will take; nothing is compiled or allocated."""
-    shapes: PeerState = jax.eval_shape(setup.population.init, setup.members, setup.runs)
+    shapes: PeerState = jax.eval_shape(
+        setup.population.init, setup.peer_inputs, setup.run_inputs
+    )
     return Need(num_bytes(shapes), num_bytes(shapes.replay))
 
 
@@ -80,9 +82,11 @@ def free_memory(devices: int | None = None) -> float:
     """
     used = jax.local_devices()[:devices]
     if used[0].platform != "cpu":
-        rooms = [_device_room(device.memory_stats() or {}) for device in used]
-        if None not in rooms:
-            return len(rooms) * min(room for room in rooms if room is not None)
+        components = [_device_room(device.memory_stats() or {}) for device in used]
+        if None not in components:
+            return len(components) * min(
+                room for room in components if room is not None
+            )
     try:
         lines = Path("/proc/meminfo").read_text("utf-8").splitlines()
         fields = dict(line.split(":", 1) for line in lines)

@@ -39,7 +39,7 @@ class Checkpoints:
         self._peers = peers
         self._folder = (workdir / "checkpoints").absolute()
         self._manager = None
-        if distributed.is_writer():
+        if distributed.is_main():
             if not reading:
                 self._folder.mkdir(parents=True, exist_ok=True)
             self._manager = _open(self._folder, reading)
@@ -65,7 +65,7 @@ class Checkpoints:
         def newest() -> int | None:
             return None if self._manager is None else self._manager.latest_step()
 
-        return distributed.from_writer(newest)
+        return distributed.broadcast_from_main(newest)
 
     def load(self, step: int, shapes: PeerState) -> PeerState:
         """The saved state as host arrays [P, R, ...], without padding.
@@ -96,7 +96,7 @@ class Checkpoints:
         Raises:
           ConfigError: as ``load``.
         """
-        saved = distributed.from_writer(lambda: self._saved(step, like))
+        saved = distributed.broadcast_from_main(lambda: self._saved(step, like))
 
         def merge(path: Any, leaf: jax.Array) -> jax.Array:
             name = _name(path)

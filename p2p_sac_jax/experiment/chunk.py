@@ -19,9 +19,9 @@ def advance(
       The state [P, R, ...] after the chunk, and its rows; ``state`` is used up.
     """
     config, clock = setup.config, jnp.asarray(step, jnp.int32)
-    inputs = setup.members, setup.runs, clock
-    if programs.rehearse is not None and step == config.population.join_step:
-        state = programs.rehearse(state, *inputs)
+    inputs = setup.peer_inputs, setup.run_inputs, clock
+    if programs.pretrain_on_model is not None and step == config.population.join_step:
+        state = programs.pretrain_on_model(state, *inputs)
     state, metrics = programs.run_chunk(state, *inputs)
     evaluation = programs.evaluate(state, *inputs)
     end = step + config.evaluate_every

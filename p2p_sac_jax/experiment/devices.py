@@ -16,7 +16,7 @@ from jax.sharding import Mesh
 from p2p_sac_jax.config import ConfigError, TrainConfig
 from p2p_sac_jax.experiment import distributed
 from p2p_sac_jax.hyper import arm_names
-from p2p_sac_jax.population import make_mesh
+from p2p_sac_jax.simulation.population import make_mesh
 
 _SMALL = 64 * 64  # hidden x batch
 _AT_ONCE = 4  # learners of small networks, see BUILD_NOTES.md
@@ -29,7 +29,7 @@ class Placement(NamedTuple):
     layout: str  # vmap | map: how one device runs its peers
     mesh: Mesh | None  # the devices, where there are several
     peers: int  # with padding, so that every device holds as many
-    together: int  # peers that a device runs as one batch; 0 is all it holds
+    map_batch_size: int  # peers that a device runs as one batch; 0 is all it holds
 
     @property
     def devices(self) -> int:
@@ -76,11 +76,11 @@ def choose_placement(config: TrainConfig, runs: int = 0) -> Placement:
     mesh = make_mesh(chosen) if count > 1 else None
     held = -(-peers // count)
     runs = runs or len(arm_names(config)) * config.seeds
-    together = _together(config, held, runs) if layout == "map" else 0
-    return Placement(layout, mesh, held * count, together)
+    map_batch_size = _map_batch_size(config, held, runs) if layout == "map" else 0
+    return Placement(layout, mesh, held * count, map_batch_size)
 
 
-def _together(config: TrainConfig, held: int, runs: int) -> int:
+def _map_batch_size(config: TrainConfig, held: int, runs: int) -> int:
     """Peers that layout "map" takes at a time, a divisor of those that a device holds.
 
     Small networks are bound by the number of operations, so a few learners share

@@ -84,7 +84,7 @@ def start(
         return
     if cluster.index == 0:
         check_port(cluster.coordinator)
-    # Signals are agreed on by ``largest``; JAX's own service would take SIGTERM.
+    # Signals are agreed on by ``allreduce_max``; JAX's own service would take SIGTERM.
     jax.config.update("jax_enable_preemption_service", False)
     jax.config.update("jax_cpu_collectives_implementation", "gloo")
     explicit: dict[str, Any] = {}  # where JAX detects all it needs once more
@@ -149,7 +149,7 @@ def processes() -> int:
     return _place().processes
 
 
-def is_writer() -> bool:
+def is_main() -> bool:
     """Whether this process writes files and prints; starts no JAX backend."""
     return _place().index == 0
 
@@ -175,7 +175,7 @@ def put(leaf: Any, sharding: jax.sharding.Sharding) -> jax.Array:
     return jax.make_array_from_callback(whole.shape, sharding, whole.__getitem__)
 
 
-def together(function: Callable[[], T]) -> T:
+def run_on_all(function: Callable[[], T]) -> T:
     """``function()``, called in every process: all succeed or all raise.
 
     Raises:
@@ -184,7 +184,7 @@ def together(function: Callable[[], T]) -> T:
     return _attempted(function)[0]
 
 
-def from_writer(function: Callable[[], T]) -> T:
+def broadcast_from_main(function: Callable[[], T]) -> T:
     """What ``function()`` returns in the writer, which alone calls it.
 
     Args:
@@ -196,7 +196,7 @@ def from_writer(function: Callable[[], T]) -> T:
     if processes() == 1:
         return function()
     blob = b""
-    if is_writer():
+    if is_main():
         value, sizes = _attempted(function, lambda found: len(pickle.dumps(found)))
         blob = pickle.dumps(value)
     else:
@@ -213,19 +213,19 @@ def from_writer(function: Callable[[], T]) -> T:
     return pickle.loads(b"".join(pieces))
 
 
-def largest(number: int) -> int:
+def allreduce_max(number: int) -> int:
     """The largest of the numbers that all processes call this with."""
     return max(_notes(number)) if processes() > 1 else number
 
 
-def wait() -> None:
+def barrier() -> None:
     """Returns when every process has called this.
 
     To be called after work whose time differs between processes, such as compiling,
     and before the first program that connects other devices: CPU devices give each
     other 30 s to connect.
     """
-    largest(0)
+    allreduce_max(0)
 
 
 def check_same(name: str, value: str) -> None:
@@ -241,7 +241,7 @@ def check_same(name: str, value: str) -> None:
 
     if processes() > 1:
         values = _notes(value)
-        together(check)
+        run_on_all(check)
 
 
 def _place() -> _Place:

@@ -16,18 +16,18 @@ from typing import Any
 import numpy as np
 
 from p2p_sac_jax.config import ConfigError
-from p2p_sac_jax.exchange.network import Report
 from p2p_sac_jax.experiment import distributed
 from p2p_sac_jax.experiment.setup import Setup
 from p2p_sac_jax.peer import Evaluation, PeerMetrics
-from p2p_sac_jax.population import RoundMetrics
+from p2p_sac_jax.simulation.network import ExchangeMetrics
+from p2p_sac_jax.simulation.population import RoundMetrics
 from p2p_sac_jax.types import Score
 
 Row = dict[str, Any]
 
 _MEANS = (
     "behaviour_std",
-    "imagined_fraction",
+    "model_rollout_fraction",
     "value_weight",
     "std_weight",
 )
@@ -55,7 +55,7 @@ def chunk_rows(
       For every run one row of the population and one of each peer that has joined.
     """
     metrics, evaluation, trust = distributed.gather((metrics, evaluation, trust))
-    joins = np.asarray(setup.runs.senders.joins)
+    joins = np.asarray(setup.run_inputs.senders.joins)
     peers = [p for p in range(setup.config.population.peers) if joins[p] < step]
     rows: list[Row] = []
     for run, (arm, seed) in enumerate(setup.labels):
@@ -70,7 +70,7 @@ def chunk_rows(
             }
             for peer in peers
         ]
-        honest = [row for row in peer_rows if not row.get("hostile")]
+        honest = [row for row in peer_rows if not row.get("byzantine")]
         summary = _population(honest) | _rated(evaluation, honest, run)
         rows.append({**key, "population": True, **summary})
         rows.extend(peer_rows)
@@ -115,7 +115,9 @@ def _trained(setup: Setup, metrics: PeerMetrics, peer: int, run: int) -> Row:
     return row
 
 
-def _exchanged(setup: Setup, report: Report, trust: Any, peer: int, run: int) -> Row:
+def _exchanged(
+    setup: Setup, report: ExchangeMetrics, trust: Any, peer: int, run: int
+) -> Row:
     """What one peer sent and heard in this chunk, and at what price in privacy."""
     weighing = report.weighing._asdict()
     row: Row = {
@@ -129,13 +131,13 @@ def _exchanged(setup: Setup, report: Report, trust: Any, peer: int, run: int) ->
         "releases": releases,
     }
     if setup.config.exchange.mode != "private":
-        epsilon = setup.ledger.epsilon(releases)
+        epsilon = setup.accountant.epsilon(releases)
         row["epsilon"] = epsilon if math.isfinite(epsilon) else None
     if setup.config.weights.trust_rate > 0:
         opinion = trust[peer, run, : setup.config.population.peers]
         row["trust"] = [round(float(x), 4) for x in opinion / opinion.max()]
-    if setup.hostile[peer]:
-        row["hostile"] = True
+    if setup.byzantine[peer]:
+        row["byzantine"] = True
     return row
 
 
@@ -146,7 +148,9 @@ def _rated(evaluation: Evaluation, rows: list[Row], run: int) -> Row:
     nearer to the return that follows.
     """
     peers = [row["peer"] for row in rows]
-    confidence, error, visits = (leaf[peers, run].ravel() for leaf in evaluation.rating)
+    confidence, error, visits = (
+        leaf[peers, run].ravel() for leaf in evaluation.confidence_error
+    )
     confidence, error = confidence[visits > 0], error[visits > 0]
     if confidence.size < 3 or not (confidence.std() > 0 and error.std() > 0):
         return {}
@@ -176,13 +180,13 @@ class MetricsFile:
           ConfigError: the rows do not reach ``step``.
         """
         self._path = path
-        self.rows = distributed.from_writer(lambda: _rows_until(path, step))
+        self.rows = distributed.broadcast_from_main(lambda: _rows_until(path, step))
 
     def append(self, rows: Iterable[Row]) -> None:
         """Adds rows and hands them to the operating system."""
         rows = list(rows)
         self.rows.extend(rows)
-        if distributed.is_writer():
+        if distributed.is_main():
             with self._path.open("a", encoding="utf-8") as file:
                 file.write("".join(map(_line, rows)))
 

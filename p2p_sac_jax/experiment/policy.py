@@ -12,17 +12,17 @@ import numpy as np
 
 from p2p_sac_jax.config import ConfigError, TrainConfig
 from p2p_sac_jax.config_io import from_dict, load_json
+from p2p_sac_jax.demand.base import Posterior
+from p2p_sac_jax.demand.posterior import draw_best_actions, posterior
 from p2p_sac_jax.environments import pricing
 from p2p_sac_jax.experiment.checkpoint import Checkpoints
 from p2p_sac_jax.experiment.devices import Placement
 from p2p_sac_jax.experiment.setup import Setup, make_setup
 from p2p_sac_jax.hyper import Hyper
-from p2p_sac_jax.memory.base import Posterior
-from p2p_sac_jax.memory.demand import draw_best_actions, posterior
 from p2p_sac_jax.peer import PeerState
 from p2p_sac_jax.peer.behaviour import candidates_of, greedy_policy
-from p2p_sac_jax.peer.imagination import advice_share
-from p2p_sac_jax.peer.rooms import Rooms, make_rooms
+from p2p_sac_jax.peer.components import PeerComponents, make_peer_components
+from p2p_sac_jax.peer.model_rollouts import model_blend_weight
 from p2p_sac_jax.types import Array, Candidates
 
 THOMPSON_DRAWS = 1024
@@ -53,12 +53,12 @@ class Policy:
     def __init__(self, setup: Setup, state: PeerState, hyper: Hyper, peer: int) -> None:
         """Holds the state of ``peer``, leaves without peer and run axes."""
         self.name = setup.world.names[peer]
-        rooms = make_rooms(setup.config, setup.world.environment)
-        params = jax.tree.map(lambda leaf: leaf[peer], setup.members.params)
-        self._observation_dim = rooms.environment.observation_dim
-        share = advice_share(hyper.memory, state.steps, state.surprise)
-        self._advise = jax.jit(partial(_advise, rooms, state, share, params))
-        self._regions = jax.jit(partial(_regions, rooms, state, params))
+        components = make_peer_components(setup.config, setup.world.environment)
+        params = jax.tree.map(lambda leaf: leaf[peer], setup.peer_inputs.params)
+        self._observation_dim = components.environment.observation_dim
+        share = model_blend_weight(hyper.memory, state.steps, state.normalised_error)
+        self._advise = jax.jit(partial(_advise, components, state, share, params))
+        self._regions = jax.jit(partial(_regions, components, state, params))
 
     def price(self, observation: np.ndarray) -> PriceAdvice:
         """The price for one observed week.
@@ -94,28 +94,30 @@ class Policy:
 
 
 def _outlook(
-    rooms: Rooms, state: PeerState, params: Any, obs: Array
+    components: PeerComponents, state: PeerState, params: Any, obs: Array
 ) -> tuple[Posterior, Candidates]:
     """What the store's own weeks say, and the prices open to it."""
-    belief = posterior(state.memory, rooms.memory.base_prior)
-    return belief, candidates_of(rooms, obs, params)
+    belief = posterior(state.memory, components.memory.base_prior)
+    return belief, candidates_of(components, obs, params)
 
 
 def _advise(
-    rooms: Rooms, state: PeerState, share: Array, params: Any, obs: Array
+    components: PeerComponents, state: PeerState, share: Array, params: Any, obs: Array
 ) -> Array:
     """[3] price, low, high."""
-    belief, candidates = _outlook(rooms, state, params, obs)
+    belief, candidates = _outlook(components, state, params, obs)
     best = draw_best_actions(belief, candidates, jax.random.key(0), THOMPSON_DRAWS)
     band = jnp.quantile(best, jnp.array(BAND), axis=0)
-    greedy = greedy_policy(rooms, state.learner, state.belief, share, params)(obs)
+    greedy = greedy_policy(components, state.learner, state.belief, share, params)(obs)
     return jax.vmap(pricing.action_price)(jnp.concatenate([greedy[None], band]))
 
 
-def _regions(rooms: Rooms, state: PeerState, params: Any, obs: Array) -> Array:
+def _regions(
+    components: PeerComponents, state: PeerState, params: Any, obs: Array
+) -> Array:
     """[M, 5] rows of ``PriceRegion``."""
-    belief, candidates = _outlook(rooms, state, params, obs)
-    found = rooms.memory.promising_regions(belief, candidates, jax.random.key(0))
+    belief, candidates = _outlook(components, state, params, obs)
+    found = components.memory.promising_regions(belief, candidates, jax.random.key(0))
     edges = [jax.vmap(pricing.action_price)(edge) for edge in (found.lo, found.hi)]
     return jnp.stack([*edges, found.probability, found.mean, found.std], axis=1)
 
@@ -150,13 +152,15 @@ def load_policy(
         step = checkpoints.latest()
         if step is None:
             raise ConfigError(f"workdir={str(workdir)!r} holds no checkpoint yet")
-        shapes = jax.eval_shape(setup.population.init, setup.members, setup.runs)
+        shapes = jax.eval_shape(
+            setup.population.init, setup.peer_inputs, setup.run_inputs
+        )
         state = checkpoints.load(step, shapes)
     finally:
         checkpoints.close()
     run = setup.labels.index(label)
     mine = jax.tree.map(lambda leaf: jnp.asarray(leaf[peer, run]), state)
-    hyper = jax.tree.map(lambda leaf: leaf[run], setup.runs.hyper)
+    hyper = jax.tree.map(lambda leaf: leaf[run], setup.run_inputs.hyper)
     return Policy(setup, mine, hyper, peer)
 
 

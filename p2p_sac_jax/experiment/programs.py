@@ -32,7 +32,7 @@ class Programs(NamedTuple):
     init: Any
     run_chunk: Any
     evaluate: Any
-    rehearse: Any  # None where nobody joins late
+    pretrain_on_model: Any  # None where nobody joins late
     seconds: float  # spent compiling
     beside: int  # bytes that a chunk needs beside state and inputs, all devices
 
@@ -53,7 +53,7 @@ def compile_programs(
       The initial state [P, R, ...], and the programs that move it.
     """
     population, config = setup.population, setup.config
-    inputs = setup.members, setup.runs
+    inputs = setup.peer_inputs, setup.run_inputs
     updates = planned_updates(setup) if updates is None else updates
     quick = updates < QUICK_UPDATES
     began = time.perf_counter()
@@ -68,14 +68,14 @@ def compile_programs(
 
         run_chunk = start(population.run_chunk, quick, donate_argnums=0)
         evaluate = start(population.evaluate)
-        rehearse = None
+        pretrain_on_model = None
         if config.population.newcomers:
-            rehearse = start(population.rehearse, donate_argnums=0)
+            pretrain_on_model = start(population.pretrain_on_model, donate_argnums=0)
         programs = Programs(
             init,
             run_chunk.result(),
             evaluate.result(),
-            None if rehearse is None else rehearse.result(),
+            None if pretrain_on_model is None else pretrain_on_model.result(),
             seconds=0.0,
             beside=0,
         )

@@ -15,10 +15,10 @@ import numpy as np
 from p2p_sac_jax.config import TrainConfig
 from p2p_sac_jax.config_io import config_hash, to_dict
 from p2p_sac_jax.exchange import mixing
-from p2p_sac_jax.exchange.accounting import UNLIMITED
 from p2p_sac_jax.experiment import distributed
 from p2p_sac_jax.experiment.devices import Placement
 from p2p_sac_jax.experiment.setup import Setup
+from p2p_sac_jax.privacy.accountant import UNLIMITED
 
 _PACKAGES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy")
 # What may change between start and resume without making it another experiment,
@@ -58,7 +58,7 @@ def describe(setup: Setup, placement: Placement) -> dict[str, Any]:
         "peers": [
             {"peer": peer, "name": name} for peer, name in enumerate(setup.world.names)
         ],
-        "hostile": np.flatnonzero(setup.hostile).tolist(),
+        "byzantine": np.flatnonzero(setup.byzantine).tolist(),
         "adjacency": setup.adjacency.tolist(),
         "network": mixing.describe(setup.adjacency, setup.partners),
         "privacy": privacy(setup),
@@ -68,13 +68,15 @@ def describe(setup: Setup, placement: Placement) -> dict[str, Any]:
 
 def privacy(setup: Setup) -> dict[str, Any]:
     """What of the exchange carries a privacy guarantee, of what kind, and why not."""
-    ledger, config = setup.ledger, setup.config
+    accountant, config = setup.accountant, setup.config
     return {
         "mode": config.exchange.mode,
-        "adjacency": ledger.adjacency,
-        "channels": ledger.channels,
+        "adjacency": accountant.adjacency,
+        "channels": accountant.channels,
         "epsilon_budget": config.privacy.epsilon,
-        "messages_allowed": None if ledger.allowed == UNLIMITED else ledger.allowed,
+        "messages_allowed": None
+        if accountant.allowed == UNLIMITED
+        else accountant.allowed,
     }
 
 
@@ -90,11 +92,11 @@ def channels(config: TrainConfig) -> dict[str, str]:
     if not silent:
         if config.memory.kind != "demand" or config.memory.pooling == "none":
             prior = "off: no demand is shared"
-        if exchange.estimation == "none":
-            value = "off: exchange.estimation is none"
+        if exchange.value_sharing == "none":
+            value = "off: exchange.value_sharing is none"
         elif exchange.mode == "public":
             value = "off: exchange.mode is public, where values never leave a peer"
-        elif config.sac.discount == 0 and exchange.estimation != "shaping":
+        elif config.sac.discount == 0 and exchange.value_sharing != "shaping":
             value = "idle: sac.discount is 0, so no target looks ahead"
         if config.learner != "sac":
             std = value = f"off: learner is {config.learner}, without policy and values"

@@ -14,15 +14,21 @@ from jax.sharding import PartitionSpec as P
 from p2p_sac_jax.config import ConfigError, TrainConfig
 from p2p_sac_jax.environments.registry import World, make_world
 from p2p_sac_jax.exchange import mixing, topology
-from p2p_sac_jax.exchange.accounting import Ledger, make_ledger
-from p2p_sac_jax.exchange.faults import make_fault_plan
-from p2p_sac_jax.exchange.network import Senders
-from p2p_sac_jax.exchange.schedules import partners
 from p2p_sac_jax.exchange.similarity import context_similarity
 from p2p_sac_jax.experiment import distributed
 from p2p_sac_jax.experiment.devices import Placement
-from p2p_sac_jax.hyper import Run, make_hyper, planned_runs
-from p2p_sac_jax.population import PEERS, Members, Population, Runs, make_population
+from p2p_sac_jax.hyper import RunSpec, make_hyper, planned_runs
+from p2p_sac_jax.privacy.accountant import PrivacyAccountant, make_accountant
+from p2p_sac_jax.simulation.faults import make_fault_plan
+from p2p_sac_jax.simulation.network import Participation
+from p2p_sac_jax.simulation.population import (
+    PEERS,
+    PeerInputs,
+    Population,
+    RunInputs,
+    make_population,
+)
+from p2p_sac_jax.simulation.schedules import partners
 
 NEVER = np.iinfo(np.int32).max  # joining step of a peer that only pads
 
@@ -33,20 +39,20 @@ class Setup(NamedTuple):
     config: TrainConfig
     world: World
     population: Population
-    members: Members  # padded; every device has its own peers'
-    runs: Runs  # every device has all
+    peer_inputs: PeerInputs  # padded; every device has its own peers'
+    run_inputs: RunInputs  # every device has all
     labels: list[tuple[str, int]]  # arm and seed of each run
     adjacency: np.ndarray  # [P, P] of the networked arm, without padding
     partners: np.ndarray | None  # [P, C] who is heard when, in a time-varying network
-    hostile: np.ndarray  # [P] bool, who lies
-    ledger: Ledger  # what privacy costs
+    byzantine: np.ndarray  # [P] bool, who lies
+    accountant: PrivacyAccountant  # what privacy costs
 
 
 def make_setup(
     config: TrainConfig,
     placement: Placement,
     world: World | None = None,
-    planned: Sequence[Run] | None = None,
+    planned: Sequence[RunSpec] | None = None,
 ) -> Setup:
     """Builds population and inputs; every arm at every seed is one run.
 
@@ -67,47 +73,47 @@ def make_setup(
     adjacency = adjacency_of(config)
     schedule = _schedule(config)
     _check_cohorts(config, adjacency, schedule)
-    ledger = _ledger(config, world)
+    accountant = _accountant(config, world)
     edges = np.zeros((padded, len(planned), padded), np.float32)
     for index, run in enumerate(planned):
         if not run.isolated:
-            edges[:peers, index, :peers] = _voices(run.config, world)
+            edges[:peers, index, :peers] = _mixing_weights(run.config, world)
     hypers = [make_hyper(run.config) for run in planned]
     senders = _senders(config, padded)
-    members = Members(
+    peer_inputs = PeerInputs(
         params=jax.tree.map(lambda leaf: _pad(leaf, padded), world.params),
         adjacency=edges,
         partners=() if schedule is None else _pad(schedule, padded),
         connected=(edges > 0.0).any(axis=0).T.astype(np.float32),
         presence=senders,
     )
-    runs = Runs(
+    run_inputs = RunInputs(
         seeds=np.array([run.seed for run in planned], np.int32),
         hyper=jax.tree.map(lambda *leaves: np.stack(leaves), *hypers),
-        allowed=np.full(len(planned), min(ledger.allowed, NEVER), np.int32),
+        allowed=np.full(len(planned), min(accountant.allowed, NEVER), np.int32),
         senders=senders,
     )
     return Setup(
         config=config,
         world=world,
         population=make_population(
-            config, world.environment, placement.together, placement.mesh
+            config, world.environment, placement.map_batch_size, placement.mesh
         ),
-        members=_spread(members, placement.mesh, P(PEERS)),
-        runs=_spread(runs, placement.mesh, P()),
+        peer_inputs=_spread(peer_inputs, placement.mesh, P(PEERS)),
+        run_inputs=_spread(run_inputs, placement.mesh, P()),
         labels=[(run.label, run.seed) for run in planned],
         adjacency=adjacency,
         partners=schedule,
-        hostile=senders.hostile[:peers] > 0.0,
-        ledger=ledger,
+        byzantine=senders.byzantine[:peers] > 0.0,
+        accountant=accountant,
     )
 
 
-def _voices(config: TrainConfig, world: World) -> np.ndarray:
+def _mixing_weights(config: TrainConfig, world: World) -> np.ndarray:
     """[P, P] how loud each peer is to each other, trust and filters apart."""
-    voices = mixing.voices(config.exchange.mixing, adjacency_of(config))
+    mixing_weights = mixing.mixing_weights(config.exchange.mixing, adjacency_of(config))
     width = config.weights.similarity_width
-    return voices * context_similarity(world.context, width)
+    return mixing_weights * context_similarity(world.context, width)
 
 
 def adjacency_of(config: TrainConfig) -> np.ndarray:
@@ -146,12 +152,12 @@ def _check_cohorts(
         )
 
 
-def _ledger(config: TrainConfig, world: World) -> Ledger:
+def _accountant(config: TrainConfig, world: World) -> PrivacyAccountant:
     environment = world.environment
     num_cells, in_group = environment.num_cells, environment.cells_per_group
-    if config.exchange.estimation == "seed_scalar" or config.learner == "thompson":
+    if config.exchange.value_sharing == "scalar" or config.learner == "thompson":
         num_cells = in_group = 1
-    return make_ledger(
+    return make_accountant(
         config,
         num_cells=num_cells,
         num_groups=-(-num_cells // in_group),
@@ -161,16 +167,16 @@ def _ledger(config: TrainConfig, world: World) -> Ledger:
     )
 
 
-def _senders(config: TrainConfig, padded: int) -> Senders:
+def _senders(config: TrainConfig, padded: int) -> Participation:
     """Who joins when, who lies, and whom faults strike; leaves [padded]."""
     peers, newcomers = config.population.peers, config.population.newcomers
     joins = np.full(padded, NEVER, np.int32)
     joins[:peers] = 0
     joins[peers - newcomers : peers] = config.population.join_step
-    hostile = np.zeros(padded, np.float32)
+    byzantine = np.zeros(padded, np.float32)
     veterans = peers - newcomers
-    hostile[veterans - config.attack.hostile : veterans] = 1.0
-    return Senders(joins, hostile, make_fault_plan(config, padded))
+    byzantine[veterans - config.attack.byzantine : veterans] = 1.0
+    return Participation(joins, byzantine, make_fault_plan(config, padded))
 
 
 def _spread(tree: Any, mesh: Mesh | None, axes: P) -> Any:

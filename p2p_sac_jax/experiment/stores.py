@@ -8,10 +8,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from p2p_sac_jax.demand import posterior as demand
 from p2p_sac_jax.environments import pricing_model as model
 from p2p_sac_jax.experiment import distributed
 from p2p_sac_jax.experiment.setup import Setup
-from p2p_sac_jax.memory import demand
 from p2p_sac_jax.peer import PeerState
 from p2p_sac_jax.types import Array, Prior
 
@@ -54,7 +54,7 @@ def store_beliefs(setup: Setup, state: PeerState) -> list[dict[str, Any]]:
             memory, market, params, prior, features, price
         )
 
-    known = state.memory, state.environment.market, setup.members.params
+    known = state.memory, state.environment.market, setup.peer_inputs.params
     believed, std, true = jax.device_get(curves(*distributed.gather(known)))
 
     def rounded(values: np.ndarray) -> list[float]:

@@ -57,7 +57,7 @@ def _figures(config: TrainConfig, rows: list[Row]) -> dict[str, float]:
     for arm in dict.fromkeys(row["run"] for row in rows):
         mine = [row for row in rows if row["run"] == arm]
         everyone = [row for row in mine if "peer" in row]
-        peers = [row for row in everyone if not row.get("hostile")]
+        peers = [row for row in everyone if not row.get("byzantine")]
         last = next(r for r in mine if r["step"] == config.steps and "population" in r)
         prefix = _PREFIX[arm]
         # Every byte that reached a peer had left another one.

@@ -43,7 +43,6 @@ from p2p_sac_jax.experiment.devices import (
 )
 from p2p_sac_jax.experiment.metrics import MetricsFile
 from p2p_sac_jax.experiment.programs import compile_programs
-from p2p_sac_jax.experiment.report import write_report
 from p2p_sac_jax.experiment.setup import Setup, make_setup
 from p2p_sac_jax.experiment.signals import Interrupted, StopRequest
 from p2p_sac_jax.experiment.stores import store_beliefs
@@ -52,6 +51,7 @@ from p2p_sac_jax.experiment.summary import (
     measured_channels,
     summarise,
 )
+from p2p_sac_jax.report import write_report
 from p2p_sac_jax.validation import validate
 
 Summary = dict[str, Any]
@@ -90,8 +90,8 @@ def train(
     if distributed.processes() > 1:
         find_devices(config)  # without which the processes could not talk
         distributed.check_same("configuration", config_hash(config))
-    workdir, reporter = Path(workdir), Reporter(quiet or not distributed.is_writer())
-    earlier, finished = distributed.from_writer(
+    workdir, reporter = Path(workdir), Reporter(quiet or not distributed.is_main())
+    earlier, finished = distributed.broadcast_from_main(
         lambda: _look(config, workdir, overwrite)
     )
     if finished:
@@ -99,15 +99,15 @@ def train(
         return _present(reporter, workdir)
     started = time.perf_counter()
     use_compilation_cache()
-    placement = distributed.together(lambda: choose_placement(config))
-    setup = distributed.together(lambda: make_setup(config, placement))
+    placement = distributed.run_on_all(lambda: choose_placement(config))
+    setup = distributed.run_on_all(lambda: make_setup(config, placement))
     need = state_need(setup)
     local = placement.local_devices
     reporter.say(f"memory: {need}; {readable(free_memory(local))} free")
-    distributed.together(lambda: check_fits(config, "the state", need.state, local))
+    distributed.run_on_all(lambda: check_fits(config, "the state", need.state, local))
     description = provenance.describe(setup, placement)
     # From here on nothing is wrong with the request: an old run may go.
-    distributed.from_writer(lambda: _make_folder(workdir, overwrite))
+    distributed.broadcast_from_main(lambda: _make_folder(workdir, overwrite))
     if earlier is None:
         _save(workdir / "run.json", description)
     else:
@@ -132,8 +132,8 @@ def _train(
     """From the newest checkpoint to the end, and the files that tell of it."""
     config = setup.config
     state, programs = compile_programs(setup)
-    distributed.together(lambda: check_fits(config, "the program", programs.beside))
-    distributed.wait()
+    distributed.run_on_all(lambda: check_fits(config, "the program", programs.beside))
+    distributed.barrier()
     reporter.say(
         f"{config.population.peers} peers x {len(setup.labels)} runs on "
         f"{len(state.steps.devices())} {jax.default_backend()} device(s)"
@@ -155,7 +155,9 @@ def _train(
             metrics_file.append(rows)
             done = step + config.evaluate_every
             planned = done % config.checkpoint_every == 0 or done == config.steps
-            signal = distributed.largest(stop.signal)  # of whichever process got one
+            signal = distributed.allreduce_max(
+                stop.signal
+            )  # of whichever process got one
             if planned or signal:
                 checkpoints.save(done, state)
                 account.note(done)
@@ -173,7 +175,7 @@ def _train(
     }
     summary["table"] = closing_table(config, summary)
     _save(workdir / "summary.json", summary)
-    if distributed.is_writer():
+    if distributed.is_main():
         write_report(workdir)
 
 
@@ -183,7 +185,7 @@ def _of_processes() -> str:
 
 
 def _save(path: Path, content: Any) -> None:
-    if distributed.is_writer():
+    if distributed.is_main():
         save_json(path, content)
 
 
@@ -258,7 +260,9 @@ def _note(rows: list[dict[str, Any]]) -> str:
 
 def _present(reporter: Reporter, workdir: Path) -> Summary:
     """Prints the closing table of a finished run and returns its summary."""
-    summary = distributed.from_writer(lambda: load_json(workdir / "summary.json"))
+    summary = distributed.broadcast_from_main(
+        lambda: load_json(workdir / "summary.json")
+    )
     seeds = summary["seeds"]
     sample = f"Means over {seeds} seeds [95 % bootstrap confidence interval]."
     caption = "\n".join(

@@ -1,5 +1,7 @@
 """One peer: the bracket around environment, replay, memory, learner and insight."""
 
+from p2p_sac_jax.peer.components import RoundContext
+from p2p_sac_jax.peer.message import ReplaySample
 from p2p_sac_jax.peer.pipeline import (
     Evaluation,
     Peer,
@@ -7,15 +9,13 @@ from p2p_sac_jax.peer.pipeline import (
     PeerState,
     make_peer,
 )
-from p2p_sac_jax.peer.rooms import Situation
-from p2p_sac_jax.peer.speaking import Past
 
 __all__ = [
     "Evaluation",
-    "Past",
     "Peer",
     "PeerMetrics",
     "PeerState",
-    "Situation",
+    "ReplaySample",
+    "RoundContext",
     "make_peer",
 ]

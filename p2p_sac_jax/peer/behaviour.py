@@ -14,11 +14,11 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
+from p2p_sac_jax.demand import posterior as demand
 from p2p_sac_jax.exchange import guidance as guide
 from p2p_sac_jax.hyper import EXPLORATION_SOURCES, ExplorationHyper
-from p2p_sac_jax.learner.sac import SacState
-from p2p_sac_jax.memory import demand
-from p2p_sac_jax.peer.rooms import Rooms, Situation, StepKeys
+from p2p_sac_jax.peer.components import PeerComponents, RoundContext, StepKeys
+from p2p_sac_jax.sac.sac import SacState
 from p2p_sac_jax.types import Array, Candidates
 
 # An advised action keeps this far from the ends, where the inverse tanh is infinite.
@@ -59,11 +59,11 @@ def local_std(
 
 
 def choose_action(
-    rooms: Rooms,
+    components: PeerComponents,
     learner: SacState,
     belief: Any,
     obs: Array,
-    situation: Situation,
+    context: RoundContext,
     share: Array,
     warming: Array,
     keys: StepKeys,
@@ -75,75 +75,85 @@ def choose_action(
     the std.
 
     Args:
-      rooms: the peer's functions.
+      components: the peer's functions.
       learner: policy and critics.
       belief: posterior of the price memory.
       obs: [D] observation.
-      situation: of this round.
-      share: [] of the memory in the price, see ``advise``.
+      context: of this round.
+      share: [] of the memory in the price, see ``blend_with_model``.
       warming: [] bool: act uniformly at random.
-      keys: of this step; ``act``, ``warmup``, ``thompson``, ``bandit`` are used.
+      keys: of this step; ``select_action``, ``warmup``, ``thompson``, ``bandit`` are used.
 
     Returns:
       Action [A] in [-1, 1] and the mean std [] behind it, in action units.
     """
-    exploration = situation.hyper.exploration
-    options = candidates_of(rooms, obs, situation.params)
-    if not rooms.learns:
+    exploration = context.hyper.exploration
+    options = candidates_of(components, obs, context.params)
+    if not components.learns:
         action = demand.draw_best_actions(belief, options, keys.bandit, draws=1)[0]
         away = jnp.abs(action - demand.best_action(belief, options))
         return action, jnp.mean(away)
-    mean, log_std = rooms.sac.policy(learner, obs)
-    mean = advise(rooms, mean, belief, options, share)
+    mean, log_std = components.sac.policy(learner, obs)
+    mean = blend_with_model(components, mean, belief, options, share)
     greedy = jnp.tanh(mean)
-    remembered = rooms.memory.optimal_exploration_std(
+    remembered = components.memory.optimal_exploration_std(
         belief, options, greedy, keys.thompson
     )
     std = guide.exploration_std(
         local_std(exploration, mean, log_std, remembered),
-        situation.guidance,
-        rooms.cell(obs),
-        rooms.memory.exploration_bonus(belief, options, greedy),
+        context.guidance,
+        components.cell(obs),
+        components.memory.exploration_bonus(belief, options, greedy),
         exploration.bonus,
-        rooms.environment.action_dim,
+        components.environment.action_dim,
     )
-    action = jnp.tanh(mean + std * jax.random.normal(keys.act, mean.shape, mean.dtype))
+    action = jnp.tanh(
+        mean + std * jax.random.normal(keys.select_action, mean.shape, mean.dtype)
+    )
     uniform = jax.random.uniform(keys.warmup, action.shape, minval=-1.0)
     return jnp.where(warming, uniform, action), jnp.mean(std * tanh_slope(mean))
 
 
 def greedy_policy(
-    rooms: Rooms, learner: SacState, belief: Any, share: Array, params: Any
+    components: PeerComponents,
+    learner: SacState,
+    belief: Any,
+    share: Array,
+    params: Any,
 ) -> Callable[[Array], Array]:
     """The policy without exploration, from an observation [D] to an action [A].
 
     Args:
-      rooms: the peer's functions.
+      components: the peer's functions.
       learner: policy and critics; not read where the peer has none to go by.
       belief: posterior of the demand memory, if there is one.
-      share: [] of the memory in the price, see ``advise``.
+      share: [] of the memory in the price, see ``blend_with_model``.
       params: environment parameters.
     """
 
     def policy(obs: Array) -> Array:
-        if not rooms.learns:
-            return demand.best_action(belief, candidates_of(rooms, obs, params))
-        mean, _ = rooms.sac.policy(learner, obs)
-        options = candidates_of(rooms, obs, params)
-        return jnp.tanh(advise(rooms, mean, belief, options, share))
+        if not components.learns:
+            return demand.best_action(belief, candidates_of(components, obs, params))
+        mean, _ = components.sac.policy(learner, obs)
+        options = candidates_of(components, obs, params)
+        return jnp.tanh(blend_with_model(components, mean, belief, options, share))
 
     return policy
 
 
-def advise(
-    rooms: Rooms, mean: Array, belief: Any, options: Candidates, share: Array
+def blend_with_model(
+    components: PeerComponents,
+    mean: Array,
+    belief: Any,
+    options: Candidates,
+    share: Array,
 ) -> Array:
     """Moves the policy's action toward the one that the demand memory thinks best.
 
     A policy learns from the memory, but slowly; the memory itself knows at once.
 
     Args:
-      rooms: the peer's functions.
+      components: the peer's functions.
       mean: [A] policy mean before the tanh.
       belief: posterior of the price memory.
       options: actions open in this state.
@@ -153,7 +163,7 @@ def advise(
       [A] before the tanh; ``mean`` bit for bit where ``share`` is 0, or where there
       is no memory of demand.
     """
-    if rooms.world_model is None:
+    if components.world_model is None:
         return mean
     best = demand.best_action(belief, options)
     action = (1.0 - share) * jnp.tanh(mean) + share * best
@@ -161,9 +171,9 @@ def advise(
     return jnp.where(share > 0.0, moved, mean)
 
 
-def candidates_of(rooms: Rooms, obs: Array, params: Any) -> Candidates:
+def candidates_of(components: PeerComponents, obs: Array, params: Any) -> Candidates:
     """Actions open in the state observed as ``obs`` [D]; one, if none are named."""
-    environment = rooms.environment
+    environment = components.environment
     if environment.demand is not None:
         return environment.demand.candidates(obs, params)
     return Candidates(

@@ -1,7 +1,7 @@
 """One peer: environment -> replay -> memory -> update -> insight, for ONE learner.
 
 Nothing here knows that other peers exist: the network arrives as ``Guidance``
-and leaves as ``Message``. Random draws come from streams that depend only on
+and leaves as ``LocalSummary``. Random draws come from streams that depend only on
 the peer's key, the stage and the clock, so two arms that differ by configuration
 alone see the same market.
 """
@@ -18,31 +18,43 @@ import numpy as np
 
 from p2p_sac_jax.config import TrainConfig
 from p2p_sac_jax.environments.base import Environment
-from p2p_sac_jax.exchange.estimation import USES
 from p2p_sac_jax.exchange.guidance import potential
-from p2p_sac_jax.exchange.modes import Mode
-from p2p_sac_jax.exchange.synchronisation import Outbox, Terms
+from p2p_sac_jax.exchange.messages import Mode
+from p2p_sac_jax.exchange.send_policy import Outbox, SendConditions
+from p2p_sac_jax.exchange.value_sharing import USES
 from p2p_sac_jax.hyper import Hyper
-from p2p_sac_jax.learner.replay import Replay
-from p2p_sac_jax.learner.sac import SacMetrics
-from p2p_sac_jax.learner.window import Draws, Fresh
 from p2p_sac_jax.peer.behaviour import greedy_policy
-from p2p_sac_jax.peer.imagination import advice_share
-from p2p_sac_jax.peer.learning import draw_ahead, rehearse
-from p2p_sac_jax.peer.rating import Lived, Rating, rate
-from p2p_sac_jax.peer.rooms import (
+from p2p_sac_jax.peer.components import (
     EVALUATE,
     RATE,
     RESET,
-    Rooms,
-    Situation,
-    make_rooms,
+    PeerComponents,
+    RoundContext,
+    make_peer_components,
     step_keys,
     stream,
 )
-from p2p_sac_jax.peer.speaking import Past, Spoken, knowledge, recall, speak
-from p2p_sac_jax.peer.stages import PeerState, act, improve, newborn, remember
-from p2p_sac_jax.types import Array, Message, Prior, Score, Transition
+from p2p_sac_jax.peer.confidence_error import ConfidenceError, Lived, rate
+from p2p_sac_jax.peer.learning import presample, pretrain_on_model
+from p2p_sac_jax.peer.message import (
+    ReplaySample,
+    SendResult,
+    local_summary,
+    make_message,
+    sample_observations,
+)
+from p2p_sac_jax.peer.model_rollouts import model_blend_weight
+from p2p_sac_jax.peer.stages import (
+    PeerState,
+    init_state,
+    observe,
+    select_action,
+    update,
+)
+from p2p_sac_jax.sac.replay import Replay
+from p2p_sac_jax.sac.round_replay import Presampled, RoundRows
+from p2p_sac_jax.sac.sac import SacMetrics
+from p2p_sac_jax.types import Array, LocalSummary, Prior, Score, Transition
 
 # One number, not none: results without elements crash jaxlib 0.11 under shard_map.
 _NO_BELIEF = Prior(np.zeros(1, np.float32), np.zeros((1, 1), np.float32))
@@ -55,7 +67,7 @@ class PeerMetrics(NamedTuple):
     info: Any
     learner: SacMetrics
     behaviour_std: Array  # [] in action units
-    imagined_fraction: Array  # [] share of imagined rows in the batches
+    model_rollout_fraction: Array  # [] share of imagined rows in the batches
     value_weight: Array  # [] the network's weight in the bootstrap, this cell
     std_weight: Array  # [] the network's weight in exploration, this cell
     belief: Prior  # demand posterior; ``_NO_BELIEF`` without a demand memory
@@ -65,33 +77,39 @@ class Evaluation(NamedTuple):
     """One evaluation episode of the greedy policy."""
 
     score: Score  # mean per step
-    rating: Rating  # what the peer's confidence was worth
+    confidence_error: ConfidenceError  # what the peer's confidence was worth
 
 
 class Peer(NamedTuple):
     """Pure functions of one peer, and what the network must agree on.
 
-    ``speak``, ``round`` and ``rehearse`` take a state without its replay, which may
-    be far larger than all the rest: ``recall`` and ``draw`` read from it before, and
+    ``make_message``, ``round`` and ``pretrain_on_model`` take a state without its replay, which may
+    be far larger than all the rest: ``sample_observations`` and ``presample`` read from it before, and
     ``record`` writes to it after.
     """
 
     init: Callable[[Array, Any, Array], PeerState]  # (key, params, trust [J])
-    knowledge: Callable[[PeerState, Hyper, Array], Message]  # (state, hyper, clock)
+    local_summary: Callable[
+        [PeerState, Hyper, Array], LocalSummary
+    ]  # (state, hyper, clock)
     # (replay, key, clock) -> what the peer calls to mind before it speaks
-    recall: Callable[[Replay, Array, Array], Past]
+    sample_observations: Callable[[Replay, Array, Array], ReplaySample]
     # (state, past, hyper, terms, clock) -> the next outbox, and what was said
-    speak: Callable[[PeerState, Past, Hyper, Terms, Array], tuple[Outbox, Spoken]]
+    make_message: Callable[
+        [PeerState, ReplaySample, Hyper, SendConditions, Array],
+        tuple[Outbox, SendResult],
+    ]
     # (replay, key, active, clock) -> rows [S, M] that the round from clock on studies;
     # where replays are pooled, ``replay`` is those of all peers, leaves [P, ...]
-    draw: Callable[[Replay, Array, Array, Array], Draws]
+    presample: Callable[[Replay, Array, Array, Array], Presampled]
     # (state, draws, situation, clock) -> (state, rows it lived, metrics [S])
     round: Callable[
-        [PeerState, Draws, Situation, Array], tuple[PeerState, Fresh, PeerMetrics]
+        [PeerState, Presampled, RoundContext, Array],
+        tuple[PeerState, RoundRows, PeerMetrics],
     ]
-    record: Callable[[Replay, Fresh], Replay]
+    record: Callable[[Replay, RoundRows], Replay]
     # (state, situation, clock) -> state; ``active`` marks who joins at ``clock``
-    rehearse: Callable[[PeerState, Situation, Array], PeerState]
+    pretrain_on_model: Callable[[PeerState, RoundContext, Array], PeerState]
     evaluate: Callable[[PeerState, Any, Hyper, Array], Evaluation]
     base_prior: Prior
     mode: Mode
@@ -99,85 +117,93 @@ class Peer(NamedTuple):
 
 def make_peer(config: TrainConfig, environment: Environment) -> Peer:
     """Builds the pipeline of one peer from a validated configuration."""
-    rooms = make_rooms(config, environment)
+    components = make_peer_components(config, environment)
     return Peer(
-        init=partial(_init, rooms),
-        knowledge=partial(_knowledge, rooms),
-        recall=partial(recall, rooms),
-        speak=partial(speak, rooms),
-        draw=partial(draw_ahead, rooms),
-        round=partial(_round, rooms),
-        record=rooms.window.commit,
-        rehearse=partial(_rehearse, rooms),
-        evaluate=partial(_evaluate, rooms),
-        base_prior=rooms.memory.base_prior,
-        mode=rooms.mode,
+        init=partial(_init, components),
+        local_summary=partial(_local_summary, components),
+        sample_observations=partial(sample_observations, components),
+        make_message=partial(make_message, components),
+        presample=partial(presample, components),
+        round=partial(_round, components),
+        record=components.round_replay.commit,
+        pretrain_on_model=partial(_pretrain_on_model, components),
+        evaluate=partial(_evaluate, components),
+        base_prior=components.memory.base_prior,
+        mode=components.mode,
     )
 
 
-def _init(rooms: Rooms, key: Array, params: Any, trust: Array) -> PeerState:
-    world, obs = rooms.environment.reset(stream(key, RESET, 0), params)
-    return newborn(rooms, key, world, obs, trust)
+def _init(
+    components: PeerComponents, key: Array, params: Any, trust: Array
+) -> PeerState:
+    world, obs = components.environment.reset(stream(key, RESET, 0), params)
+    return init_state(components, key, world, obs, trust)
 
 
-def _knowledge(rooms: Rooms, state: PeerState, hyper: Hyper, clock: Array) -> Message:
-    past = recall(rooms, state.replay, state.key, clock)
-    return knowledge(rooms, state, past, hyper.exchange, clock)
+def _local_summary(
+    components: PeerComponents, state: PeerState, hyper: Hyper, clock: Array
+) -> LocalSummary:
+    past = sample_observations(components, state.replay, state.key, clock)
+    return local_summary(components, state, past, hyper.exchange, clock)
 
 
-class _Course(NamedTuple):
+class _RoundCarry(NamedTuple):
     """What a peer carries from step to step of one round."""
 
     state: PeerState  # without replay
-    fresh: Fresh  # rows lived in this round
+    round_rows: RoundRows  # rows lived in this round
     belief: Any  # the memory's posterior under this round's prior
 
 
 def _step(
-    rooms: Rooms, course: _Course, draws: Draws, situation: Situation, clock: Array
-) -> tuple[_Course, PeerMetrics]:
+    components: PeerComponents,
+    carry: _RoundCarry,
+    presampled: Presampled,
+    context: RoundContext,
+    clock: Array,
+) -> tuple[_RoundCarry, PeerMetrics]:
     """One step of the pipeline; an inactive peer keeps its state bit for bit."""
-    state, fresh, belief = course
-    guidance, params, _, active = situation
-    keys, cell = step_keys(state.key, clock), rooms.cell(state.obs)
+    state, round_rows, belief = carry
+    guidance, params, _, active = context
+    keys, cell = step_keys(state.key, clock), components.cell(state.obs)
 
     # Act in the real market.
-    action, behaviour_std = act(rooms, state, belief, situation, keys)
-    world = rooms.environment.step(keys.market, state.environment, action, params)
+    action, behaviour_std = select_action(components, state, belief, context, keys)
+    world = components.environment.step(keys.market, state.environment, action, params)
     discount = 1.0 - world.terminated.astype(jnp.float32)
     transition = Transition(state.obs, action, world.reward, world.final_obs, discount)
 
     # Remember what happened.
-    fresh = rooms.window.insert(fresh, transition, active)
-    sales = _log_sales(rooms, world.info)
-    lived = remember(rooms, state, belief, transition, sales, situation, clock)
+    round_rows = components.round_replay.insert(round_rows, transition, active)
+    sales = _log_sales(components, world.info)
+    lived = observe(components, state, belief, transition, sales, context, clock)
 
     # Learn from it, and from what the memory says could have happened.
-    wiser = rooms.memory.posterior(lived.memory, guidance.prior)
-    learner, losses, share = improve(
-        rooms,
+    wiser = components.memory.posterior(lived.memory, guidance.prior)
+    learner, losses, share = update(
+        components,
         state.learner,
-        rooms.window.read(fresh, draws),
+        components.round_replay.read(round_rows, presampled),
         wiser,
         state.steps,
-        lived.surprise,
-        situation,
+        lived.normalised_error,
+        context,
         keys,
     )
     lived = lived._replace(environment=world.state, obs=world.obs, learner=learner)
     metrics = PeerMetrics(
-        score=rooms.environment.score(world.info),
+        score=components.environment.score(world.info),
         info=world.info,
         learner=losses,
         behaviour_std=behaviour_std,
-        imagined_fraction=share,
+        model_rollout_fraction=share,
         value_weight=guidance.value_weight[cell],
         std_weight=guidance.std_weight[cell],
         belief=Prior(belief.mean, belief.covariance)
-        if rooms.world_model is not None
+        if components.world_model is not None
         else _NO_BELIEF,
     )
-    return _Course(_hold_inactive(active, lived, state), fresh, wiser), metrics
+    return _RoundCarry(_hold_inactive(active, lived, state), round_rows, wiser), metrics
 
 
 def _hold_inactive(active: Array, new: PeerState, old: PeerState) -> PeerState:
@@ -186,7 +212,7 @@ def _hold_inactive(active: Array, new: PeerState, old: PeerState) -> PeerState:
         "steps",
         "environment",
         "obs",
-        "surprise",
+        "normalised_error",
         "performance",
         "last_seen",
         "visits",
@@ -200,45 +226,59 @@ def _hold_inactive(active: Array, new: PeerState, old: PeerState) -> PeerState:
 
 
 def _round(
-    rooms: Rooms, state: PeerState, draws: Draws, situation: Situation, clock: Array
-) -> tuple[PeerState, Fresh, PeerMetrics]:
+    components: PeerComponents,
+    state: PeerState,
+    presampled: Presampled,
+    context: RoundContext,
+    clock: Array,
+) -> tuple[PeerState, RoundRows, PeerMetrics]:
     """``exchange.interval`` steps from ``clock`` on, in one situation."""
 
-    def body(course: _Course, data: tuple[Draws, Array]) -> tuple[_Course, PeerMetrics]:
-        return _step(rooms, course, data[0], situation, data[1])
+    def body(
+        carry: _RoundCarry, data: tuple[Presampled, Array]
+    ) -> tuple[_RoundCarry, PeerMetrics]:
+        return _step(components, carry, data[0], context, data[1])
 
-    clocks = clock + jnp.arange(rooms.config.exchange.interval)
-    belief = rooms.memory.posterior(state.memory, situation.guidance.prior)
-    start = _Course(state, rooms.window.init(), belief)
-    (state, fresh, belief), metrics = jax.lax.scan(body, start, (draws, clocks))
-    if rooms.world_model is not None:
+    clocks = clock + jnp.arange(components.config.exchange.interval)
+    belief = components.memory.posterior(state.memory, context.guidance.prior)
+    start = _RoundCarry(state, components.round_replay.init(), belief)
+    (state, round_rows, belief), metrics = jax.lax.scan(
+        body, start, (presampled, clocks)
+    )
+    if components.world_model is not None:
         state = state._replace(belief=belief)
-    if USES[rooms.config.exchange.estimation] == "shaping":
-        state = state._replace(potential=potential(situation.guidance))
-    return state, fresh, metrics
+    if USES[components.config.exchange.value_sharing] == "shaping":
+        state = state._replace(potential=potential(context.guidance))
+    return state, round_rows, metrics
 
 
-def _rehearse(
-    rooms: Rooms, state: PeerState, situation: Situation, clock: Array
+def _pretrain_on_model(
+    components: PeerComponents, state: PeerState, context: RoundContext, clock: Array
 ) -> PeerState:
     """A newcomer's rehearsal; without word from the network it has no script."""
-    belief = rooms.memory.posterior(state.memory, situation.guidance.prior)
-    informed = (situation.active > 0) & (situation.guidance.has_prior > 0)
-    situation = situation._replace(active=informed)
-    learner = rehearse(rooms, state.learner, belief, situation, state.key, clock)
+    belief = components.memory.posterior(state.memory, context.guidance.prior)
+    informed = (context.active > 0) & (context.guidance.has_prior > 0)
+    context = context._replace(active=informed)
+    learner = pretrain_on_model(
+        components, state.learner, belief, context, state.key, clock
+    )
     state = state._replace(learner=learner)
-    if rooms.world_model is not None:
+    if components.world_model is not None:
         state = state._replace(belief=_select(informed, belief, state.belief))
     return state
 
 
 def _evaluate(
-    rooms: Rooms, state: PeerState, params: Any, hyper: Hyper, clock: Array
+    components: PeerComponents,
+    state: PeerState,
+    params: Any,
+    hyper: Hyper,
+    clock: Array,
 ) -> Evaluation:
     """Greedy policy from ``reset`` on keys of its own, and how its claims fare."""
-    environment = rooms.environment
-    share = advice_share(hyper.memory, state.steps, state.surprise)
-    policy = greedy_policy(rooms, state.learner, state.belief, share, params)
+    environment = components.environment
+    share = model_blend_weight(hyper.memory, state.steps, state.normalised_error)
+    policy = greedy_policy(components, state.learner, state.belief, share, params)
     start = environment.reset(stream(state.key, EVALUATE, 0), params)
 
     def body(carry: tuple[Any, Array], step: Array) -> tuple[Any, tuple[Score, Lived]]:
@@ -250,13 +290,13 @@ def _evaluate(
         )
         return (result.state, result.obs), (environment.score(result.info), lived)
 
-    steps = 1 + jnp.arange(rooms.config.evaluation_weeks)
+    steps = 1 + jnp.arange(components.config.evaluation_weeks)
     _, (scores, lived) = jax.lax.scan(body, start, steps)
-    claims = _knowledge(rooms, state, hyper, clock).insight
+    claims = _local_summary(components, state, hyper, clock).insight
     return Evaluation(
         score=jax.tree.map(jnp.mean, scores),
-        rating=rate(
-            rooms,
+        confidence_error=rate(
+            components,
             state.learner,
             claims,
             lived,
@@ -267,8 +307,8 @@ def _evaluate(
     )
 
 
-def _log_sales(rooms: Rooms, info: Any) -> Array:
-    model = rooms.environment.demand
+def _log_sales(components: PeerComponents, info: Any) -> Array:
+    model = components.environment.demand
     return jnp.zeros(()) if model is None else model.outcome(info)
 
 

@@ -10,19 +10,27 @@ from typing import Any, NamedTuple
 
 import jax.numpy as jnp
 
-from p2p_sac_jax.exchange.synchronisation import Outbox
-from p2p_sac_jax.learner.replay import Replay
-from p2p_sac_jax.learner.sac import SacMetrics, SacState
-from p2p_sac_jax.memory import demand
+from p2p_sac_jax.demand import posterior as demand
+from p2p_sac_jax.exchange.send_policy import Outbox
 from p2p_sac_jax.peer.behaviour import choose_action
-from p2p_sac_jax.peer.imagination import advice_share, imagined_share
-from p2p_sac_jax.peer.learning import annealed, study
-from p2p_sac_jax.peer.rooms import INIT, Rooms, Situation, StepKeys, stream
-from p2p_sac_jax.peer.speaking import PERFORMANCE_DECAY, new_outbox
+from p2p_sac_jax.peer.components import (
+    INIT,
+    PeerComponents,
+    RoundContext,
+    StepKeys,
+    stream,
+)
+from p2p_sac_jax.peer.learning import annealed, train_step
+from p2p_sac_jax.peer.message import PERFORMANCE_DECAY, new_outbox
+from p2p_sac_jax.peer.model_rollouts import model_blend_weight, model_rollout_share
+from p2p_sac_jax.sac.replay import Replay
+from p2p_sac_jax.sac.sac import SacMetrics, SacState
 from p2p_sac_jax.types import Array, Experience, Transition
 
-SURPRISE_DECAY = 0.95
-MOST_SURPRISE = 100.0  # on average ten standard deviations off: it has to be got over
+ERROR_DECAY = 0.95
+MAX_NORMALISED_ERROR = (
+    100.0  # on average ten standard deviations off: it has to be got over
+)
 
 
 class PeerState(NamedTuple):
@@ -35,7 +43,9 @@ class PeerState(NamedTuple):
     learner: SacState
     replay: Replay  # None while the peer speaks or lives: see ``Peer``
     memory: Any
-    surprise: Array  # [] moving average of the memory's standardised squared error
+    normalised_error: (
+        Array  # [] moving average of the memory's standardised squared error
+    )
     performance: Array  # [] moving average of rewards, from 0
     last_seen: Array  # [K] int32 clock step at which each cell was last visited
     visits: Array  # [K] int32 own real steps in each cell
@@ -45,8 +55,8 @@ class PeerState(NamedTuple):
     trust: Array  # [J] its opinion of the others; ``exchange`` alone reads and writes
 
 
-def newborn(
-    rooms: Rooms, key: Array, environment: Any, obs: Array, trust: Array
+def init_state(
+    components: PeerComponents, key: Array, environment: Any, obs: Array, trust: Array
 ) -> PeerState:
     """A peer that has not lived yet, in front of its first observation [D]."""
     state = PeerState(
@@ -54,74 +64,80 @@ def newborn(
         steps=jnp.zeros((), jnp.int32),
         environment=environment,
         obs=obs,
-        learner=rooms.sac.init(stream(key, INIT, 0)),
-        replay=rooms.replay.init(),
-        memory=rooms.memory.init(),
-        surprise=jnp.ones(()),
+        learner=components.sac.init(stream(key, INIT, 0)),
+        replay=components.replay.init(),
+        memory=components.memory.init(),
+        normalised_error=jnp.ones(()),
         performance=jnp.zeros(()),
-        last_seen=jnp.zeros((rooms.num_cells,), jnp.int32),
-        visits=jnp.zeros((rooms.num_cells,), jnp.int32),
-        potential=jnp.zeros((rooms.num_cells,)),
+        last_seen=jnp.zeros((components.num_cells,), jnp.int32),
+        visits=jnp.zeros((components.num_cells,), jnp.int32),
+        potential=jnp.zeros((components.num_cells,)),
         outbox=None,  # type: ignore[arg-type]
         belief=(),
         trust=trust,
     )
-    if rooms.world_model is not None:
-        belief = rooms.memory.posterior(state.memory, rooms.memory.base_prior)
+    if components.world_model is not None:
+        belief = components.memory.posterior(state.memory, components.memory.base_prior)
         state = state._replace(belief=belief)
-    return state._replace(outbox=new_outbox(rooms, state))
+    return state._replace(outbox=new_outbox(components, state))
 
 
-def act(
-    rooms: Rooms, state: PeerState, belief: Any, situation: Situation, keys: StepKeys
+def select_action(
+    components: PeerComponents,
+    state: PeerState,
+    belief: Any,
+    context: RoundContext,
+    keys: StepKeys,
 ) -> tuple[Array, Array]:
     """The action [A] in ``state.obs``, and the mean std [] behind it."""
-    hyper = situation.hyper
+    hyper = context.hyper
     return choose_action(
-        rooms,
+        components,
         state.learner,
         belief,
         state.obs,
-        situation,
-        advice_share(hyper.memory, state.steps, state.surprise),
+        context,
+        model_blend_weight(hyper.memory, state.steps, state.normalised_error),
         state.steps < hyper.sac.warmup,
         keys,
     )
 
 
-def remember(
-    rooms: Rooms,
+def observe(
+    components: PeerComponents,
     state: PeerState,
     belief: Any,
     transition: Transition,
     log_sales: Array,
-    situation: Situation,
+    context: RoundContext,
     clock: Array,
 ) -> PeerState:
     """What one step leaves in the memory and in the peer's own accounts.
 
     Args:
-      rooms: the peer's functions.
+      components: the peer's functions.
       state: before the step; its replay is not touched.
       belief: the memory's posterior before the step.
       transition: what happened.
       log_sales: [] ln(units / usual units), read where the environment sells.
-      situation: of this round; where ``active`` is 0 the memory learns nothing, and
+      context: of this round; where ``active`` is 0 the memory learns nothing, and
         the caller holds the rest.
       clock: [] int32 step of the shared clock.
     """
-    experience = make_experience(rooms, transition, log_sales)
-    decay, active = situation.hyper.memory.decay, situation.active
-    surprise, cell = state.surprise, rooms.cell(transition.obs)
-    if rooms.world_model is not None:
+    experience = make_experience(components, transition, log_sales)
+    decay, active = context.hyper.memory.decay, context.active
+    normalised_error, cell = state.normalised_error, components.cell(transition.obs)
+    if components.world_model is not None:
         error = demand.prediction_error(belief, experience)
-        moved = SURPRISE_DECAY * surprise + (1.0 - SURPRISE_DECAY) * error
+        moved = ERROR_DECAY * normalised_error + (1.0 - ERROR_DECAY) * error
         # What cannot be computed is not below it, either.
-        surprise = jnp.where(moved < MOST_SURPRISE, moved, MOST_SURPRISE)
+        normalised_error = jnp.where(
+            moved < MAX_NORMALISED_ERROR, moved, MAX_NORMALISED_ERROR
+        )
     return state._replace(
         steps=state.steps + 1,
-        memory=rooms.memory.update(state.memory, experience, decay, active),
-        surprise=surprise,
+        memory=components.memory.update(state.memory, experience, decay, active),
+        normalised_error=normalised_error,
         performance=PERFORMANCE_DECAY * state.performance
         + (1.0 - PERFORMANCE_DECAY) * transition.reward,
         last_seen=state.last_seen.at[cell].set(clock),
@@ -129,53 +145,53 @@ def remember(
     )
 
 
-def improve(
-    rooms: Rooms,
+def update(
+    components: PeerComponents,
     learner: SacState,
     rows: Transition,
     belief: Any,
     steps: Array,
-    surprise: Array,
-    situation: Situation,
+    normalised_error: Array,
+    context: RoundContext,
     keys: StepKeys,
 ) -> tuple[SacState, SacMetrics, Array]:
     """The updates of one step, from rows and from what could have happened.
 
     Args:
-      rooms: the peer's functions.
+      components: the peer's functions.
       learner: state before.
       rows: [M, ...] real transitions for all of the step's updates, uniform.
       belief: the memory's posterior after the step.
       steps: [] own real steps before this one.
-      surprise: [] after the step.
-      situation: of this round; nothing is learned where ``active`` is 0.
+      normalised_error: [] after the step.
+      context: of this round; nothing is learned where ``active`` is 0.
       keys: of this step.
 
     Returns:
       State after, mean metrics, and the share [] of imagined rows.
     """
-    hyper, share = situation.hyper, jnp.zeros(())
-    if rooms.world_model is not None and rooms.learns:
-        share = imagined_share(hyper.imagination, steps, surprise)
-    ready = (steps + 1 >= hyper.sac.learning_starts) & (situation.active > 0)
+    hyper, share = context.hyper, jnp.zeros(())
+    if components.world_model is not None and components.learns:
+        share = model_rollout_share(hyper.imagination, steps, normalised_error)
+    ready = (steps + 1 >= hyper.sac.learning_starts) & (context.active > 0)
     pace = hyper._replace(sac=annealed(hyper.sac, steps))
-    learner, metrics = study(
-        rooms,
+    learner, metrics = train_step(
+        components,
         learner,
         rows,
         belief,
         share,
-        situation._replace(hyper=pace, active=ready),
+        context._replace(hyper=pace, active=ready),
         keys,
     )
     return learner, metrics, share
 
 
 def make_experience(
-    rooms: Rooms, transition: Transition, log_sales: Array
+    components: PeerComponents, transition: Transition, log_sales: Array
 ) -> Experience:
     """A step as the price memory sees it; ``log_sales`` [] is ln(units / usual)."""
-    environment, features = rooms.environment, jnp.zeros(0)
+    environment, features = components.environment, jnp.zeros(0)
     if environment.demand is not None:
         features = environment.demand.features(transition.obs, transition.action)
     return Experience(

@@ -31,9 +31,9 @@ def vectors(received):
     return rows
 
 
-def told(kind, strength, rows, hostile, j, v):
+def told(kind, strength, rows, byzantine, j, v):
     """What hostile peer j says in coordinate v, without any noise."""
-    honest = [row[v] for row, bad in zip(rows, hostile, strict=True) if not bad]
+    honest = [row[v] for row, bad in zip(rows, byzantine, strict=True) if not bad]
     honest = [x for x in honest if x is not None]
     own = rows[j][v]
     if not honest:
@@ -48,27 +48,27 @@ def told(kind, strength, rows, hostile, j, v):
     if kind == "ipm":
         return -0.5 * strength * centre
     assert kind == "alie"
-    return centre - strength * alie_z(len(honest), int(sum(hostile))) * spread
+    return centre - strength * alie_z(len(honest), int(sum(byzantine))) * spread
 
 
-def alie_z(honest, hostile):
+def alie_z(honest, byzantine):
     """Baruch et al. 2019, kept between 0.3 and the 99.9 % quantile."""
-    n = max(honest, 1) + hostile
-    supporters = math.floor(n / 2 + 1) - hostile
-    quantile = (n - hostile - supporters) / (n - hostile)
+    n = max(honest, 1) + byzantine
+    supporters = math.floor(n / 2 + 1) - byzantine
+    quantile = (n - byzantine - supporters) / (n - byzantine)
     if quantile >= 0.999:
         return NormalDist().inv_cdf(0.999)
     return max(NormalDist().inv_cdf(quantile), 0.3) if quantile > 0 else 0.3
 
 
-def dissensus(strength, rows, own, edge, hostile, i, v):
+def dissensus(strength, rows, own, edge, byzantine, i, v):
     """He, Karimireddy & Jaggi 2022: what hostile peers tell receiver i in v."""
-    known = [(j, row[v]) for j, row in enumerate(rows) if not hostile[j]]
+    known = [(j, row[v]) for j, row in enumerate(rows) if not byzantine[j]]
     known = [(j, x) for j, x in known if x is not None]
     mine = own[i][v]
     if mine is None:
         mine = np.mean([x for _, x in known]) if known else 0.0
-    byzantine = sum(edge[i][j] for j, bad in enumerate(hostile) if bad)
+    byzantine = sum(edge[i][j] for j, bad in enumerate(byzantine) if bad)
     if not byzantine:
         return mine
     pull = sum(edge[i][j] * (x - mine) for j, x in known)

@@ -72,12 +72,12 @@ def neighbour_prior(weights, precision, shift, mean, covariance):
     spread = np.clip(guess, floor, cap)
     for _ in range(8):
         mu, _ = centre(spread)
-        moment = 4 * guess
+        round_info = 4 * guess
         for w, S, b in zip(weights, precision, shift, strict=True):
             own = np.linalg.inv(S + np.diag(1 / spread))
             theta = own @ (b + mu / spread)
-            moment = moment + w * ((theta - mu) ** 2 + np.diag(own))
-        spread = np.clip(moment / (4 + np.sum(weights)), floor, cap)
+            round_info = round_info + w * ((theta - mu) ** 2 + np.diag(own))
+        spread = np.clip(round_info / (4 + np.sum(weights)), floor, cap)
     mu, uncertainty = centre(spread)
     return mu, np.diag(spread) + uncertainty, spread
 

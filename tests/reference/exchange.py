@@ -78,11 +78,11 @@ def shape(insight, j):
 def value_channel(mode, adjacency, sent, own, hyper, now, own_steps):
     """Value [I, K] and its weight [I, K] of one estimation mode."""
     receivers, senders = adjacency.shape
-    age_max = math.inf if mode == "seed_scalar" else hyper.age_max_s
+    age_max = math.inf if mode == "scalar" else hyper.age_max_s
     edges = adjacency * (hyper.network_weight > 0)
     w = edge_weights(edges, sent, now, hyper.recency_tau_s, age_max)
     local, network = float(hyper.local_weight), float(hyper.network_weight)
-    if mode == "seed_scalar":
+    if mode == "scalar":
         value, mass = aggregate(w, np.asarray(sent.state_value, np.float64))
         return value, np.where(mass > 0, network / (local + network), 0.0)
     shapes = np.zeros(sent.valid.shape)
@@ -90,7 +90,7 @@ def value_channel(mode, adjacency, sent, own, hyper, now, own_steps):
         centre, scale, has = shape(sent, j)
         w[:, j] *= has
         shapes[j] = (sent.state_value[j] - centre) / scale
-    if mode != "keyed":
+    if mode != "per_cell":
         w = w * sent.count
     mean, mass = aggregate(w, shapes)
     value, weight = np.zeros(mass.shape), np.zeros(mass.shape)
@@ -99,7 +99,7 @@ def value_channel(mode, adjacency, sent, own, hyper, now, own_steps):
         fade = 1.0 / (1.0 + (own_steps[i] / hyper.anneal_steps) ** 2)
         for k in np.flatnonzero((mass[i] > 0) & has):
             value[i, k] = centre + scale * mean[i, k]
-            if mode == "keyed":
+            if mode == "per_cell":
                 weight[i, k] = fade * network / (local + network)
             else:
                 pi_local = own.valid[i, k] * own.count[i, k] * own.confidence[i, k]

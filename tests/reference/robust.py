@@ -5,14 +5,14 @@ import math
 import numpy as np
 
 
-def liars(tolerated, n):
+def byzantine_peers(byzantine_fraction, n):
     """f of n voices, never a majority."""
-    return min(math.floor(tolerated * n + 1e-6), max(n - 1, 0) // 2)
+    return min(math.floor(byzantine_fraction * n + 1e-6), max(n - 1, 0) // 2)
 
 
-def weighted_median(values, voice):
+def weighted_median(values, edge_weight):
     """Mean of the least and the greatest point with half the mass on either side."""
-    pairs = sorted((v, w) for v, w in zip(values, voice, strict=True) if w > 0)
+    pairs = sorted((v, w) for v, w in zip(values, edge_weight, strict=True) if w > 0)
     if not pairs:
         return 0.0
     half = sum(w for _, w in pairs) / 2
@@ -26,13 +26,13 @@ def weighted_median(values, voice):
     return (min(medians) + max(medians)) / 2
 
 
-def trimmed_mean(values, voice, tolerated):
+def trimmed_mean(values, edge_weight, byzantine_fraction):
     """Mean after removing mass f/n from the bottom, then from the top."""
-    pairs = sorted([v, w] for v, w in zip(values, voice, strict=True) if w > 0)
+    pairs = sorted([v, w] for v, w in zip(values, edge_weight, strict=True) if w > 0)
     n = len(pairs)
     if n == 0:
         return 0.0
-    cut = liars(tolerated, n) / n * sum(w for _, w in pairs)
+    cut = byzantine_peers(byzantine_fraction, n) / n * sum(w for _, w in pairs)
     for order in (pairs, pairs[::-1]):
         left = cut
         for pair in order:
@@ -46,105 +46,105 @@ def _squares(a, b, mask):
     return float(((a - b) ** 2 * mask[:, None]).sum())
 
 
-def _mean_square(x, speaks, j, m):
-    common = speaks[j] * speaks[m]
+def _mean_square(x, has_data, j, m):
+    common = has_data[j] * has_data[m]
     if common.sum() == 0:
         return 1e30
     return _squares(x[j], x[m], common) / (common.sum() * x.shape[-1])
 
 
-def _average(x, voice):
+def _average(x, edge_weight):
     """Weighted mean [K, A] over voices [J, K] and where anyone speaks [K]."""
-    out, total = np.zeros(x.shape[1:]), voice.sum(axis=0)
+    out, total = np.zeros(x.shape[1:]), edge_weight.sum(axis=0)
     for k in np.flatnonzero(total > 0):
-        out[k] = sum(voice[j, k] * x[j, k] for j in range(len(x))) / total[k]
+        out[k] = sum(edge_weight[j, k] * x[j, k] for j in range(len(x))) / total[k]
     return out, total > 0
 
 
-def _each(x, voice, reduce):
+def _each(x, edge_weight, reduce):
     """``reduce(values, voices)`` of every coordinate."""
     out = np.zeros(x.shape[1:])
     for k, a in np.ndindex(*out.shape):
-        out[k, a] = reduce(x[:, k, a], voice[:, k])
-    return out, voice.sum(axis=0) > 0
+        out[k, a] = reduce(x[:, k, a], edge_weight[:, k])
+    return out, edge_weight.sum(axis=0) > 0
 
 
-def _median(x, voice, edge, own, knows, tolerated):
-    return _each(x, voice, weighted_median)
+def _median(x, edge_weight, edge, own, knows, byzantine_fraction):
+    return _each(x, edge_weight, weighted_median)
 
 
-def _trimmed(x, voice, edge, own, knows, tolerated):
-    return _each(x, voice, lambda v, w: trimmed_mean(v, w, tolerated))
+def _trimmed(x, edge_weight, edge, own, knows, byzantine_fraction):
+    return _each(x, edge_weight, lambda v, w: trimmed_mean(v, w, byzantine_fraction))
 
 
-def geometric_cost(z, x, voice, edge):
+def geometric_cost(z, x, edge_weight, edge):
     """Σ_j edge_j ‖x_j - z‖ over the cells each sender speaks on."""
     return sum(
-        e * math.sqrt(_squares(x[j], z, voice[j] > 0)) for j, e in enumerate(edge)
+        e * math.sqrt(_squares(x[j], z, edge_weight[j] > 0)) for j, e in enumerate(edge)
     )
 
 
-def _centred(x, voice, edge, own, knows, tolerated):
-    centre, heard = _median(x, voice, edge, own, knows, tolerated)
+def _centred(x, edge_weight, edge, own, knows, byzantine_fraction):
+    centre, heard = _median(x, edge_weight, edge, own, knows, byzantine_fraction)
     centre[knows > 0] = own[knows > 0]
-    speaks = voice > 0
+    has_data = edge_weight > 0
     distance = np.zeros(len(x))
-    for j in np.flatnonzero(speaks.any(axis=1)):
-        size = speaks[j].sum() * x.shape[-1]
-        distance[j] = math.sqrt(_squares(x[j], centre, speaks[j]) / size)
-    radius = weighted_median(distance, edge * speaks.any(axis=1))
+    for j in np.flatnonzero(has_data.any(axis=1)):
+        size = has_data[j].sum() * x.shape[-1]
+        distance[j] = math.sqrt(_squares(x[j], centre, has_data[j]) / size)
+    radius = weighted_median(distance, edge * has_data.any(axis=1))
     clipped = np.zeros_like(x)
     for j in range(len(x)):
         shrink = 1.0 if distance[j] <= radius else radius / distance[j]
         clipped[j] = shrink * (x[j] - centre)
-    moved, _ = _average(clipped, voice)
+    moved, _ = _average(clipped, edge_weight)
     return centre + moved, heard
 
 
-def _scores(x, voice, tolerated):
-    speaks = voice > 0
-    heard = [j for j in range(len(x)) if speaks[j].any()]
+def _scores(x, edge_weight, byzantine_fraction):
+    has_data = edge_weight > 0
+    heard = [j for j in range(len(x)) if has_data[j].any()]
     n = len(heard)
-    nearest = max(n - liars(tolerated, n) - 2, 1)
+    nearest = max(n - byzantine_peers(byzantine_fraction, n) - 2, 1)
     scores = {}
     for j in heard:
-        others = sorted(_mean_square(x, speaks, j, m) for m in heard if m != j)
+        others = sorted(_mean_square(x, has_data, j, m) for m in heard if m != j)
         scores[j] = sum(others[:nearest])
-    return scores, n - liars(tolerated, n)
+    return scores, n - byzantine_peers(byzantine_fraction, n)
 
 
-def _of_best(x, voice, scores, keep):
+def _of_best(x, edge_weight, scores, keep):
     if not scores:
         return np.zeros(x.shape[1:]), np.zeros(x.shape[1], bool)
     worst = sorted(scores.values())[keep - 1]
     chosen = [j for j, s in scores.items() if s <= worst * (1 + 1e-12)]
-    kept = np.zeros_like(voice)
-    kept[chosen] = voice[chosen]
+    kept = np.zeros_like(edge_weight)
+    kept[chosen] = edge_weight[chosen]
     return _average(x, kept)
 
 
-def _krum(x, voice, edge, own, knows, tolerated):
-    return _of_best(x, voice, _scores(x, voice, tolerated)[0], 1)
+def _krum(x, edge_weight, edge, own, knows, byzantine_fraction):
+    return _of_best(x, edge_weight, _scores(x, edge_weight, byzantine_fraction)[0], 1)
 
 
-def _multi_krum(x, voice, edge, own, knows, tolerated):
-    return _of_best(x, voice, *_scores(x, voice, tolerated))
+def _multi_krum(x, edge_weight, edge, own, knows, byzantine_fraction):
+    return _of_best(x, edge_weight, *_scores(x, edge_weight, byzantine_fraction))
 
 
-def _nearest(x, voice, edge, own, knows, tolerated):
-    speaks = voice > 0
-    heard = [j for j in range(len(x)) if speaks[j].any()]
-    keep = len(heard) - liars(tolerated, len(heard))
+def _nearest(x, edge_weight, edge, own, knows, byzantine_fraction):
+    has_data = edge_weight > 0
+    heard = [j for j in range(len(x)) if has_data[j].any()]
+    keep = len(heard) - byzantine_peers(byzantine_fraction, len(heard))
     mixed = np.zeros_like(x)
     for j in heard:
-        distance = {m: _mean_square(x, speaks, j, m) for m in heard}
+        distance = {m: _mean_square(x, has_data, j, m) for m in heard}
         worst = sorted(distance.values())[keep - 1]
-        near = np.zeros_like(voice)
+        near = np.zeros_like(edge_weight)
         for m in heard:
             if distance[m] <= worst:
-                near[m] = voice[m]
+                near[m] = edge_weight[m]
         mixed[j] = _average(x, near)[0]
-    return _trimmed(mixed, voice, edge, own, knows, tolerated)
+    return _trimmed(mixed, edge_weight, edge, own, knows, byzantine_fraction)
 
 
 METHODS = {
@@ -157,26 +157,31 @@ METHODS = {
 }
 
 
-def voices(edge, weight, x):
+def mixing_weights(edge, weight, x):
     """Voices [J, K] of finite claims, and the claims [J, K, A] with 0 elsewhere."""
     sound = np.isfinite(x).all(axis=-1) & (weight > 0)
-    voice = np.where(sound, np.asarray(edge, float)[:, None], 0.0)
-    return voice, np.where(sound[..., None], x, 0.0).astype(float)
+    edge_weight = np.where(sound, np.asarray(edge, float)[:, None], 0.0)
+    return edge_weight, np.where(sound[..., None], x, 0.0).astype(float)
 
 
-def aggregate(name, edge, weight, x, own, own_weight, tolerated):
+def aggregate(name, edge, weight, x, own, own_weight, byzantine_fraction):
     """Mean [I, K, A] and mass [I, K], receiver by receiver."""
     means, masses = [], []
     for i in range(len(edge)):
-        voice, clean = voices(edge[i], weight, x)
-        mine, knows = voices(np.ones(len(own)), own_weight, own)
+        edge_weight, clean = mixing_weights(edge[i], weight, x)
+        mine, knows = mixing_weights(np.ones(len(own)), own_weight, own)
         mean, heard = METHODS[name](
-            clean, voice, edge[i].astype(float), knows[i], mine[i] > 0, tolerated
+            clean,
+            edge_weight,
+            edge[i].astype(float),
+            knows[i],
+            mine[i] > 0,
+            byzantine_fraction,
         )
         mass = np.zeros(weight.shape[1])
         for k in np.flatnonzero(heard):
-            typical = weighted_median(weight[:, k], voice[:, k])
-            mass[k] = voice[:, k].sum() * typical
+            typical = weighted_median(weight[:, k], edge_weight[:, k])
+            mass[k] = edge_weight[:, k].sum() * typical
         means.append(np.where(heard[:, None], mean, 0.0))
         masses.append(mass)
     return np.array(means), np.array(masses)

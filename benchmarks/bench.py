@@ -1,0 +1,252 @@
+"""Times whole training steps against what the machine can do.
+
+    python -m benchmarks.bench [--sizes=standard,market] [--peers=1,4,16,64,256]
+                           [--layout=auto,vmap,map] [--devices=0]
+                           [--exchange_every=16] [--updates=1] [--replay=10000]
+                           [--repeats=7] [--device=auto]
+                           [--out=FILE.json] [--figure=FILE.svg]
+    python -m benchmarks.bench --profile [--sizes=market] [--peers=16] [--layout=auto] ...
+    python -m benchmarks.bench --exchange_cost [--peers=16,256] [--updates=1,16]
+                           [--repeats=7] [--config=FILE] [--out=FILE.json]
+
+The first times environment, replay, update and exchange together, all loops and the
+machine's limits in turn. The second profiles the same loops. The third times what a
+round of talk adds to ten steps of the pricing market, in turn with them.
+``docs/benchmark.md`` says what figures mean.
+Exits 0 if done, 2 with one line on stderr after a user error.
+"""
+
+from __future__ import annotations
+
+import gc
+import itertools
+import json
+import sys
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
+
+from absl import flags as absl_flags
+
+from launch import flags
+from launch.flag_parsers import numbers, words, write
+from p2p_sac_jax.config import ConfigError, TrainConfig
+
+if TYPE_CHECKING:
+    from benchmarks.measure import Case
+
+_SIZES = absl_flags.DEFINE_string(
+    "sizes",
+    "standard,market",
+    "standard: pendulum, 2x256, batch 256; market: pricing, 2x64, batch 64",
+)
+_PEERS = absl_flags.DEFINE_string(
+    "peers", None, "population sizes: 1,4,16,64,256, or 16,256 with --exchange_cost"
+)
+_LAYOUT = absl_flags.DEFINE_string(
+    "layout", None, "auto, vmap, map: all three on a CPU, auto elsewhere"
+)
+_DEVICES = absl_flags.DEFINE_string(
+    "devices", "0", "how many devices share the peers; 0 is as many as are useful"
+)
+_EXCHANGE_EVERY = absl_flags.DEFINE_integer(
+    "exchange_every", 16, "steps between two rounds of the exchange"
+)
+_UPDATES = absl_flags.DEFINE_string(
+    "updates", None, "gradient updates a step: 1, or 1,16 with --exchange_cost"
+)
+_REPLAY = absl_flags.DEFINE_integer("replay", 10_000, "transitions each peer keeps")
+_REPEATS = absl_flags.DEFINE_integer("repeats", 7, "turns; medians count")
+_DEVICE = absl_flags.DEFINE_enum(
+    "device", "auto", ["auto", "cpu", "gpu", "tpu"], "what to run on"
+)
+_OUT = absl_flags.DEFINE_string("out", "", "JSON file to write the figures to")
+_FIGURE = absl_flags.DEFINE_string("figure", "", "SVG file to draw the figures in")
+_EXCHANGE_COST = absl_flags.DEFINE_boolean(
+    "exchange_cost", False, "time what the exchange adds to training instead"
+)
+_PROFILE = absl_flags.DEFINE_boolean(
+    "profile", False, "show which operations a step spends its time on instead"
+)
+flags.define_config()
+
+_ELSEWHERE = (  # flags that mean nothing with --exchange_cost
+    *("sizes", "layout", "devices", "exchange_every", "replay"),
+    *("device", "figure", "profile"),
+)
+_MANY = "1,4,16,64,256"  # peers, where nobody says
+_LAYOUTS = ("auto", "vmap", "map")
+
+
+def main(argv: list[str]) -> None:
+    """Prints a table, and writes figures and picture if asked to."""
+    del argv
+    if _REPEATS.value < 1:
+        raise ConfigError(f"--repeats={_REPEATS.value} must be at least 1")
+    if _PROFILE.value:
+        _refuse(("out", "figure"), "must be left out with --profile")
+    if _EXCHANGE_COST.value:
+        _refuse(_ELSEWHERE, "must be left out with --exchange_cost")
+        _time_exchange()
+    else:
+        _refuse(("config",), "must be left out without --exchange_cost")
+        _time_loops()
+
+
+def _time_loops() -> None:
+    sizes = words("sizes", _SIZES.value, ("standard", "market"))
+    counts = numbers("devices", _DEVICES.value, least=0)
+    peers = numbers("peers", _PEERS.value or _MANY)
+    if min(counts) > max(peers):
+        raise ConfigError(
+            f"--devices={_DEVICES.value!r} must be at most the largest of"
+            f" --peers={_PEERS.value or _MANY!r}: a device holds a peer"
+        )
+    configs = {size: list(_configs(size)) for size in sizes}
+    write(_OUT, "")  # better now than after an hour
+    write(_FIGURE, "")
+
+    import jax
+
+    from benchmarks import bench_results as results
+    from benchmarks import machine
+    from benchmarks.machine_limits import Limits
+    from benchmarks.measure import make_cases, measure
+    from p2p_sac_jax.experiment.devices import find_devices, request_devices
+
+    jax.config.update("jax_enable_compilation_cache", False)  # compile times are cold
+    widest = TrainConfig(device=_DEVICE.value, devices=max(counts))
+    request_devices(widest)
+    find_devices(widest)
+    if _LAYOUT.value is None and jax.default_backend() != "cpu":
+        # Accelerators are for batched programs: one peer at a time takes for ever.
+        for size in sizes:
+            configs[size] = [c for c in configs[size] if c.layout == "auto"]
+    cases = {size: make_cases(size, configs[size]) for size in sizes}
+    if _PROFILE.value:
+        for case in itertools.chain(*cases.values()):
+            _show_profile(case)
+            gc.collect()  # or the next loop finds no room
+        return
+    figures = machine.describe()
+    figures |= {"repeats": _REPEATS.value, "rows": [], "limits": []}
+    print(_machine(figures), flush=True)
+    limits = Limits(max(case.devices for case in itertools.chain(*cases.values())))
+    for size in sizes:
+        for sitting in measure(cases[size], limits, _REPEATS.value, _progress):
+            rows = results.sitting_rows(sitting)
+            figures["rows"] += rows
+            figures["limits"].append(results.limits_row(sitting))
+            results.add_growth(figures["rows"])
+            print(f"\n{results.table(rows)}")
+            print(results.limits_line(figures["limits"][-1]), flush=True)
+            figures["memory_high_water"] = machine.memory_used()
+            write(_OUT, json.dumps(figures, indent=1) + "\n")
+    if not figures["rows"]:
+        raise ConfigError(f"--peers={_PEERS.value!r}: no loop fits this machine")
+    print(f"\n{results.LEGEND}")
+    if _FIGURE.value:
+        from benchmarks.figure import draw_benchmark
+
+        write(_FIGURE, draw_benchmark(figures["rows"]))
+
+
+def _show_profile(case: Case) -> None:
+    from benchmarks.op_profile import profile, table
+    from benchmarks.training_loop import TrainingLoop
+
+    loop = TrainingLoop(case.config)
+    where = f"{loop.placement.layout}, {loop.placement.devices} device(s)"
+    print(f"\n{case.size}, {case.config.population.peers} peers, {where}")
+    print(table(profile(loop)), flush=True)
+
+
+def _configs(size: str) -> Iterator[TrainConfig]:
+    """Configurations of one size, every layout at every number of peers."""
+    from dataclasses import replace
+
+    from benchmarks.sizes import sized_config
+    from p2p_sac_jax.validation import validate
+
+    peers = numbers("peers", _PEERS.value or _MANY)
+    asked = numbers("devices", _DEVICES.value, least=0)
+    for count, devices in itertools.product(peers, asked):
+        if devices > count:
+            _progress(f"{size}, P={count}, left out: devices={devices} are more")
+    layouts = words("layout", _LAYOUT.value or ",".join(_LAYOUTS), _LAYOUTS)
+    for updates in numbers("updates", _UPDATES.value or "1"):
+        for count in peers:
+            for layout in layouts:
+                config = sized_config(
+                    size,
+                    count,
+                    layout=layout,
+                    exchange_every=_EXCHANGE_EVERY.value,
+                    replay=_REPLAY.value,
+                    updates_per_step=updates,
+                )
+                for devices in asked:
+                    if devices <= count:
+                        config = replace(config, device=_DEVICE.value, devices=devices)
+                        validate(config)
+                        yield config
+
+
+def _time_exchange() -> None:
+    peers = numbers("peers", _PEERS.value or "16,256")
+    updates = numbers("updates", _UPDATES.value or "1,16")
+    config = _config()
+    write(_OUT, "")
+
+    from benchmarks import machine
+    from benchmarks.exchange_cost import exchange_cost
+
+    rows: list[dict[str, Any]] = []
+    for size in peers:
+        for count in updates:
+            row = exchange_cost(size, count, _REPEATS.value, config)
+            rows.append(row)
+            print(
+                f"{size} peers, {count} updates a step: a round of ten steps"
+                f"  {1e3 * row['round_s']:.1f} ms, talk {1e3 * row['talk_s']:.2f} ms:"
+                f" the exchange adds {row['added']:.1%}",
+                flush=True,
+            )
+            figures = machine.describe() | {"rows": rows}
+            write(_OUT, json.dumps(figures, indent=1) + "\n")
+
+
+def _config() -> TrainConfig:
+    """The configuration named on the command line, or the pricing preset."""
+    if absl_flags.FLAGS.config is not None:
+        return flags.get_train_config()
+    from configs import pricing
+    from p2p_sac_jax.config_io import from_dict
+
+    return from_dict(pricing.get_config().to_dict())
+
+
+def _machine(figures: dict[str, Any]) -> str:
+    facts = [
+        figures["date"],
+        f"Python {figures['python']}",
+        f"jax {figures['versions']['jax']}",
+        f"{figures['devices']} {figures['device']} device(s)",
+        f"{figures['cores']} cores {figures['processor']}",
+    ]
+    if figures["driver"]:
+        facts.append(f"driver {figures['driver']}")
+    return ", ".join(facts)
+
+
+def _progress(line: str) -> None:
+    print(line, file=sys.stderr, flush=True)
+
+
+def _refuse(names: tuple[str, ...], why: str) -> None:
+    for name in names:
+        if absl_flags.FLAGS[name].present:
+            raise ConfigError(f"--{name} {why}")
+
+
+if __name__ == "__main__":
+    flags.run(main)

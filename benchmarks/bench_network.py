@@ -1,0 +1,195 @@
+"""Times a network of peers: processes of their own over mutual TLS on this machine.
+
+    python -m benchmarks.bench_network [--peers=8] [--rate=100] [--seconds=10]
+                                   [--out=FILE.json]
+
+Every peer sends signed insights at a steady rate to all others, who check and deliver
+them. Prints how many were lost on the way and how many still after a sync, how long
+they took from ``broadcast`` to the handler, and the memory of a process.
+Exits 0 if done, 2 with one line on stderr after a user error.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import multiprocessing
+import resource
+import tempfile
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from absl import flags as absl_flags
+
+from examples.ports import free_ports
+from launch import flags
+from launch.flag_parsers import write
+from p2p_sac_jax.config import ConfigError
+
+if TYPE_CHECKING:
+    from p2p_sac_jax.agent.protocol.peer_network import Delivery
+
+_PEERS = absl_flags.DEFINE_integer("peers", 8, "processes, each a peer")
+_RATE = absl_flags.DEFINE_float("rate", 100.0, "insights a second of each peer")
+_SECONDS = absl_flags.DEFINE_float("seconds", 10.0, "for which they send")
+_OUT = absl_flags.DEFINE_string("out", "", "JSON file to write the figures to")
+
+_KIND = "market_insight"
+_NUMBERS = 16  # in each of two arrays of an insight
+_PATIENCE_S = 60.0
+
+
+def main(argv: list[str]) -> None:
+    """Prints a table, and writes the figures if asked to."""
+    del argv
+    for flag, least in ((_PEERS, 2), (_RATE, 1.0), (_SECONDS, 1.0)):
+        if flag.value < least:
+            raise ConfigError(f"--{flag.name}={flag.value} must be at least {least}")
+    write(_OUT, "")  # better now than after the run
+    figures = measure(_PEERS.value, _RATE.value, _SECONDS.value)
+    for name, value in figures.items():
+        print(f"{name:<24}{value:>12,.6g}")
+    write(_OUT, json.dumps(figures, indent=1) + "\n")
+
+
+def measure(peers: int, rate: float, seconds: float) -> dict[str, float]:
+    """Figures of a run; times in milliseconds, memory in MB.
+
+    Args:
+      peers: processes.
+      rate: insights a second of each.
+      seconds: for which they send.
+    """
+    from p2p_sac_jax.agent.ops.authority import write_network
+
+    names = [f"peer-{index}" for index in range(peers)]
+    spawn = multiprocessing.get_context("spawn")
+    results = spawn.SimpleQueue()
+    together = spawn.Barrier(peers)
+    with tempfile.TemporaryDirectory() as folder:
+        write_network(Path(folder), "bench", "consortium", names, days=1)
+        ports = free_ports(peers)
+        places = {
+            name: f"127.0.0.1:{port}" for name, port in zip(names, ports, strict=True)
+        }
+        processes = [
+            spawn.Process(
+                target=_run_peer,
+                args=(Path(folder, name), places, rate, seconds, together, results),
+                daemon=True,
+            )
+            for name in names
+        ]
+        for process in processes:
+            process.start()
+        found = dict(results.get() for _ in names)
+        for process in processes:
+            process.join()
+    return _summarise(found, seconds)
+
+
+def _summarise(found: Mapping[str, Any], seconds: float) -> dict[str, float]:
+    expected = sum(len(peer["sent"]) for peer in found.values()) * (len(found) - 1)
+    live = [
+        arrived - found[sender]["sent"][number - 1]
+        for peer in found.values()
+        for sender, number, arrived in peer["live"]
+    ]
+    p50, p99, most = np.percentile(np.array(live) * 1e3, (50, 99, 100))
+    return {
+        "peers": len(found),
+        "sent": sum(len(peer["sent"]) for peer in found.values()),
+        "deliveries expected": expected,
+        "lost on the way": expected - len(live),
+        "lost after a sync": expected - sum(peer["all"] for peer in found.values()),
+        "deliveries a second": len(live) / seconds,
+        "bytes of an insight": found["peer-0"]["bytes"],
+        "p50 ms": float(p50),
+        "p99 ms": float(p99),
+        "most ms": float(most),
+        "most MB of a process": max(peer["mb"] for peer in found.values()),
+        "CPU s of all processes": sum(peer["cpu_s"] for peer in found.values()),
+    }
+
+
+def _run_peer(
+    folder: Path,
+    places: Mapping[str, str],
+    rate: float,
+    seconds: float,
+    together: Any,
+    results: Any,
+) -> None:
+    """A process: one peer that sends, counts, syncs and reports."""
+    results.put(asyncio.run(_peer(folder, places, rate, seconds, together)))
+
+
+async def _peer(
+    folder: Path, places: Mapping[str, str], rate: float, seconds: float, together: Any
+) -> tuple[str, dict[str, Any]]:
+    from p2p_sac_jax.agent.ops.identity import load_identity, load_roster
+    from p2p_sac_jax.agent.protocol.peer_network import PeerNetwork
+    from p2p_sac_jax.agent.transport.zenoh_transport import ZenohTransport
+
+    identity, roster = load_identity(folder), load_roster(folder)
+    name = identity.name
+    others = [place for other, place in places.items() if other != name]
+    transport = ZenohTransport(folder, listen=[places[name]], connect=others)
+    network = PeerNetwork(
+        transport,
+        identity,
+        roster,
+        folder=folder / "state",
+        rate_per_s=4.0 * rate,
+        burst=8.0 * rate,
+        log_messages=int(2 * rate * seconds) + 1,
+    )
+    sent: list[float] = []
+    heard: list[tuple[str, int, float]] = []
+
+    def take(delivery: Delivery) -> None:
+        number = int(delivery.fields["mean"][0])
+        heard.append((delivery.sender, number, time.monotonic()))
+
+    network.register_message_handler(_KIND, take)
+    await network.connect()
+    async with asyncio.timeout(_PATIENCE_S):
+        while len(network.status().peers) < len(others):
+            await asyncio.sleep(0.05)
+    await asyncio.to_thread(together.wait, _PATIENCE_S)
+    await asyncio.sleep(list(roster.keys).index(name) / len(places) / rate)
+    began, cpu_s = time.monotonic(), time.process_time()
+    for number in range(1, int(rate * seconds) + 1):
+        sent.append(time.monotonic())
+        await network.broadcast(_KIND, _insight(number))
+        await asyncio.sleep(max(0.0, began + number / rate - time.monotonic()))
+    cpu_s = time.process_time() - cpu_s
+    await asyncio.sleep(1.0)
+    live = list(heard)
+    while await network.sync():
+        pass
+    await asyncio.to_thread(together.wait, _PATIENCE_S)
+    counters = network.status().counters
+    await network.disconnect()
+    return name, {
+        "sent": sent,
+        "live": live,
+        "all": len({entry[:2] for entry in heard}),
+        "bytes": counters.bytes_sent / max(1, counters.sent),
+        "mb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024,
+        "cpu_s": cpu_s,
+    }
+
+
+def _insight(number: int) -> dict[str, np.ndarray]:
+    mean = np.linspace(0.0, 1.0, _NUMBERS, dtype=np.float32)
+    mean[0] = number
+    known = np.ones(1, np.float32)
+    return {"mean": mean, "variance": np.ones_like(mean), "known": known}
+
+
+if __name__ == "__main__":
+    flags.run(main)

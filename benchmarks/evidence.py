@@ -1,0 +1,226 @@
+"""Regenerates the evidence: ``python -m benchmarks.evidence``; hours, and resumable.
+
+Runs every study of ``STUDIES`` as ``launch.ablate`` would, each in a folder of its own
+below ``--workdir``, and writes small tables to ``--tables``: one of each study, and
+``targets.csv``, in which every claim is met, missed or open.
+"""
+
+from __future__ import annotations
+
+import csv
+import dataclasses
+import importlib
+import sys
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Any
+
+from absl import flags as absl_flags
+from absl import logging
+
+from launch import flags
+from p2p_sac_jax.config import ConfigError
+from p2p_sac_jax.config_io import from_dict
+
+# In the order of what matters most, should time run out.
+STUDIES = (
+    "headline",
+    "newcomers",
+    "reference_price",
+    "heterogeneity",
+    "byzantine",
+    "privacy",
+    "weights",
+    "control",
+    "peer_count",
+)
+_HELD_OUT = ("private", "public")
+_TOGETHER = 5  # seeds of a transfer at once
+_MEASURES = (
+    "steps_to_0.95",
+    "area",
+    "jump_start",
+    "earned_25",
+    "earned_50",
+    "earned_200",
+    "earned",
+    "newcomers_earned",
+    "score_50",
+    "score_200",
+    "final",
+    "gap_closed",
+    "worst_25",
+    "worst_200",
+    "worst",
+    "return_final",
+    "return_worst",
+    "bytes_per_peer",
+    "confidence_calibration",
+)
+
+_WORKDIR = absl_flags.DEFINE_string(
+    "workdir", "runs/evidence", "folder of all studies; goes on where it stopped"
+)
+_TABLES = absl_flags.DEFINE_string(
+    "tables", "docs/evidence", "folder that the tables are written to"
+)
+_STUDIES = absl_flags.DEFINE_list("studies", [], "only these, by comma; all if empty")
+_SEEDS = absl_flags.DEFINE_integer("seeds", 0, "seeds of each study; 0 is its own")
+_COMPUTE = absl_flags.DEFINE_bool(
+    "compute", True, "false writes tables of what is there"
+)
+_REPORT = absl_flags.DEFINE_bool("report", True, "write report.html of each study")
+
+
+def main(argv: list[str]) -> int | None:
+    """Computes what is missing, study by study, and writes the tables after each."""
+    del argv
+    logging.set_verbosity(logging.WARNING)
+    known = (*STUDIES, "held_out")
+    unknown = [name for name in _STUDIES.value if name not in known]
+    if unknown:
+        raise ConfigError(f"--studies={unknown[0]!r} must be one of {', '.join(known)}")
+    if _SEEDS.value < 0:
+        raise ConfigError(f"--seeds={_SEEDS.value} must be at least 0")
+    from p2p_sac_jax.ablation.engine import Stopped
+
+    chosen = [name for name in known if name in _STUDIES.value or not _STUDIES.value]
+    work, tables = Path(_WORKDIR.value), Path(_TABLES.value)
+    tables.mkdir(parents=True, exist_ok=True)
+    try:
+        for name in chosen:
+            if name == "held_out":
+                _held_out(work, tables)
+            else:
+                _study(name, work / name, tables)
+            _write_targets(work, tables)
+    except Stopped as stop:
+        print(stop, file=sys.stderr)
+        return stop.exit_status
+    return None
+
+
+def _study(name: str, folder: Path, tables: Path) -> None:
+    from p2p_sac_jax.ablation.engine import ablate
+    from p2p_sac_jax.ablation.grid import make_grid
+    from p2p_sac_jax.ablation.results import is_sweep, load_sweep
+    from p2p_sac_jax.ablation.table import make_table, write_csv
+    from p2p_sac_jax.experiment.console import Reporter
+    from p2p_sac_jax.report import write_report
+
+    reporter = Reporter()
+    if _COMPUTE.value:
+        reporter.say(f"--- {name}")
+        study = importlib.import_module(f"configs.ablations.{name}")
+        config = from_dict(study.get_config().to_dict())
+        seeds = _SEEDS.value or config.seeds
+        grid = make_grid(config, getattr(study, "SWEEP", {}), study.ARMS, seeds)
+        ablate(grid, folder, name=name, reporter=reporter)
+    if not is_sweep(folder):
+        return
+    sweep = load_sweep(folder)
+    if not any(cell for point in sweep.points for cell in point.cells):
+        return
+    rows = make_table(sweep, "memory", measures=_MEASURES)
+    write_csv(tables / f"{name}.csv", rows)
+    if _REPORT.value:
+        reporter.say(f"report: {write_report(folder)}")
+
+
+def _held_out(work: Path, tables: Path) -> None:
+    """Policies in stores that nobody trained on; see ``ablation.transfer``."""
+    from p2p_sac_jax.ablation.transfer import ARMS, transfer
+
+    path = tables / "held_out.csv"
+    done = {(row["population"], row["seed"]) for row in _rows(path)}
+    study = importlib.import_module("configs.ablations.newcomers")
+    base = from_dict(study.get_config().to_dict())
+    count = _SEEDS.value or base.seeds
+    for name in _HELD_OUT if _COMPUTE.value else ():
+        for first in range(base.seed, base.seed + count, _TOGETHER):
+            seeds = min(_TOGETHER, base.seed + count - first)
+            if all((name, str(s)) in done for s in range(first, first + seeds)):
+                continue
+            config = dataclasses.replace(
+                base,
+                seed=first,
+                seeds=seeds,
+                arms=ARMS,
+                population=dataclasses.replace(base.population, name=name),
+            )
+            result = transfer(config)
+            fields = ["population", "seed", *result._fields[1:]]
+            rows = [
+                [name, int(seed), *(f"{x:.5f}" for x in values)]
+                for seed, *values in zip(*result, strict=True)
+            ]
+            _append(path, fields, rows)
+
+
+def _write_targets(work: Path, tables: Path) -> None:
+    """Every target that the finished studies can tell of."""
+    found = list(_targets(work, tables))
+    if not found:
+        return
+    header = "claim", "where", "seeds", "figure", "low", "high", "bar", "verdict"
+    path = tables / "targets.csv"
+    path.unlink(missing_ok=True)
+    _append(
+        path,
+        header,
+        [
+            [
+                target.claim,
+                target.where,
+                target.seeds,
+                *(f"{x:.4g}" for x in target.figure),
+                f"{'>=' if target.at_least else '<='} {target.bar:g}",
+                target.verdict,
+            ]
+            for target in found
+        ],
+    )
+
+
+def _targets(work: Path, tables: Path) -> Iterator[Any]:
+    from p2p_sac_jax.ablation import targets
+    from p2p_sac_jax.ablation.results import is_sweep, load_sweep
+
+    def study(name: str) -> targets.Study | None:
+        folder = work / name
+        return targets.read_study(load_sweep(folder)) if is_sweep(folder) else None
+
+    if found := study("headline"):
+        yield from targets.headline(found)
+    if found := study("newcomers"):
+        yield from targets.newcomers(found)
+    if found := study("heterogeneity"):
+        values = sorted({value for _, value in found.figures if value is not None})
+        yield from targets.no_harm(found, "network", values, "heterogeneity")
+    if found := study("byzantine"):
+        values = sorted({value for _, value in found.figures if value is not None})
+        yield from targets.no_harm(found, "guarded", values, "a third tells lies:")
+    if rows := _rows(tables / "held_out.csv"):
+        yield from targets.held_out(targets.read_transfers(rows))
+    if found := study("reference_price"):
+        yield from targets.reference_price(found)
+
+
+def _rows(path: Path) -> list[dict[str, str]]:
+    if not path.exists():
+        return []
+    with path.open(encoding="utf-8", newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def _append(path: Path, header: Iterable[str], rows: Iterable[Iterable[Any]]) -> None:
+    new = not path.exists()
+    with path.open("a", encoding="utf-8", newline="") as file:
+        writer = csv.writer(file, lineterminator="\n")
+        if new:
+            writer.writerow(header)
+        writer.writerows(rows)
+
+
+if __name__ == "__main__":
+    flags.run(main)

@@ -1,0 +1,93 @@
+"""What the exchange costs beside training: whole steps, measured in one process."""
+
+from __future__ import annotations
+
+import dataclasses
+import statistics
+import time
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from benchmarks.sizes import repeated_world
+from p2p_sac_jax.config import TrainConfig
+from p2p_sac_jax.experiment.devices import choose_placement
+from p2p_sac_jax.experiment.programs import compile_program
+from p2p_sac_jax.experiment.setup import make_setup
+
+STEPS_PER_ROUND = 10
+
+
+def exchange_cost(
+    peers: int, updates_per_step: int, repeats: int, config: TrainConfig
+) -> dict[str, Any]:
+    """Times one round of talk beside the steps between two rounds.
+
+    One networked run in the pricing market, one round every ``STEPS_PER_ROUND``
+    steps, all peers at work. The two programs take turns, and medians are compared.
+
+    Args:
+      peers: P; beyond 16 the stores repeat.
+      updates_per_step: gradient updates in each step.
+      repeats: timed rounds of each program.
+      config: the rest of the configuration.
+
+    Returns:
+      Seconds of a round's steps (exchange included) and of its talk alone, medians
+      and ranges; ``added``: talk over the steps without it; compile times.
+    """
+    config = _sized(config, peers, updates_per_step)
+    placement = choose_placement(config)
+    setup = make_setup(config, placement, repeated_world(config))
+    population, inputs = setup.population, (setup.peer_inputs, setup.run_inputs)
+    began = time.perf_counter()
+    state = compile_program(population.init, inputs)(*inputs)
+    clock = jnp.asarray(0, jnp.int32)
+    arguments = state, *inputs, clock
+    chunk = compile_program(population.run_chunk, arguments)
+    talk = compile_program(population.communicate, arguments)
+    compile_s = time.perf_counter() - began
+
+    def run(program: Callable) -> tuple[float, Any]:
+        start = time.perf_counter()
+        result = jax.block_until_ready(program(state, *inputs, clock))
+        return time.perf_counter() - start, result
+
+    times: dict[str, list[float]] = {"steps": [], "talk": []}
+    for index in range(repeats + 1):
+        clock = jnp.asarray(index * STEPS_PER_ROUND, jnp.int32)
+        talked, _ = run(talk)
+        lived, (state, _) = run(chunk)
+        if index:  # the first of each warms up
+            times["talk"].append(talked)
+            times["steps"].append(lived)
+    steps, talked = (statistics.median(times[name]) for name in ("steps", "talk"))
+    return {
+        "peers": peers,
+        "updates_per_step": updates_per_step,
+        "layout": placement.layout,
+        "devices": placement.devices,
+        "compile_s": round(compile_s, 2),
+        "round_s": round(steps, 5),
+        "round_range_s": [round(f(times["steps"]), 5) for f in (min, max)],
+        "talk_s": round(talked, 6),
+        "talk_range_s": [round(f(times["talk"]), 6) for f in (min, max)],
+        "added": round(talked / (steps - talked), 4),
+    }
+
+
+def _sized(config: TrainConfig, peers: int, updates: int) -> TrainConfig:
+    return dataclasses.replace(
+        config,
+        arms="network",
+        steps=100 * STEPS_PER_ROUND,
+        evaluate_every=STEPS_PER_ROUND,
+        checkpoint_every=STEPS_PER_ROUND,
+        population=dataclasses.replace(config.population, peers=peers),
+        sac=dataclasses.replace(
+            config.sac, updates_per_step=updates, learning_starts=1
+        ),
+        exchange=dataclasses.replace(config.exchange, interval=STEPS_PER_ROUND),
+    )

@@ -1,0 +1,117 @@
+"""One training loop, compiled and ready to be timed."""
+
+from __future__ import annotations
+
+import time
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from benchmarks.sizes import repeated_world
+from p2p_sac_jax.config import TrainConfig
+from p2p_sac_jax.experiment.capacity import (
+    check_fits,
+    program_need,
+    refuse,
+    state_need,
+)
+from p2p_sac_jax.experiment.devices import choose_placement
+from p2p_sac_jax.experiment.programs import compile_program
+from p2p_sac_jax.experiment.setup import make_setup
+
+
+class TrainingLoop:
+    """Whole training steps of all peers: environment, replay, update, exchange.
+
+    Evaluation, metrics files and checkpoints are left out.
+
+    Attributes:
+      config: what runs.
+      placement: layout and devices.
+      compile_s: seconds spent compiling, initial state included.
+      steps: environment steps of each peer in one chunk.
+      memory: bytes of the compiled chunk, all devices together: "arguments" (state
+        and inputs), "temporaries", "outputs" beyond the donated state, and "total".
+      cost: what the compiler says about the chunk, as ``cost_analysis`` words it. It
+        may count the body of a loop once, however often it runs.
+    """
+
+    def __init__(self, config: TrainConfig) -> None:
+        """Compiles the chunk and makes the initial state.
+
+        Args:
+          config: a validated configuration, such as ``sized_config`` makes;
+            ``evaluate_every`` is the length of a chunk.
+
+        Raises:
+          ConfigError: device or population cannot be had.
+          DoesNotFitError: the state or the program needs more memory than is free.
+        """
+        self.config = config
+        self.placement = choose_placement(config)
+        self.steps = config.evaluate_every
+        setup = make_setup(config, self.placement, repeated_world(config))
+        population, self._inputs = (
+            setup.population,
+            (setup.peer_inputs, setup.run_inputs),
+        )
+        local = self.placement.local_devices
+        check_fits(config, "the state", state_need(setup).state, local)
+        began = time.perf_counter()
+        try:
+            state = compile_program(population.init, self._inputs)(*self._inputs)
+            arguments = state, *self._inputs, jnp.zeros((), jnp.int32)
+            self._chunk = compile_program(
+                population.run_chunk, arguments, donate_argnums=0
+            )
+        except jax.errors.JaxRuntimeError as error:
+            self._explain(error)
+        self.compile_s = time.perf_counter() - began
+        self.memory = program_need(self._chunk, self.placement.devices)
+        self.cost: dict[str, float] = dict(self._chunk.cost_analysis() or {})
+        beside = self.memory["total"] - self.memory["arguments"]
+        check_fits(config, "the program", beside, local)
+        self._state = jax.block_until_ready(state)
+        self._clock = 0
+        self._updates = self._count()
+
+    @property
+    def updates_per_chunk(self) -> int:
+        """Gradient updates of all peers in one chunk, once all of them learn."""
+        return (
+            self.steps * self.config.population.peers * self.config.sac.updates_per_step
+        )
+
+    def run(self, chunks: int = 1) -> int:
+        """Trains on, and waits until it is done.
+
+        Args:
+          chunks: how often the compiled chunk runs.
+
+        Returns:
+          Gradient updates that all real peers did, counted from their state.
+
+        Raises:
+          DoesNotFitError: the device ran out of memory.
+        """
+        try:
+            metrics = None
+            for _ in range(chunks):
+                clock = jnp.asarray(self._clock, jnp.int32)
+                self._state, metrics = self._chunk(self._state, *self._inputs, clock)
+                self._clock += self.steps
+            jax.block_until_ready((self._state, metrics))
+        except jax.errors.JaxRuntimeError as error:
+            self._explain(error)
+        before, self._updates = self._updates, self._count()
+        return self._updates - before
+
+    def _count(self) -> int:
+        updates = np.asarray(self._state.learner.updates)  # [P, R]
+        return int(updates[: self.config.population.peers].sum(dtype=np.int64))
+
+    def _explain(self, error: Exception) -> None:
+        if "RESOURCE_EXHAUSTED" not in str(error):
+            raise error
+        refuse(self.config, str(error).splitlines()[0])

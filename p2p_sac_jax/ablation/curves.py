@@ -1,0 +1,123 @@
+"""What one cell of a grid leaves behind: arrays of one population at one seed."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from p2p_sac_jax.experiment.metrics import Row
+
+Array = np.ndarray
+# Diagnostics of every peer and chunk that a report may draw.
+DIAGNOSTICS = (
+    "behaviour_std",
+    "model_rollout_fraction",
+    "value_weight",
+    "std_weight",
+    "has_prior",
+    "sent",
+    "epsilon",
+    "demand_slope",
+    "demand_slope_std",
+)
+
+
+_EVALUATED = ("score", "oracle_fraction", "baseline_fraction", "bytes_received")
+
+
+class Curves(NamedTuple):
+    """One population, one seed; E evaluations, T environment steps, P peers.
+
+    Values that do not exist are NaN: shares of the oracle where none is known,
+    everything of a peer that has not joined yet.
+    """
+
+    steps: Array  # [E] int32 environment steps taken at each evaluation
+    joins: Array  # [P] int32 step at which each peer joins
+    byzantine: Array  # [P] bool, who lies
+    score: Array  # [E, P] mean reward per step of the greedy policy
+    oracle_fraction: Array  # [E, P] that score as a share of the oracle's
+    baseline_fraction: Array  # [E, P] historical price as a share of the oracle's
+    achieved: Array  # [T, P] expected reward of each training step
+    oracle: Array  # [T, P] the oracle's, on the same noise
+    baseline: Array  # [T, P] the historical price's
+    bytes_received: Array  # [E, P] in each chunk
+    calibration: Array  # [E] correlation of confidence and error, whole population
+    diagnostics: dict[str, Array]  # [E, P] each, means over a chunk
+    trust: Array  # [E, P, P] opinion of each peer of each other, or [0, P, P]
+
+
+def gather(rows: Sequence[Row], joins: Array, byzantine: Array) -> Curves:
+    """Turns the rows of one run (see ``experiment.metrics``) into arrays.
+
+    Args:
+      rows: of one run at one seed, all steps.
+      joins: [P] step at which each peer joins.
+      byzantine: [P] who lies.
+    """
+    steps = sorted({row["step"] for row in rows})
+    at = {step: index for index, step in enumerate(steps)}
+    chunk = steps[0]
+    shape = len(steps), len(joins)
+    by_chunk = {
+        name: np.full(shape, np.nan, np.float32) for name in (*_EVALUATED, *DIAGNOSTICS)
+    }
+    by_step = {
+        name: np.full((steps[-1], len(joins)), np.nan, np.float32)
+        for name in ("achieved", "oracle", "baseline")
+    }
+    calibration = np.full(len(steps), np.nan, np.float32)
+    knows_trust = any("trust" in row for row in rows)
+    trust = np.full((len(steps) if knows_trust else 0, len(joins), len(joins)), np.nan)
+    for row in rows:
+        index = at[row["step"]]
+        if "peer" not in row:
+            calibration[index] = row.get("confidence_calibration", np.nan)
+            continue
+        peer, end = row["peer"], row["step"]
+        for name, values in by_chunk.items():
+            value = row.get(name)
+            values[index, peer] = np.nan if value is None else value
+        for name, values in by_step.items():
+            if name in row:
+                values[end - chunk : end, peer] = row[name]
+        if "trust" in row:
+            trust[index, peer] = row["trust"]
+    return Curves(
+        steps=np.array(steps, np.int32),
+        joins=np.asarray(joins, np.int32),
+        byzantine=np.asarray(byzantine, bool),
+        **{name: by_chunk.pop(name) for name in _EVALUATED},
+        **by_step,
+        calibration=calibration,
+        diagnostics=by_chunk,
+        trust=trust.astype(np.float32),
+    )
+
+
+def save(path: Path, curves: Curves) -> None:
+    """Writes a compressed ``.npz``; it is there whole or not at all."""
+    flat: dict[str, Any] = curves._asdict()
+    diagnostics = flat.pop("diagnostics")
+    flat |= {f"diagnostics.{name}": value for name, value in diagnostics.items()}
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    with temporary.open("wb") as file:
+        np.savez_compressed(file, **flat)
+    temporary.replace(path)
+
+
+def load(path: Path) -> Curves:
+    """Reads what ``save`` wrote."""
+    with np.load(path) as file:
+        flat = {name: file[name] for name in file.files}
+    prefix = "diagnostics."
+    diagnostics = {
+        name.removeprefix(prefix): flat.pop(name)
+        for name in list(flat)
+        if name.startswith(prefix)
+    }
+    return Curves(**flat, diagnostics=diagnostics)

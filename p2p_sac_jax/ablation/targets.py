@@ -1,0 +1,218 @@
+"""The claims of the project as numbers that can be missed, from finished sweeps.
+
+Every target is a figure with a 95 % interval over populations, and a bar. It is met
+where the whole interval lies on the right side of the bar, missed where the whole of
+it lies on the wrong one, and open in between.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from p2p_sac_jax.ablation.measures import HISTORICAL, Figures, measure
+from p2p_sac_jax.ablation.results import Point, Sweep
+from p2p_sac_jax.ablation.transfer import Transfer, gaps
+from p2p_sac_jax.experiment import statistics
+from p2p_sac_jax.experiment.statistics import Estimate
+
+POPULATION = "population.name"
+STEPS = "steps_to_0.95"
+
+
+class Target(NamedTuple):
+    """One claim, and what was measured."""
+
+    claim: str
+    where: str
+    seeds: int
+    figure: Estimate
+    bar: float
+    at_least: bool = True  # or at most
+
+    @property
+    def verdict(self) -> str:
+        """``met``, ``missed``, or ``open`` where the interval holds the bar."""
+        sign = 1.0 if self.at_least else -1.0
+        ends = sorted((sign * self.figure.low, sign * self.figure.high))
+        if any(map(math.isnan, ends)):
+            return "open"
+        bar = sign * self.bar
+        return "met" if ends[0] >= bar else "missed" if ends[1] < bar else "open"
+
+
+class Study(NamedTuple):
+    """Figures of a sweep by (arm, value of the swept field), one dict a seed."""
+
+    figures: dict[tuple[str, Any], list[Figures]]
+    end: float  # steps of a run
+
+    def values(self, arm: str, at: Any, name: str) -> np.ndarray:
+        """[S] one figure of an arm at every finished seed, NaN elsewhere."""
+        rows = self.figures.get((arm, at)) or self.figures.get((arm, None)) or []
+        return np.array([row.get(name, np.nan) for row in rows])
+
+
+def read_study(sweep: Sweep) -> Study:
+    """Figures of every cell of a sweep over at most one field."""
+    field = next(iter(sweep.factors), None)
+
+    def figures(point: Point) -> list[Figures]:
+        weeks = [c.meta["config"]["evaluation_weeks"] if c else 0 for c in point.cells]
+        return [
+            measure(cell.curves, evaluation_weeks=w) if cell else {}
+            for cell, w in zip(point.cells, weeks, strict=True)
+        ]
+
+    return Study(
+        {(p.arm, p.values.get(field or "")): figures(p) for p in sweep.points},
+        float(sweep.meta["config"]["steps"]),
+    )
+
+
+def headline(study: Study) -> Iterator[Target]:
+    """Targets 1, 2, 4 and the second half of 7."""
+    for name in ("private", "public"):
+
+        def of(arm: str, figure: str, name: str = name) -> np.ndarray:
+            return study.values(arm, name, figure)
+
+        rivals = (("plain", 6.0), ("memory", 1.5), ("memory wide", 1.5))
+        for other, times in rivals:
+            pair = [of("network", STEPS)], [of(other, STEPS)]
+            ratio = statistics.ratio_of_medians(*_paired(*pair), study.end)
+            claim = f"steps to a sustained .95: times fewer than {other}"
+            yield Target(claim, name, _count(*pair[0]), ratio, times)
+        yield _less(
+            "earned in 200 weeks, less the historical price's",
+            name,
+            of("network", "earned_200"),
+            of("network", f"{HISTORICAL}earned_200"),
+            0.01,
+        )
+        for weeks, bar in ((25, 0.90), (200, 0.94)):
+            yield _alone(
+                f"worst peer at week {weeks}",
+                name,
+                of("network", f"worst_{weeks}"),
+                bar,
+            )
+        yield _less(
+            "final score, less own memory's",
+            name,
+            of("network", "final"),
+            of("memory", "final"),
+            -0.01,
+        )
+        for weeks in (50, 200):
+            figure = f"score_{weeks}"
+            yield _less(
+                f"score at week {weeks}, less the bandit's on the network's prior",
+                name,
+                of("network", figure),
+                of("bandit network", figure),
+                -0.005,
+            )
+
+
+def newcomers(study: Study) -> Iterator[Target]:
+    """Target 3."""
+    name = "newcomers_earned"
+    for where, above_usual, above_memory in (
+        ("private", 0.02, 0.03),
+        ("public", 0.01, 0.04),
+    ):
+        ours = study.values("network", where, name)
+        usual = study.values("network", where, HISTORICAL + name)
+        claim = "newcomers' first 25 weeks, less "
+        yield _less(f"{claim}the historical price's", where, ours, usual, above_usual)
+        for arm in ("memory", "memory wide"):
+            alone = study.values(arm, where, name)
+            yield _less(f"{claim}those of {arm}", where, ours, alone, above_memory)
+
+
+def no_harm(study: Study, arm: str, values: list[Any], words: str) -> Iterator[Target]:
+    """Target 5 over the values of a swept field."""
+    for value in values:
+        yield _less(
+            "final score, less own memory's",
+            f"{words} {value}",
+            study.values(arm, value, "final"),
+            study.values("memory", value, "final"),
+            -0.01,
+        )
+
+
+def held_out(results: Mapping[str, Transfer]) -> Iterator[Target]:
+    """Target 6: what a held-out market costs with the network, over that without."""
+    for where, result in results.items():
+        networked, alone = gaps(result)
+
+        figure = statistics.ratio_of_means(networked, alone)
+        claim = (
+            "gap of held-out to trained markets, over that of own memory transferred"
+        )
+        yield Target(claim, where, len(networked), figure, 0.7, at_least=False)
+
+
+def read_transfers(rows: Sequence[Mapping[str, str]]) -> dict[str, Transfer]:
+    """Transfers by population, from rows of text with the fields of ``Transfer``."""
+    names = dict.fromkeys(row["population"] for row in rows)
+    return {
+        name: Transfer(
+            np.array([int(r["seed"]) for r in rows if r["population"] == name]),
+            *(
+                np.array([float(r[f]) for r in rows if r["population"] == name])
+                for f in Transfer._fields[1:]
+            ),
+        )
+        for name in names
+    }
+
+
+def reference_price(study: Study) -> Iterator[Target]:
+    """The first half of target 7: where prices have memory."""
+    for figure in ("final", "earned"):
+        yield _less(
+            f"{figure}, less the myopic bandit's on the network's prior",
+            "reference effect",
+            study.values("network", None, figure),
+            study.values("bandit network", None, figure),
+            0.0,
+        )
+
+
+def _alone(claim: str, where: str, values: np.ndarray, bar: float) -> Target:
+    known = values[~np.isnan(values)]
+    return Target(claim, where, len(known), _estimate(statistics.estimate, known), bar)
+
+
+def _less(
+    claim: str, where: str, ours: np.ndarray, theirs: np.ndarray, bar: float
+) -> Target:
+    (ours,), (theirs,) = _paired([ours], [theirs])
+    figure = _estimate(statistics.difference, ours, theirs)
+    return Target(claim, where, len(ours), figure, bar)
+
+
+def _paired(
+    ours: list[np.ndarray], theirs: list[np.ndarray]
+) -> tuple[list[np.ndarray], list[np.ndarray]]:
+    """The seeds that both have."""
+    size = min(len(ours[0]), len(theirs[0]))
+    a, b = ours[0][:size], theirs[0][:size]
+    both = ~(np.isnan(a) | np.isnan(b))
+    return [a[both]], [b[both]]
+
+
+def _count(values: np.ndarray) -> int:
+    return int((~np.isnan(values)).sum())
+
+
+def _estimate(function: Callable[..., Estimate], *samples: np.ndarray) -> Estimate:
+    if not len(samples[0]):
+        return Estimate(math.nan, math.nan, math.nan)
+    return function(*([sample] for sample in samples))

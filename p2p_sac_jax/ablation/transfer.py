@@ -1,0 +1,105 @@
+"""What is known of a store that nobody has trained on, before its first own week.
+
+Two ways to open a shop: with a policy that another store has learned, or with one that
+has rehearsed on the network's memory. Both are played in held-out stores, and compared
+with what trained stores earn at home.
+"""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from p2p_sac_jax.config import ConfigError, TrainConfig
+from p2p_sac_jax.experiment.chunk import advance
+from p2p_sac_jax.experiment.devices import choose_placement
+from p2p_sac_jax.experiment.metrics import fraction
+from p2p_sac_jax.experiment.programs import compile_programs
+from p2p_sac_jax.experiment.setup import Setup, make_setup
+from p2p_sac_jax.simulation.population import PeerInputs
+from p2p_sac_jax.validation import validate
+
+ARMS = "memory,network"
+
+
+class Transfer(NamedTuple):
+    """Shares of the oracle's profit, one of each seed [S]."""
+
+    seeds: np.ndarray
+    memory_home: np.ndarray  # policies of isolated stores in their own markets
+    memory_away: np.ndarray  # the same in held-out markets, mean over all pairs
+    network_home: np.ndarray  # policies of networked stores in their own markets
+    network_away: np.ndarray  # newcomers of held-out markets, rehearsed
+    historical_away: np.ndarray  # the historical price in held-out markets
+
+
+def transfer(config: TrainConfig) -> Transfer:
+    """Trains until newcomers join, and evaluates everybody before they have lived.
+
+    Args:
+      config: ``population.newcomers`` held-out stores join at ``join_step``; its arms
+        are ``ARMS``.
+
+    Raises:
+      ConfigError: nobody joins late, or other arms are named.
+    """
+    validate(config)
+    joins = config.population.join_step
+    if not config.population.newcomers or not joins:
+        raise ConfigError(
+            f"population.newcomers={config.population.newcomers} must be at least 1"
+            " and join late: they are the held-out stores"
+        )
+    if config.arms != ARMS:
+        raise ConfigError(f"arms={config.arms!r} must be {ARMS!r}")
+    setup = make_setup(config, choose_placement(config))
+    state, programs = compile_programs(setup)
+    for step in range(0, joins, config.evaluate_every):
+        state, _ = advance(setup, programs, state, step)
+    inputs = setup.run_inputs, jnp.asarray(joins, jnp.int32)
+    state = programs.pretrain_on_model(state, setup.peer_inputs, *inputs)
+    home, usual = _fractions(programs.evaluate(state, setup.peer_inputs, *inputs))
+    peers = config.population.peers
+    veterans = slice(0, peers - config.population.newcomers)
+    newcomers = range(veterans.stop, peers)
+    away = [
+        _fractions(programs.evaluate(state, _everybody_at(setup, store), *inputs))[0]
+        for store in newcomers
+    ]
+    by_arm = np.array([arm for arm, _ in setup.labels])
+    memory, network = by_arm == "memory", by_arm == "network"
+    visits = np.mean([score[veterans] for score in away], axis=(0, 1))  # [R]
+    return Transfer(
+        seeds=np.array([seed for arm, seed in setup.labels if arm == "memory"]),
+        memory_home=home[veterans, memory].mean(axis=0),
+        memory_away=visits[memory],
+        network_home=home[veterans, network].mean(axis=0),
+        network_away=home[newcomers][:, network].mean(axis=0),
+        historical_away=usual[newcomers][:, network].mean(axis=0),
+    )
+
+
+def gaps(result: Transfer) -> tuple[np.ndarray, np.ndarray]:
+    """What opening in a held-out market costs [S]: with the network, without it."""
+    networked = result.network_home - result.network_away
+    return networked, result.memory_home - result.memory_away
+
+
+def _fractions(evaluation: Any) -> tuple[np.ndarray, np.ndarray]:
+    """Shares of the oracle's profit [P, R]: the policy's, the historical price's."""
+    achieved, oracle, usual = (np.asarray(leaf) for leaf in evaluation.score)
+    return fraction(achieved, oracle), fraction(usual, oracle)
+
+
+def _everybody_at(setup: Setup, store: int) -> PeerInputs:
+    """All peers, each with its own policy, in the market of one of them."""
+
+    def placed(leaf: jax.Array) -> jax.Array:
+        there = np.broadcast_to(np.asarray(leaf)[store], leaf.shape)
+        return jax.device_put(there, leaf.sharding)
+
+    peer_inputs = setup.peer_inputs
+    return peer_inputs._replace(params=jax.tree.map(placed, peer_inputs.params))

@@ -1,0 +1,1 @@
+"""Identities, certificates, audit log and monitoring of a deployed peer."""

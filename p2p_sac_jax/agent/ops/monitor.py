@@ -1,0 +1,118 @@
+"""A peer's figures for Prometheus, and its log as lines of JSON.
+
+The endpoint is off unless asked for, and listens on loopback unless told otherwise: it
+has no password, and shows what a peer earns.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
+
+from prometheus_client import CollectorRegistry, start_http_server
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
+from prometheus_client.registry import Collector
+
+from p2p_sac_jax.agent.protocol.peer_network import Status
+from p2p_sac_jax.config import ConfigError
+
+PREFIX = "p2p_sac"
+_HEALTH = {"alone": 0.0, "degraded": 1.0, "connected": 2.0}
+
+
+class PeerCollector(Collector):
+    """Reads a peer at every scrape, and holds nothing itself.
+
+    Args:
+      status: of the network.
+      figures: of the peer by name: steps, rewards and the like.
+    """
+
+    def __init__(
+        self,
+        status: Callable[[], Status],
+        figures: Callable[[], Mapping[str, float]],
+    ) -> None:
+        self._status, self._figures = status, figures
+
+    def collect(self) -> Iterator[Metric]:
+        """All figures of this moment; in a thread of the endpoint's, hence the copy."""
+        for name, value in dict(self._figures()).items():
+            yield GaugeMetricFamily(f"{PREFIX}_{name}", f"{name} of the peer", value)
+        status = self._status()
+        yield GaugeMetricFamily(
+            f"{PREFIX}_health",
+            "0 alone, 1 degraded, 2 connected",
+            _HEALTH[status.health],
+        )
+        yield GaugeMetricFamily(
+            f"{PREFIX}_peers", "other peers reachable now", len(status.peers)
+        )
+        if status.last_sync_s is not None:
+            yield GaugeMetricFamily(
+                f"{PREFIX}_last_sync_seconds", "since the last sync", status.last_sync_s
+            )
+        counters = status.counters._asdict()
+        refused = counters.pop("refused")
+        del counters["refused_from"]
+        for name, value in counters.items():
+            make = GaugeMetricFamily if name.startswith("log_") else CounterMetricFamily
+            yield make(f"{PREFIX}_{name}", f"{name} since the start", value=value)
+        reasons = CounterMetricFamily(
+            f"{PREFIX}_refused", "messages refused", labels=["reason"]
+        )
+        for reason, count in refused.items():
+            reasons.add_metric([reason], count)
+        yield reasons
+
+
+class Endpoint:
+    """The HTTP endpoint of a collector, from construction to ``close``.
+
+    Args:
+      address: PORT on loopback, or HOST:PORT.
+      collector: what it shows.
+
+    Raises:
+      ConfigError: the address is none, or nobody can listen there.
+    """
+
+    def __init__(self, address: str, collector: PeerCollector) -> None:
+        host, _, port = address.rpartition(":")
+        if not port.isdecimal() or not 0 < int(port) < 65536:
+            raise ConfigError(f"metrics={address!r} must be PORT or HOST:PORT")
+        registry = CollectorRegistry()
+        registry.register(collector)
+        try:
+            self._server, self._thread = start_http_server(
+                int(port), host or "127.0.0.1", registry
+            )
+        except OSError as error:
+            raise ConfigError(f"metrics={address!r}: {error.strerror}") from error
+
+    def close(self) -> None:
+        """Stops listening."""
+        self._server.shutdown()
+        self._server.server_close()
+        self._thread.join()
+
+
+class JsonLines(logging.Formatter):
+    """One JSON object a line: time, level, event, and what belongs to it.
+
+    What belongs to an event is passed as ``extra={"data": {...}}``.
+    """
+
+    def format(self, record: logging.LogRecord) -> str:
+        """The line of one record."""
+        line: dict[str, Any] = {
+            "time": round(record.created, 3),
+            "level": record.levelname.lower(),
+            "event": record.getMessage(),
+        }
+        line |= getattr(record, "data", {})
+        if record.exc_info:
+            line["error"] = self.formatException(record.exc_info)
+        return json.dumps(line, default=str)

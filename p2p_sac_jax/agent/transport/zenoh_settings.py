@@ -1,0 +1,174 @@
+"""The settings of a zenoh session: peers only, mutual TLS, access control.
+
+Key expressions, for peer ``p`` and asker ``q`` of one network:
+
+    p2p/NETWORK/insight/p    p alone may put
+    p2p/NETWORK/pull/p/q     q alone may ask, p alone may reply
+    p2p/NETWORK/alive/p      p alone may hold the liveliness token
+
+Each peer enforces this at its own door, on what every connection brings, by the common
+name in the certificate at the other end. What no rule allows is denied, so the name in
+a key is one that TLS vouches for. zenoh refuses settings that it does not know.
+
+Source: https://zenoh.io/docs/manual/access-control and .../manual/tls.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import zenoh
+
+from p2p_sac_jax.agent.ops import identity as files
+from p2p_sac_jax.agent.ops.identity import Roster
+from p2p_sac_jax.agent.protocol.envelope import MAX_BYTES
+from p2p_sac_jax.config import ConfigError
+
+LEASE_S = 2.0  # a peer that says nothing for this long is away
+
+_ENDPOINT = re.compile(r"(\[[0-9a-fA-F:]+\]|[A-Za-z0-9_.-]+):(\d{1,5})")
+_BOTH = ["ingress", "egress"]
+
+
+def insight_key(network: str, name: str) -> str:
+    """Where peer ``name`` puts its messages."""
+    return f"p2p/{network}/insight/{name}"
+
+
+def pull_key(network: str, name: str, asker: str) -> str:
+    """Where ``asker`` asks peer ``name``, who replies on the same key."""
+    return f"p2p/{network}/pull/{name}/{asker}"
+
+
+def alive_key(network: str, name: str) -> str:
+    """The liveliness token of peer ``name``."""
+    return f"p2p/{network}/alive/{name}"
+
+
+def make_settings(
+    folder: Path,
+    name: str,
+    roster: Roster,
+    listen: Sequence[str],
+    connect: Sequence[str],
+) -> zenoh.Config:
+    """The settings of a session of peer ``name``.
+
+    Args:
+      folder: with the TLS key, certificate and authority.
+      name: the peer's own.
+      roster: who may connect.
+      listen: HOST:PORT to accept connections at; may be empty.
+      connect: HOST:PORT of the others.
+
+    Raises:
+      ConfigError: an endpoint is not HOST:PORT.
+    """
+    config = zenoh.Config()
+    settings = _settings(folder, name, roster)
+    settings["listen/endpoints"] = _endpoints("listen", listen)
+    settings["connect/endpoints"] = _endpoints("connect", connect)
+    for key, value in settings.items():
+        config.insert_json5(key, json.dumps(value))
+    return config
+
+
+def _settings(folder: Path, name: str, roster: Roster) -> dict[str, Any]:
+    key, certificate = str(folder / files.TLS_KEY), str(folder / files.CERTIFICATE)
+    tls = "transport/link/tls"
+    return {
+        "mode": "peer",
+        "scouting/multicast/enabled": False,
+        "scouting/gossip/enabled": False,
+        "adminspace/enabled": False,
+        "transport/shared_memory/enabled": False,
+        "listen/exit_on_failure": True,
+        "listen/timeout_ms": 0,
+        "connect/exit_on_failure": False,
+        "connect/timeout_ms": -1,  # for ever; 0 would be once
+        "connect/retry": {
+            "period_init_ms": 500,
+            "period_max_ms": 4000,
+            "period_increase_factor": 2.0,
+        },
+        "open/return_conditions/connect_scouted": False,
+        "open/return_conditions/declares": False,
+        "transport/link/protocols": ["tls"],
+        f"{tls}/root_ca_certificate": str(folder / files.AUTHORITY),
+        f"{tls}/enable_mtls": True,
+        f"{tls}/listen_private_key": key,
+        f"{tls}/listen_certificate": certificate,
+        f"{tls}/connect_private_key": key,
+        f"{tls}/connect_certificate": certificate,
+        f"{tls}/verify_name_on_connect": True,
+        f"{tls}/close_link_on_expiration": True,
+        "transport/unicast/accept_timeout": 5000,
+        "transport/unicast/open_timeout": 5000,
+        "transport/unicast/max_sessions": 4 * len(roster.keys),
+        "transport/link/rx/max_message_size": 2 * MAX_BYTES,  # zenoh's own is 1 GiB
+        "transport/link/tx/lease": int(1000 * LEASE_S),
+        # Room for bursts, then drop: waiting for one peer would hold up all others.
+        "transport/link/tx/queue/size/data": 16,
+        "transport/link/tx/queue/congestion_control/drop/wait_before_drop": 100,
+        "transport/link/tx/queue/congestion_control/drop"
+        "/max_wait_before_drop_fragments": 1000,
+        "transport/link/tx/queue/congestion_control/block/wait_before_close": 1_000_000,
+        "access_control": _access_control(name, roster),
+    }
+
+
+def _access_control(name: str, roster: Roster) -> dict[str, Any]:
+    """Every other peer of the roster as itself, and nobody as somebody else."""
+    rules = _rules("egress", roster.network, name)
+    own = [rule["id"] for rule in rules]
+    others = [other for other in roster.keys if other != name]
+    policies = []
+    for other in others:
+        theirs = _rules("ingress", roster.network, other)
+        ids = [rule["id"] for rule in theirs]
+        policies.append({"rules": own + ids, "subjects": [other]})
+        rules += theirs
+    return {
+        "enabled": True,
+        "default_permission": "deny",
+        "rules": rules,
+        "subjects": [{"id": other, "cert_common_names": [other]} for other in others],
+        "policies": policies,
+    }
+
+
+def _rules(flow: str, network: str, speaker: str) -> list[dict[str, Any]]:
+    """What ``speaker`` may send over a connection."""
+    keys = {
+        "put": insight_key(network, speaker),
+        "declare_subscriber": insight_key(network, "*"),
+        "query": pull_key(network, "*", speaker),
+        "declare_queryable": pull_key(network, speaker, "*"),
+        "reply": pull_key(network, speaker, "*"),
+        "liveliness_token": alive_key(network, speaker),
+        "declare_liveliness_subscriber": alive_key(network, "*"),
+        "liveliness_query": alive_key(network, "*"),
+    }
+    return [
+        {
+            "id": f"{flow}/{speaker}/{message}",
+            "permission": "allow",
+            "flows": [flow],
+            "messages": [message],
+            "key_exprs": [key],
+        }
+        for message, key in keys.items()
+    ]
+
+
+def _endpoints(field: str, places: Sequence[str]) -> list[str]:
+    """``HOST:PORT`` as zenoh writes it; nothing else, or settings could slip in."""
+    for place in places:
+        match = _ENDPOINT.fullmatch(place)
+        if not match or int(match[2]) > 65_535:
+            raise ConfigError(f"{field}={place!r} must be HOST:PORT")
+    return [f"tls/{place}" for place in places]

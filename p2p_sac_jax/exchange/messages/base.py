@@ -1,0 +1,111 @@
+"""What every mode of the network is made of."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from p2p_sac_jax.config import TrainConfig
+from p2p_sac_jax.types import Array, DemandSummary, MessageInputs, Prior, Received
+
+PriorPool = Callable[[Array, DemandSummary, Prior], tuple[Prior, Array]]
+
+_FLOAT_BYTES = 4
+
+
+class Mode(NamedTuple):
+    """What leaves a peer, and what receivers read out of it.
+
+    ``outbound(knowledge, key, round_index, clock_s)`` writes the message of ONE peer.
+    ``key`` is the peer's own and the same in every round: the mode folds the round
+    in itself, since noise of running sums is drawn anew from its first round on.
+    ``round_index`` is [] int32 in [0, steps // interval), ``clock_s`` [] seconds.
+
+    ``inbound(wire)`` reads the messages of J peers, leaves [J, ...]. ``bound`` brings
+    what was read back to what the mode's messages can say, leaves [J, ...]: whoever
+    sends may not keep to the bounds that an honest sender applies.
+    """
+
+    name: str
+    outbound: Callable[[MessageInputs, Array, Array, Array], Any]
+    inbound: Callable[[Any], Received]
+    bound: Callable[[Received], Received] = lambda received: received
+    pool: PriorPool | None = None  # in place of ``memory.pooling``, where not None
+
+
+class Setting(NamedTuple):
+    """What a mode is built from; static."""
+
+    config: TrainConfig
+    num_cells: int  # K
+    cells_per_group: int
+    action_dim: int  # A
+    base_prior: Prior  # [F] and [F, F], NumPy
+
+    @property
+    def rounds(self) -> int:
+        """Number of rounds of the run."""
+        return max(1, self.config.steps // self.config.exchange.interval)
+
+    @property
+    def num_features(self) -> int:
+        """F; up to 1 the memory knows no demand coefficients."""
+        return self.base_prior.mean.shape[-1]
+
+    @property
+    def shares_values(self) -> bool:
+        """Whether anybody would read values."""
+        return self.config.exchange.value_sharing != "none"
+
+    @property
+    def shares_demand(self) -> bool:
+        """Whether there are demand coefficients, and anybody would read them."""
+        return self.num_features > 1 and self.config.memory.pooling != "none"
+
+
+def payload_bytes(wire: Any) -> int:
+    """Bytes of one peer's outbound message: float32 x elements.
+
+    Args:
+      wire: one peer's, arrays or ``jax.ShapeDtypeStruct``s.
+
+    Returns:
+      A Python int, known when the program is traced.
+    """
+    leaves = jax.tree.leaves(wire)
+    return _FLOAT_BYTES * sum(math.prod(leaf.shape) for leaf in leaves)
+
+
+def group_of_cell(num_cells: int, cells_per_group: int) -> np.ndarray:
+    """Group ``[K]`` of each cell; the last group may be smaller."""
+    return np.arange(num_cells, dtype=np.int32) // cells_per_group
+
+
+def stream(key: Array, stage: int, round_index: Array) -> Array:
+    """Key of one use of randomness in one round."""
+    return jax.random.fold_in(jax.random.fold_in(key, stage), round_index)
+
+
+def no_demand(num_features: int) -> DemandSummary:
+    """The summary of a peer without demand data, leaves ``[F, F]``, ``[F]``, ``[]``."""
+    return DemandSummary(
+        jnp.zeros((num_features, num_features)), jnp.zeros(num_features), jnp.zeros(())
+    )
+
+
+def diagonal_summary(mean: Array, precision: Array, count: Array) -> DemandSummary:
+    """Independent evidence on each coefficient, nothing where ``count`` is 0.
+
+    Args:
+      mean: ``[F]`` the coefficients that the evidence points at.
+      precision: ``[F]`` of the evidence, not negative.
+      count: ``[]`` steps behind it.
+    """
+    precision = jnp.where(count > 0.0, precision, 0.0)
+    identity = np.eye(mean.shape[-1], dtype=np.float32)
+    return DemandSummary(identity * precision[None], precision * mean, count)

@@ -1,0 +1,197 @@
+"""Mode consortium: peers who share what they learned, not what they know.
+
+No ε is claimed for entropies and ranges of actions, which leave in full and on a grid
+of quarters: they are the policy, which every customer sees at work. Values, counts and
+demand coefficients are noised, and values and counts stay at home where nobody
+reads values.
+"""
+
+from __future__ import annotations
+
+import math
+from functools import partial
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from p2p_sac_jax.exchange.insight import normalise
+from p2p_sac_jax.exchange.messages.base import (
+    Mode,
+    Setting,
+    diagonal_summary,
+    group_of_cell,
+    no_demand,
+    stream,
+)
+from p2p_sac_jax.exchange.messages.noised_demand import (
+    LEAST_VARIANCE,
+    make_box,
+    make_coefficients,
+)
+from p2p_sac_jax.privacy.noise import gaussian
+from p2p_sac_jax.types import Array, DemandSummary, Insight, MessageInputs, Received
+
+COUNT_SENSITIVITY = math.sqrt(2.0)  # a replaced step leaves one group for another
+ACTION_GRID = 0.25  # step of the public grid of actions
+_VALUE, _COUNT, _DEMAND = range(3)  # uses of the key
+_INSIDE = 1.0 - 1e-6  # largest action whose inverse tanh is finite
+
+
+class ConsortiumMessage(NamedTuple):
+    """What leaves one peer; G groups of cells. Demand is () where it is not shared."""
+
+    value: Array  # [G] normalised, clipped and noised; 0 where suppressed
+    count: Array  # [G] noised steps, not negative
+    action_middle: Array  # [G, A] of the range of usual actions, 0 where suppressed
+    action_half_width: Array  # [G, A] on the grid, 1 where suppressed
+    entropy: Array  # [K] nats, 0 where never seen
+    time: Array  # [] seconds, the clock at sending
+    demand_mean: Array  # [F] out of noised sums, in a public box
+    demand_variance: Array  # [F]
+    demand_known: Array  # [] 1 from ``privacy.min_weeks`` steps on
+
+
+def make_consortium(setting: Setting) -> Mode:
+    """Builds the mode.
+
+    Replace-one, every release of values and counts on its own, of sd
+    ``privacy.value_noise`` times the sensitivity:
+
+    * values: critics depend on every record, so nothing less than the bound of their
+      output will do. Two vectors in [-C, C]^G differ by at most Δ = 2C√G.
+    * counts: real visits, each step once, so a replaced one moves two of them by 1.
+
+    A group is suppressed where its *noised* count is below ``privacy.min_count``, so
+    the mask costs nothing more. Demand: see ``make_coefficients``.
+    """
+    config, privacy = setting.config, setting.config.privacy
+    group = group_of_cell(setting.num_cells, setting.cells_per_group)
+    member = (group[:, None] == np.arange(group[-1] + 1)).astype(np.float32)  # [K, G]
+    num_groups = member.shape[1]
+    per_group = partial(jnp.einsum, "k,kg->g", precision="highest")
+    value_std = privacy.value_noise * 2.0 * privacy.clip * math.sqrt(num_groups)
+    count_std = privacy.value_noise * COUNT_SENSITIVITY
+    coefficients = make_coefficients(setting) if setting.shares_demand else None
+    # What a noised value is worth, like the spread within a cell in ``make_insight``.
+    reliability = 1.0 / (1.0 + value_std**2)
+
+    def values(insight: Insight, key: Array) -> Array:
+        """Noised group means ``[G]`` of the peer's normalised state values."""
+        weight = insight.valid * insight.count
+        total = per_group(weight, member)
+        mean = per_group(weight * normalise(insight)[0], member)
+        mean = mean / jnp.where(total > 0.0, total, 1.0)
+        clipped = jnp.clip(mean, -privacy.clip, privacy.clip)
+        return clipped + gaussian(key, (num_groups,), value_std)
+
+    def outbound(
+        inputs: MessageInputs, key: Array, round_index: Array, clock_s: Array
+    ) -> ConsortiumMessage:
+        insight = inputs.message.insight
+        value = count = jnp.zeros(num_groups)
+        if setting.shares_values:
+            count = per_group(inputs.visits.astype(jnp.float32), member)
+            count_key = stream(key, _COUNT, round_index)
+            count = count + gaussian(count_key, (num_groups,), count_std)
+            count = jnp.maximum(count, 0.0)
+        kept = count >= privacy.min_count
+        if setting.shares_values:
+            # A suppressed group moves no level and no scale of the others either.
+            shown = insight._replace(valid=jnp.where(kept[group], insight.valid, 0.0))
+            told = values(shown, stream(key, _VALUE, round_index))
+            value = jnp.where(kept, told, 0.0)
+        middle, half_width = _action_range(insight, member, kept)
+        mean, variance, known = (), (), ()
+        if coefficients is not None:
+            demand_key = jax.random.fold_in(key, _DEMAND)
+            mean, variance, known = coefficients(
+                inputs.statistics, demand_key, round_index
+            )
+        return ConsortiumMessage(
+            value=value,
+            count=count,
+            action_middle=middle,
+            action_half_width=half_width,
+            entropy=jnp.where(insight.valid > 0.0, insight.entropy, 0.0),
+            time=jnp.asarray(clock_s, jnp.float32),
+            demand_mean=mean,
+            demand_variance=variance,
+            demand_known=known,
+        )
+
+    def read(wire: ConsortiumMessage) -> Received:
+        """A group's word holds in each of its cells the sender has seen."""
+        seen = jnp.where(wire.entropy != 0.0, 1.0, 0.0)  # [K]
+        if setting.shares_values:
+            kept = jnp.where(wire.count >= privacy.min_count, 1.0, 0.0)
+            valid = seen * kept[group]
+            # A group's steps, spread over its cells.
+            steps = wire.count / jnp.maximum(per_group(seen, member), 1.0)
+            count = valid * steps[group]
+            confidence = reliability * count / (count + config.exchange.n0)
+        else:  # entropies alone, all alike
+            valid, count, confidence = seen, jnp.zeros_like(seen), seen
+        value = jnp.clip(wire.value, -privacy.clip, privacy.clip)
+        insight = Insight(
+            state_value=valid * value[group],
+            action_value=jnp.zeros_like(valid),
+            entropy=valid * wire.entropy,
+            confidence=confidence,
+            timestamp=jnp.broadcast_to(wire.time, valid.shape),
+            action_mean=valid[:, None] * wire.action_middle[group],
+            action_std=valid[:, None] * wire.action_half_width[group],
+            count=count,
+            valid=valid,
+        )
+        return Received(insight, demand(wire), jnp.zeros(()), jnp.zeros_like(valid))
+
+    def demand(wire: ConsortiumMessage) -> DemandSummary:
+        """What the posterior adds to the base prior, coefficient by coefficient."""
+        if coefficients is None:
+            return no_demand(setting.num_features)
+        prior = setting.base_prior
+        prior_variance = np.diagonal(prior.covariance)
+        variance = jnp.clip(wire.demand_variance, 1e-6, prior_variance)
+        precision = jnp.maximum(1.0 / variance - 1.0 / prior_variance, 0.0)
+        # Far from the prior mean by (m - μ0)(1/var)/precision; no evidence, no shift.
+        pull = (wire.demand_mean - prior.mean) / variance
+        informed = precision > 1e-3 / prior_variance
+        precision = jnp.where(informed, precision, 0.0)
+        evidence = prior.mean + pull / jnp.where(informed, precision, 1.0)
+        return diagonal_summary(
+            jnp.where(informed, evidence, prior.mean),
+            precision,
+            wire.demand_known * privacy.min_weeks,
+        )
+
+    pull = 1.0 / np.diagonal(setting.base_prior.covariance)
+    most = 1.0 / LEAST_VARIANCE - pull
+    return Mode("consortium", outbound, jax.vmap(read), make_box(setting, most, pull))
+
+
+def _action_range(
+    insight: Insight, member: np.ndarray, kept: Array
+) -> tuple[Array, Array]:
+    """Middle and half-width ``[G, A]`` of the actions usual in each group.
+
+    The range spans tanh(mean ± std) of every cell of the group that has data, rounded
+    outward to the grid; a suppressed or empty group says nothing: all of [-1, 1].
+    """
+    centre = jnp.arctanh(jnp.clip(insight.action_mean, -_INSIDE, _INSIDE))
+    told = member[:, :, None] * insight.valid[:, None, None] > 0.0  # [K, G, 1]
+
+    def rounded(ends: Array, outward: float) -> Array:
+        # The upper end is minus the lower end of the mirrored action.
+        lows = jnp.where(told, (outward * ends)[:, None], 1.0)
+        lowest = jnp.min(lows, axis=0)  # [G, A]
+        return outward * ACTION_GRID * jnp.floor(lowest / ACTION_GRID)
+
+    low = rounded(jnp.tanh(centre - insight.action_std), 1.0)
+    high = rounded(jnp.tanh(centre + insight.action_std), -1.0)
+    said = (kept & jnp.any(told[..., 0], axis=0))[:, None]
+    return (
+        jnp.where(said, 0.5 * (low + high), 0.0),
+        jnp.where(said, 0.5 * (high - low), 1.0),
+    )

@@ -1,0 +1,127 @@
+"""Mode public: the little that may be told to anybody."""
+
+from __future__ import annotations
+
+import math
+from functools import partial
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from p2p_sac_jax.exchange.demand_prior import mean_prior
+from p2p_sac_jax.exchange.messages.base import (
+    Mode,
+    Setting,
+    diagonal_summary,
+    no_demand,
+    stream,
+)
+from p2p_sac_jax.exchange.messages.noised_demand import make_box, make_coefficients
+from p2p_sac_jax.privacy.noise import expected_sign, gaussian, randomised_response
+from p2p_sac_jax.types import Array, DemandSummary, Insight, MessageInputs, Received
+
+ENTROPY_RANGE = (-5.0, 2.0)  # nats a dimension of the action
+# Public guess of a peer's entropy a dimension, that of a std of .3, and its sd.
+_ENTROPY_GUESS = math.log(0.3) + 0.5 * math.log(2.0 * math.pi * math.e)
+_ENTROPY_SD = 1.0
+_TREND, _ENTROPY, _DEMAND = range(3)  # uses of the key
+
+
+class PublicMessage(NamedTuple):
+    """What leaves one peer. Demand is () where it is not shared."""
+
+    trend: Array  # [K] -1 or 1, randomised sign of the change of values
+    entropy: Array  # [] nats, noised mean over cells
+    time: Array  # [] seconds, the clock at sending
+    demand_mean: Array  # [F] out of noised sums, in a public box
+    demand_known: Array  # [] 1 from ``privacy.min_weeks`` steps on
+
+
+def make_public(setting: Setting) -> Mode:
+    """Builds the mode.
+
+    Replace-one, every release on its own:
+
+    * trend: randomised response, ``privacy.trend_epsilon`` a cell, and a fair coin
+      where nothing changed or there is nothing to compare. One record may turn all K
+      signs.
+    * entropy: clipped to a public range of width Δ; a policy depends on every record,
+      so the width is its sensitivity. sd = ``privacy.value_noise`` · Δ.
+
+    Demand: see ``make_coefficients``. Trends may steer exploration and nothing else:
+    at the receiver values and counts are 0.
+    """
+    privacy, prior = setting.config.privacy, setting.base_prior
+    low, high = (setting.action_dim * end for end in ENTROPY_RANGE)
+    guess = setting.action_dim * _ENTROPY_GUESS
+    entropy_std = privacy.value_noise * (high - low)
+    entropy_sd = setting.action_dim * _ENTROPY_SD
+    belief = entropy_sd**2 / (entropy_sd**2 + entropy_std**2)
+    coefficients = make_coefficients(setting) if setting.shares_demand else None
+
+    def outbound(
+        inputs: MessageInputs, key: Array, round_index: Array, clock_s: Array
+    ) -> PublicMessage:
+        insight = inputs.message.insight
+        seen = jnp.where(insight.valid > 0.0, 1.0, 0.0)
+        comparable = (insight.valid > 0.0) & (inputs.past_valid > 0.0)
+        change = jnp.sign(insight.state_value - inputs.past_value)
+        cells = jnp.sum(seen)
+        mean = jnp.sum(seen * insight.entropy) / jnp.maximum(cells, 1.0)
+        entropy = jnp.clip(jnp.where(cells > 0.0, mean, guess), low, high)
+        coefficient_mean, known = (), ()
+        if coefficients is not None:
+            demand_key = jax.random.fold_in(key, _DEMAND)
+            coefficient_mean, _, known = coefficients(
+                inputs.statistics, demand_key, round_index
+            )
+        return PublicMessage(
+            trend=randomised_response(
+                stream(key, _TREND, round_index),
+                jnp.where(comparable, change, 0.0),
+                privacy.trend_epsilon,
+            ),
+            entropy=entropy
+            + gaussian(stream(key, _ENTROPY, round_index), (), entropy_std),
+            time=jnp.asarray(clock_s, jnp.float32),
+            demand_mean=coefficient_mean,
+            demand_known=known,
+        )
+
+    def read(wire: PublicMessage) -> Received:
+        # Every message has a sign in every cell: without, there was no message yet.
+        one, zero = jnp.abs(wire.trend), jnp.zeros_like(wire.trend)
+        no_action = jnp.zeros((setting.num_cells, setting.action_dim))
+        # Noise of seven nats would drown every policy: believe what is left of it.
+        entropy = guess + belief * (wire.entropy - guess)
+        insight = Insight(
+            state_value=zero,
+            action_value=zero,
+            entropy=jnp.clip(entropy, low, high) * one,
+            confidence=one,
+            timestamp=wire.time * one,
+            action_mean=no_action,
+            action_std=no_action,
+            count=zero,
+            valid=one,
+        )
+        trend = expected_sign(wire.trend, privacy.trend_epsilon)
+        return Received(insight, demand(wire), jnp.zeros(()), trend)
+
+    def demand(wire: PublicMessage) -> DemandSummary:
+        """The mean, as uncertain as the base prior: no posterior is any wider."""
+        if coefficients is None:
+            return no_demand(setting.num_features)
+        precision = 1.0 / np.diagonal(prior.covariance)
+        count = wire.demand_known * privacy.min_weeks
+        return diagonal_summary(wire.demand_mean, jnp.asarray(precision), count)
+
+    most = 1.0 / np.diagonal(prior.covariance)
+    pool = None
+    if setting.config.memory.pooling != "none":
+        pool = partial(mean_prior, min_peers=privacy.min_peers)
+    return Mode(
+        "public", outbound, jax.vmap(read), make_box(setting, most, 0.0 * most), pool
+    )

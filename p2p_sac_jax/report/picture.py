@@ -1,0 +1,59 @@
+"""The learning curves of one run as a picture of their own, for a page elsewhere."""
+
+from __future__ import annotations
+
+import pathlib
+
+from p2p_sac_jax.report import figures
+from p2p_sac_jax.report.data import Curves, load_run, population_curves
+
+_FONT = "system-ui, -apple-system, 'Segoe UI', Roboto, Arial, sans-serif"
+_SIZE = (6.4, 3.2)  # inches
+
+
+def save_picture(workdir: str | pathlib.Path, path: str | pathlib.Path) -> pathlib.Path:
+    """Writes the learning curves of a run as a stand-alone SVG.
+
+    One line for each arm: the share of the best attainable profit that its learned
+    policies earn in evaluation, mean over peers, and the historical price beside
+    them. The same files give the same bytes.
+
+    Args:
+      workdir: folder of a run, finished or not.
+      path: file to write, for example ``curve.svg``.
+
+    Returns:
+      The path written.
+
+    Raises:
+      ConfigError: the folder holds no run or no results, a file is broken, or the
+        extra `report` is not installed.
+    """
+    data = load_run(pathlib.Path(workdir))
+    references: list[tuple[str, Curves | float]] = []
+    what = "score per step"
+    if data.has_oracle:
+        what = "share of the best attainable profit"
+        historical = population_curves(data, data.main_arm, "baseline_fraction")
+        references = [("best price", 1.0), ("historical", historical)]
+    svg = figures.curves(
+        data,
+        "picture",
+        f"Line chart: {what} of each arm against {data.unit} of training.",
+        what,
+        {arm: population_curves(data, arm, data.score_field) for arm in data.arms},
+        references=references,
+        share=data.has_oracle,
+        size=_SIZE,
+    )
+    path = pathlib.Path(path)
+    path.write_text(stand_alone(svg), encoding="utf-8")
+    return path
+
+
+def stand_alone(svg: str) -> str:
+    """What an SVG needs outside a page: name space, font, a ground to stand on."""
+    head, body = svg.split(">", 1)
+    namespace = ' xmlns="http://www.w3.org/2000/svg"'
+    ground = '<rect width="100%" height="100%" fill="#fff"/>'
+    return f'{head}{namespace} font-family="{_FONT}">{ground}{body}\n'

@@ -1,0 +1,219 @@
+"""How figures look: arms, and matplotlib's SVG made small and self-contained.
+
+Colours follow Okabe and Ito (2008), which colour-blind readers can tell apart;
+every arm also has a dash pattern and a marker of its own.
+"""
+
+from __future__ import annotations
+
+import html
+import io
+import re
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+
+from p2p_sac_jax.config import ConfigError
+from p2p_sac_jax.report.theme import PALETTE
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+INK, MUTED, RULE, EDGE, FAINT, COST, PAPER = (
+    PALETTE[name][0]
+    for name in ("ink", "muted", "rule", "edge", "faint", "cost", "paper")
+)
+
+
+class Look(NamedTuple):
+    """How one arm is drawn and called."""
+
+    label: str
+    colour: str  # of lines and areas
+    text: str  # of words: darker, for contrast on white
+    dashes: Any  # matplotlib line style
+    marker: str
+
+
+def _look(label: str, hue: str, dashes: Any, marker: str) -> Look:
+    return Look(label, PALETTE[hue][0], PALETTE[f"{hue}-text"][0], dashes, marker)
+
+
+LOOKS = {
+    "plain": _look("plain SAC", "orange", (0, (1.2, 1.4)), "X"),
+    "memory": _look("own memory", "green", (0, (5, 1.8)), "s"),
+    "network": _look("network", "blue", "solid", "o"),
+}
+_HUES = ("purple", "amber", "sky", "indigo", "brown", "olive", "grey")
+_DASHES = ((0, (3, 1, 1, 1)), (0, (7, 1.5)), (0, (2, 1)))
+_MARKERS = ("D", "^", "v", "P", "d", "<", ">")
+
+
+def other_look(label: str, index: int) -> Look:
+    """Look of what has none of its own; the first twenty differ."""
+    return _look(
+        label,
+        _HUES[index % len(_HUES)],
+        _DASHES[index // len(_HUES) % len(_DASHES)],
+        _MARKERS[index % len(_MARKERS)],
+    )
+
+
+_SETTINGS: Any = {
+    "axes.axisbelow": True,
+    "axes.edgecolor": EDGE,
+    "axes.grid": True,
+    "axes.grid.axis": "y",
+    "axes.labelcolor": MUTED,
+    "axes.labelsize": 9.5,
+    "axes.linewidth": 0.8,
+    "axes.spines.right": False,
+    "axes.spines.top": False,
+    "axes.unicode_minus": True,
+    "font.family": "DejaVu Sans",
+    "font.size": 9.5,
+    "grid.color": RULE,
+    "grid.linewidth": 0.8,
+    "lines.linewidth": 1.8,
+    "lines.solid_capstyle": "round",
+    "lines.dash_capstyle": "round",
+    "svg.fonttype": "none",
+    "text.color": INK,
+    "text.parse_math": False,  # names may hold what looks like a formula
+    "xtick.color": MUTED,
+    "xtick.major.size": 3,
+    "ytick.color": MUTED,
+    "ytick.major.size": 0,
+}
+
+
+def look(arm: str, arms: list[str]) -> Look:
+    """Look of one arm; arms of other names get the remaining colours."""
+    if arm in LOOKS:
+        return LOOKS[arm]
+    others = [name for name in arms if name not in LOOKS]
+    return other_look(arm, others.index(arm))
+
+
+def draw(
+    name: str,
+    label: str,
+    paint: Callable[[Axes], None],
+    size: tuple[float, float] = (5.2, 3.1),
+) -> str:
+    """Paints one figure and returns it as inline SVG.
+
+    Args:
+      name: identifier, unique on the page.
+      label: what a screen reader says instead of the picture.
+      paint: draws on the axes given to it.
+      size: width and height in inches.
+
+    Raises:
+      ConfigError: matplotlib is not installed.
+    """
+    try:
+        import matplotlib
+        from matplotlib.figure import Figure
+        from matplotlib.layout_engine import ConstrainedLayoutEngine
+    except ImportError as error:
+        raise ConfigError(
+            "drawing the report needs matplotlib and networkx:"
+            " install the extra `report` (pip install 'p2p_sac_jax[report]')"
+        ) from error
+    buffer = io.StringIO()
+    with matplotlib.rc_context():
+        matplotlib.rcdefaults()  # the reader's own style files change nothing
+        matplotlib.rcParams.update(_SETTINGS | {"svg.hashsalt": name})
+        layout = ConstrainedLayoutEngine(w_pad=0.06, h_pad=0.06)
+        figure = Figure(figsize=size, layout=layout)
+        paint(figure.subplots())
+        empty = {"Date": None, "Creator": None, "Format": None, "Type": None}
+        figure.savefig(buffer, format="svg", transparent=True, metadata=empty)
+    return _inline(buffer.getvalue(), name, label)
+
+
+def end_labels(ax: Axes, labels: list[tuple[float, str, str]]) -> None:
+    """Names lines at the right edge, moved apart where they would collide.
+
+    Args:
+      ax: axes whose limits are final.
+      labels: height in data units, words and colour of each.
+    """
+    low, high = ax.get_ylim()
+    scale = np.log10 if ax.get_yscale() == "log" else np.asarray
+    span = scale(high) - scale(low)
+    wanted = [
+        (float((scale(y) - scale(low)) / span), text, colour)
+        for y, text, colour in labels
+        if np.isfinite(y)
+    ]
+    wanted.sort()
+    inches = ax.figure.bbox.height / ax.figure.dpi
+    heights = _spread([height for height, _, _ in wanted], gap=0.235 / inches)
+    for height, (_, text, colour) in zip(heights, wanted, strict=True):
+        ax.annotate(
+            text,
+            (1.0, height),
+            xytext=(5, 0),
+            xycoords="axes fraction",
+            textcoords="offset points",
+            color=colour,
+            fontsize=9.5,
+            fontweight="bold" if colour not in (INK, MUTED, COST) else "normal",
+            va="center_baseline",
+            annotation_clip=False,
+        )
+
+
+def _spread(heights: list[float], gap: float) -> list[float]:
+    """Ascending heights within [0, 1], at least ``gap`` apart, moved little."""
+    floor = 0.02  # clear of the tick labels below
+    placed = list(heights)
+    for _ in range(200):
+        if placed:
+            placed = [max(height, floor + i * gap) for i, height in enumerate(placed)]
+            top = len(placed) - 1
+            placed = [min(h, 1.0 - (top - i) * gap) for i, h in enumerate(placed)]
+        moved = False
+        for low in range(len(placed) - 1):
+            overlap = gap - (placed[low + 1] - placed[low])
+            if overlap > 1e-6:
+                placed[low] -= overlap / 2
+                placed[low + 1] += overlap / 2
+                moved = True
+        if not moved:
+            break
+    return placed
+
+
+def _round(found: re.Match[str]) -> str:
+    """Two decimals are a fiftieth of a pixel; words keep all of theirs."""
+    return re.sub(r"\d+\.\d{3,}", lambda digits: f"{float(digits[0]):.2f}", found[0])
+
+
+def _inline(text: str, name: str, label: str) -> str:
+    """Strips what an HTML page does not need and makes every identifier unique."""
+    text = text[text.index("<svg") :]
+    view_box = re.search(r'viewBox="([^"]*)"', text)
+    body = text[text.index(">") + 1 :]
+    body = re.sub(r"<metadata>.*?</metadata>|<!--.*?-->", "", body, flags=re.DOTALL)
+    body = re.sub(r"<style[^>]*>.*?</style>", "", body, flags=re.DOTALL)
+    body = re.sub(r" ?font-family: [^;\"]*;?", "", body)
+    body = body.replace("xlink:href", "href").replace(' transform=""', "")
+    body = re.sub(r' transform="rotate\(-0 [^"]*"', "", body)
+    body = re.sub(r' (?:d|x|y|transform)="[^"]*"', _round, body)
+    used = set(re.findall(r'(?:url\(#|href="#)([^")]+)', body))
+    body = re.sub(
+        r' id="([^"]+)"',
+        lambda found: f' id="{name}-{found[1]}"' if found[1] in used else "",
+        body,
+    )
+    body = re.sub(r'(url\(#|href="#)', rf"\g<1>{name}-", body)
+    body = re.sub(r"\s*\n\s*", " ", body)
+    box = view_box[1] if view_box else "0 0 1 1"
+    return (
+        f'<svg viewBox="{box}" role="img" aria-label="{html.escape(label)}">'
+        f"{body.strip()}"
+    )

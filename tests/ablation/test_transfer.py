@@ -1,0 +1,70 @@
+"""Policies in markets that they were not trained in."""
+
+import dataclasses
+
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from p2p_sac_jax.ablation import transfer as module
+from p2p_sac_jax.ablation.transfer import ARMS, gaps, transfer
+from p2p_sac_jax.config import ConfigError
+from tests.helpers.populations import small_config
+
+
+def config(**population):
+    stores = {"peers": 4, "newcomers": 1, "join_step": 4} | population
+    root = {"arms": ARMS, "seeds": 2, "steps": 8, "evaluation_weeks": 4}
+    return small_config(root=root, population=stores)
+
+
+@pytest.mark.thorough
+def test_home_and_away(monkeypatch):
+    """A policy that is evaluated in its own market is at home there."""
+    seen = {}
+    original = module._everybody_at
+
+    def spy(setup, store):
+        peer_inputs = original(setup, store)
+        seen.update(setup=setup, store=store, peer_inputs=peer_inputs)
+        return peer_inputs
+
+    monkeypatch.setattr(module, "_everybody_at", spy)
+    result = transfer(config())
+    assert result.seeds.tolist() == [0, 1]
+    for leaf in result[1:]:
+        assert leaf.shape == (2,)
+        assert np.isfinite(leaf).all()
+        assert (leaf <= 1.0 + 1e-5).all()
+    # The one newcomer's market, in every row.
+    sensitivity = np.asarray(seen["peer_inputs"].params.alpha)
+    own = np.asarray(seen["setup"].peer_inputs.params.alpha)
+    assert seen["store"] == 3
+    np.testing.assert_array_equal(sensitivity, np.full(4, own[3]))
+    assert len(set(own.tolist())) == 4
+    networked, alone = gaps(result)
+    np.testing.assert_allclose(
+        networked, result.network_home - result.network_away, rtol=1e-6
+    )
+    np.testing.assert_allclose(alone, result.memory_home - result.memory_away)
+
+
+@pytest.mark.parametrize(
+    ("population", "arms", "message"),
+    [
+        ({"newcomers": 0, "join_step": 0}, ARMS, r"population\.newcomers=0 must be"),
+        ({}, "network", r"arms='network' must be 'memory,network'"),
+    ],
+)
+def test_what_cannot_be_compared_is_refused(population, arms, message):
+    asked = dataclasses.replace(config(**population), arms=arms)
+    with pytest.raises(ConfigError, match=message):
+        transfer(asked)
+
+
+def test_evaluation_becomes_shares():
+    class Evaluation:
+        score = jnp.array([[1.0]]), jnp.array([[2.0]]), jnp.array([[1.5]])
+
+    ours, usual = module._fractions(Evaluation)
+    assert (ours.item(), usual.item()) == (0.5, 0.75)

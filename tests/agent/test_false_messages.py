@@ -1,0 +1,90 @@
+"""What well-formed lies do to an agent: they never break it, and they pass."""
+
+import asyncio
+
+import jax
+import numpy as np
+import pytest
+
+from p2p_sac_jax.agent.transport.in_process import Hub
+from p2p_sac_jax.demand.posterior import base_prior
+from p2p_sac_jax.exchange.demand_prior import PRIOR_REACH
+from p2p_sac_jax.peer.model_rollouts import ERROR_TOLERANCE
+from tests.helpers.agents import NAMES, Store, agent_config, live, make_agent, networks
+
+pytestmark = pytest.mark.slow
+LARGEST = 1e9
+ROUNDS = 4
+POSITIVE = ("count", "valid", "known", "confidence", "variance", "action_std")
+BASE = base_prior(5)
+BASE_STD = np.sqrt(np.diagonal(BASE.covariance))
+
+
+def extremes(rng, shape):
+    """Of any size between nothing at all and the largest number that may be said."""
+    return rng.choice([-1.0, 1.0], shape) * 10.0 ** rng.uniform(-9.0, 9.0, shape)
+
+
+def lie(rng, latest_messages, seconds):
+    """One message of random extremes, by kind and field, that a receiver reads."""
+    message = {}
+    for slot in latest_messages._slots:
+        values = extremes(rng, slot.shape)
+        if slot.field in ("timestamp", "time"):
+            values = np.full(slot.shape, seconds)
+        elif slot.field in POSITIVE:
+            values = np.abs(values)
+        elif slot.field == "precision":
+            size = slot.shape[0]
+            factor = rng.normal(size=(size, size)) * 10.0 ** rng.uniform(-4, 4)
+            values = factor @ factor.T
+        bounded = np.clip(values, -LARGEST, LARGEST)
+        message.setdefault(slot.kind, {})[slot.field] = bounded
+    return message
+
+
+def assert_finite(agent_state):
+    for path, leaf in jax.tree_util.tree_leaves_with_path(agent_state):
+        found = np.isfinite(np.asarray(leaf, np.float64)).all()
+        assert found, jax.tree_util.keystr(path)
+    reach = PRIOR_REACH * BASE_STD * (1 + 1e-6)
+    assert (np.abs(agent_state.guidance.prior.mean - BASE.mean) <= reach).all()
+
+
+@pytest.mark.parametrize("mode", ["private", "consortium", "public"])
+def test_extremes_break_nothing_and_are_got_over(mode, tmp_path):
+    few = {"privacy": {"min_peers": 2}} if mode == "public" else {}
+    config, rng = agent_config(mode, **few), np.random.default_rng(0)
+
+    async def example():
+        opened = await networks(Hub(NAMES, mode))
+        agent = make_agent(config, opened[0], folder=tmp_path / NAMES[0])
+        store, latest_messages = Store(config, 0), agent.price_memory.latest_messages
+        far = False
+        for _ in range(ROUNDS):
+            for is_byzantine in opened[1:]:
+                seconds = agent.clock * config.environment.seconds_per_step
+                for kind, fields in lie(rng, latest_messages, seconds).items():
+                    assert await is_byzantine.broadcast(kind, fields)
+            await live(agent, store, config.exchange.interval)
+            assert_finite(agent._agent_state)
+            away = np.abs(agent._agent_state.guidance.prior.mean - BASE.mean) / BASE_STD
+            far |= bool(away.max() > 0.9 * PRIOR_REACH)
+        assert opened[0].status().counters.refused == {}
+        assert far or mode != "private"  # there the lies go as far as they can
+        # The liars turn honest: their next word takes the place of the last.
+        for number in (1, 2):
+            honest = make_agent(config, opened[number], folder=tmp_path / NAMES[number])
+            honest.catch_up(agent.clock)
+            await live(honest, Store(config, number), 2)
+        await live(agent, store, 4)
+        assert_finite(agent._agent_state)
+        for mean in (
+            agent._agent_state.guidance.prior.mean,
+            agent._agent_state.belief.mean,
+        ):
+            assert (np.abs(mean - BASE.mean) < 2.0 * BASE_STD).all()
+        assert float(agent._agent_state.peer.normalised_error) < ERROR_TOLERANCE
+        assert agent.network_errors == 0
+
+    asyncio.run(example())

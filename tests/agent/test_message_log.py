@@ -1,0 +1,209 @@
+"""Windows, digests and logs: what is missing is found, in bounded memory."""
+
+import itertools
+
+import msgspec
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from p2p_sac_jax.agent.protocol.digest import PAGE, Want, make_digests, read_digest
+from p2p_sac_jax.agent.protocol.envelope import LAST, MAX_BYTES, WireError
+from p2p_sac_jax.agent.protocol.message_log import (
+    REPLY_BYTES,
+    REPLY_MESSAGES,
+    MessageLog,
+)
+from p2p_sac_jax.agent.protocol.sequence_set import MOST_RANGES, SequenceSet
+from tests.helpers.signed_messages import roster
+
+ranges = st.lists(st.tuples(st.integers(1, 60), st.integers(0, 6)), max_size=40)
+
+
+def peer_inputs(window, to=100):
+    return {number for number in range(to) if number in window}
+
+
+@settings(deadline=None, max_examples=150)
+@given(ranges)
+def test_a_window_is_a_set(pairs):
+    window, reference = SequenceSet(7), {0}
+    for first, extra in pairs:
+        window.add(first, first + extra)
+        reference |= set(range(first, first + extra + 1))
+        assert peer_inputs(window) == reference
+    assert window.newest == max(reference)
+    missing = {n for a, b in window.gaps() for n in range(a, min(b, 99) + 1)}
+    assert missing == set(range(100)) - reference
+    assert window.gaps()[-1][1] == LAST
+    listed = list(window.ranges())
+    assert len(listed) == len(window)
+    assert all(b + 1 < c for (_, b), (c, _) in itertools.pairwise(listed))
+
+
+@settings(deadline=None, max_examples=150)
+@given(ranges, st.integers(1, 5))
+def test_a_window_without_room_gives_up_its_oldest_gap(pairs, most):
+    window, whole = SequenceSet(7, most), SequenceSet(7, 1000)
+    for first, extra in pairs:
+        window.add(first, first + extra)
+        whole.add(first, first + extra)
+        assert len(window) <= most
+        assert peer_inputs(window) >= peer_inputs(whole)  # nothing is ever taken twice
+        assert window.newest == whole.newest
+        given_up = peer_inputs(window) - peer_inputs(whole)
+        kept = set(range(100)) - peer_inputs(window)
+        assert not given_up or max(given_up) < min(kept)
+
+
+def fill(message_log, sender, sequences, epoch=5, size=10):
+    for sequence in sequences:
+        head = f"{sender}{sequence} ".encode()
+        message_log.add(sender, epoch, sequence, head.ljust(size, b"."))
+
+
+def found(message_log, *wants):
+    return [raw.split(b" ")[0].decode() for raw in message_log.missing(wants)]
+
+
+@settings(deadline=None, max_examples=100)
+@given(
+    st.sets(st.integers(1, 40)),
+    st.sets(st.integers(1, 40)),
+    st.sampled_from([4, 5, 6]),
+)
+def test_an_archive_answers_with_exactly_what_is_missing(held, had, epoch):
+    message_log = MessageLog(["ada"], 1000, 1 << 20)
+    fill(message_log, "ada", sorted(held, key=lambda n: n * 7 % 41))
+    window = SequenceSet(epoch)
+    for sequence in had:
+        window.add(sequence, sequence)
+    expected = {4: held, 5: held - had, 6: set()}[epoch]
+    (digest,) = make_digests(roster(), ["ada"], {"ada": window})
+    answer = found(message_log, *read_digest(roster(), digest))
+    assert answer == [f"ada{sequence}" for sequence in sorted(expected)]
+
+
+def test_the_first_question_asks_for_everything():
+    message_log = MessageLog(["ada", "bob"], 1000, 1 << 20)
+    fill(message_log, "ada", range(1, 4))
+    fill(message_log, "bob", range(7, 9))
+    (digest,) = make_digests(roster(), ["ada", "bob"], {})
+    wants = read_digest(roster(), digest)
+    assert found(message_log, *wants) == ["ada1", "bob7", "ada2", "bob8", "ada3"]
+
+
+def test_a_new_start_takes_the_place_of_the_last():
+    message_log = MessageLog(["ada"], 1000, 1 << 20)
+    fill(message_log, "ada", [1, 2, 3], epoch=5)
+    fill(message_log, "ada", [1], epoch=6)
+    fill(message_log, "ada", [4], epoch=5)
+    assert (message_log.messages(), message_log.size()) == (1, 10)
+    assert found(message_log, Want("ada", 0, ((1, LAST),))) == ["ada1"]
+
+
+def test_nobody_pushes_out_another_senders_messages():
+    message_log = MessageLog(["ada", "bob", "cyd"], 100, 3000)
+    fill(message_log, "bob", range(1, 101))
+    fill(message_log, "ada", range(1, 10_001))
+    fill(message_log, "cyd", range(1, 101), size=500)
+    assert message_log.size() <= 3000
+    everything = [Want(name, 0, ((1, LAST),)) for name in ("ada", "bob", "cyd")]
+    answer = found(message_log, *everything)
+    for sender, sequences in {
+        "ada": range(9901, 10_001),
+        "bob": range(1, 101),
+        "cyd": (99, 100),
+    }.items():
+        expected = [f"{sender}{sequence}" for sequence in sequences]
+        assert [name for name in answer if name.startswith(sender)] == expected
+    assert message_log.messages() == 202
+
+
+def test_answers_are_bounded_and_leave_nobody_out():
+    message_log = MessageLog(["ada", "bob"], 10_000, 1 << 30)
+    fill(message_log, "ada", range(1, 2001), size=30_000)
+    fill(message_log, "bob", range(1, 2001))
+    wants = [Want(name, 0, ((1, LAST),)) for name in ("ada", "bob")]
+    answer = message_log.missing(wants)
+    assert REPLY_BYTES - 30_010 < sum(map(len, answer)) <= REPLY_BYTES
+    assert sum(raw.startswith(b"bob") for raw in answer) >= len(answer) // 2
+    assert len(message_log.missing(wants[1:])) == REPLY_MESSAGES
+    assert found(message_log, *[wants[1]] * PAGE) == found(message_log, wants[1])
+
+
+def test_a_digest_of_torn_windows_comes_in_pages_that_fit():
+    windows = {}
+    for name in ("ada", "bob", "cyd"):
+        windows[name] = SequenceSet(2**61)
+        for number in range(3 * MOST_RANGES):
+            windows[name].add(2**61 + 2 * number, 2**61 + 2 * number)
+    pages = make_digests(roster(), list(windows), windows)
+    assert all(len(page) <= MAX_BYTES for page in pages)
+    asked = {name: [] for name in windows}
+    for page in pages:
+        for want in read_digest(roster(), page):
+            asked[want.sender] += want.gaps
+    assert asked == {name: window.gaps() for name, window in windows.items()}
+
+
+def test_every_sender_has_a_place_on_the_first_page():
+    windows = {"ada": SequenceSet(7), "cyd": SequenceSet(7)}
+    for number in range(3 * MOST_RANGES):
+        windows["ada"].add(2 * number, 2 * number)
+    windows["cyd"].add(5, 5)
+    first, *_ = make_digests(roster(), ["ada", "bob", "cyd"], windows)
+    wants = {want.sender: want for want in read_digest(roster(), first)}
+    assert wants["bob"] == Want("bob", 0, ((1, LAST),))
+    assert wants["cyd"] == Want("cyd", 7, ((1, 4), (6, LAST)))
+    many = [f"peer{number}" for number in range(PAGE + 1)]
+    pages = [read_digest(roster(), page) for page in make_digests(roster(), many, {})]
+    assert [want.sender for page in pages for want in page] == many
+
+
+def test_a_window_at_the_end_of_numbers_asks_for_what_there_can_be():
+    window = SequenceSet(7)
+    window.add(3, LAST)
+    (page,) = make_digests(roster(), ["ada"], {"ada": window})
+    assert read_digest(roster(), page) == (Want("ada", 7, ((1, 2),)),)
+
+
+def digest(**changes):
+    told = {"version": 1, "network": "shops", "mode": "public", "wants": []}
+    return msgspec.msgpack.encode(list((told | changes).values()))
+
+
+BAD_DIGESTS = {
+    "nothing": (b"", "garbage"),
+    "trailing": (digest() + b"\0", "garbage"),
+    "oversize": (bytes(MAX_BYTES + 1), "oversize"),
+    "version": (digest(version=2), "wrong_version"),
+    "network": (digest(network="farm"), "wrong_network"),
+    "mode": (digest(mode="private"), "wrong_mode"),
+    "a gap of one end": (digest(wants=[["ada", 1, [[1]]]]), "garbage"),
+    "negative": (digest(wants=[["ada", 1, [[-1, 5]]]]), "garbage"),
+    "float": (digest(wants=[["ada", 1, [[1.0, 5]]]]), "garbage"),
+    "too many gaps": (digest(wants=[["ada", 1, [[1, 2]] * (PAGE + 1)]]), "garbage"),
+    "too many wants": (digest(wants=[["ada", 1, []]] * (PAGE + 1)), "garbage"),
+    "wide": (digest().replace(b"\x94\x01", b"\x94\xcc\x01"), "not_canonical"),
+}
+
+
+@pytest.mark.parametrize("name", BAD_DIGESTS)
+def test_a_digest_is_read_strictly(name):
+    raw, reason = BAD_DIGESTS[name]
+    with pytest.raises(WireError) as caught:
+        read_digest(roster(), raw)
+    assert caught.value.reason == reason
+
+
+@settings(deadline=None, max_examples=200)
+@given(st.binary(max_size=60), st.booleans())
+def test_a_digest_of_any_bytes_is_read_or_refused(raw, head):
+    message_log = MessageLog(["ada"], 100, 1 << 20)
+    fill(message_log, "ada", range(1, 20))
+    try:
+        wants = read_digest(roster(), digest()[:-1] + raw if head else raw)
+    except WireError:
+        return
+    assert len(message_log.missing(wants)) <= 19

@@ -1,0 +1,101 @@
+"""Every message once, in any weather: loss, delay, partitions, restarts."""
+
+import asyncio
+import itertools
+import random
+from collections import Counter
+
+import pytest
+
+from tests.helpers.hub_peers import (
+    FIELDS,
+    KIND,
+    Listener,
+    hub_of,
+    peer,
+    peers_of,
+    run,
+)
+
+
+def weather(seed):
+    """Loss, delay and partitions; a peer that joins late, one that starts again."""
+
+    async def test(folder):
+        draw = random.Random(seed)
+        hub = hub_of(5, loss=0.3, delay_s=2.0, seed=seed)
+        names = list(hub.roster.keys)
+        late, restarts = names[3:]
+        listeners = {name: Listener() for name in names}
+        networks = {}
+        sent = Counter()
+
+        async def start(name):
+            networks[name] = await peer(
+                hub, name, listeners[name], folder=folder / name
+            )
+
+        for name in names:
+            if name != late:
+                await start(name)
+        for step in range(60):
+            for name, network in networks.items():
+                if draw.random() < 0.7:
+                    await network.broadcast(KIND, FIELDS)
+                    sent[name] += 1
+            event = draw.random()
+            if event < 0.1:
+                shuffled = draw.sample(names, len(names))
+                hub.partition(shuffled[:2], shuffled[2:])
+            elif event < 0.25:
+                hub.heal()
+            elif event < 0.35:
+                await networks[restarts].disconnect()
+                await start(restarts)
+                await networks[restarts].broadcast(KIND, FIELDS)
+                sent[restarts] = 1
+            elif event < 0.5:
+                await draw.choice(list(networks.values())).sync()
+            if step == 40:
+                await start(late)
+            hub.advance(draw.uniform(0.0, 2.0))
+        hub.heal()
+        hub.advance(10.0)
+        for _ in range(12):  # it still rains
+            for network in networks.values():
+                await network.sync()
+        for listener in listeners.values():
+            assert set(listener.keys().values()) <= {1}  # over all lives
+        for name, other in itertools.permutations(names, 2):
+            # Of one that started again, the messages of its last life are owed.
+            epochs = {d.epoch for d in listeners[name].heard if d.sender == other}
+            last = [
+                d.sequence
+                for d in listeners[name].heard
+                if d.sender == other and d.epoch == max(epochs)
+            ]
+            assert sorted(last) == list(range(1, sent[other] + 1))
+        for network in networks.values():
+            assert set(network.status().counters.refused) <= {"replay", "stale_epoch"}
+            await network.disconnect()
+
+    return test
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_every_message_is_delivered_exactly_once_in_any_weather(seed, tmp_path):
+    asyncio.run(weather(seed)(tmp_path))
+
+
+@run
+async def test_the_same_seed_is_the_same_weather():
+    async def heard(seed):
+        hub = hub_of(loss=0.4, delay_s=5.0, seed=seed)
+        networks, listeners = await peers_of(hub)
+        for _ in range(30):
+            await networks["peer0"].broadcast(KIND, FIELDS)
+            await networks["peer1"].broadcast(KIND, FIELDS)
+            hub.advance(1.0)
+        return [(d.sender, d.sequence) for d in listeners["peer2"].heard]
+
+    assert await heard(1) == await heard(1) != await heard(2)

@@ -1,0 +1,295 @@
+"""A network in one process: what is said, kept, pulled and told to the user."""
+
+import asyncio
+
+import numpy as np
+import pytest
+
+from p2p_sac_jax.agent.protocol import dispatch
+from p2p_sac_jax.agent.protocol.envelope import Refusal
+from p2p_sac_jax.agent.protocol.peer_network import PeerNetwork
+from p2p_sac_jax.agent.transport.in_process import (
+    InProcessTransport,
+    in_process_network,
+)
+from p2p_sac_jax.config import ConfigError
+from tests.helpers.hub_peers import (
+    FIELDS,
+    KIND,
+    Listener,
+    forge,
+    hub_of,
+    peer,
+    peers_of,
+    run,
+)
+
+
+@run
+async def test_a_broadcast_has_arrived_when_it_returns():
+    hub = hub_of()
+    networks, listeners = await peers_of(hub)
+    assert await networks["peer0"].broadcast(KIND, FIELDS)
+    for name in ("peer1", "peer2"):
+        (delivery,) = listeners[name].heard
+        assert (delivery.sender, delivery.kind, delivery.sequence) == ("peer0", KIND, 1)
+        assert delivery.time_ms == int(hub.now_s() * 1000)
+        assert set(delivery.fields) == set(FIELDS)
+        np.testing.assert_array_equal(delivery.fields["trend"], FIELDS["trend"])
+        assert delivery.fields["entropy"].shape == (1,)
+    assert listeners["peer0"].heard == []
+    assert networks["peer0"].peers == ("peer0", "peer1", "peer2")
+    assert await networks["peer1"].sync() == 0
+
+
+@run
+async def test_status_tells_how_things_stand():
+    hub = hub_of()
+    networks = {name: in_process_network(hub, name) for name in hub.roster.keys}
+    first = networks["peer0"]
+    status = first.status()
+    assert (status.connected, status.health, status.peers) == (False, "alone", ())
+    assert status.last_sync_s is None
+    await first.connect()
+    await first.connect()
+    assert not await first.broadcast(KIND, FIELDS)
+    assert await first.sync() == 0
+    status = first.status()
+    assert (status.connected, status.health) == (True, "alone")
+    assert status.last_sync_s is None  # there was nobody to ask
+    assert (status.counters.kept, status.counters.sent) == (1, 0)
+    await networks["peer1"].connect()
+    assert (first.status().health, first.status().peers) == ("degraded", ("peer1",))
+    await networks["peer2"].connect()
+    assert first.status().health == "connected"
+    assert await networks["peer2"].sync() == 1
+    hub.advance(7.0)
+    status = networks["peer2"].status()
+    assert status.last_sync_s == pytest.approx(7.0)
+    assert (status.counters.delivered, status.counters.pulled) == (1, 1)
+    await first.disconnect()
+    await first.disconnect()
+    assert first.status().health == "alone"
+    assert not await first.broadcast(KIND, FIELDS)
+    assert await first.sync() == 0
+    assert first.status().counters.bytes_sent == 0
+
+
+@run
+async def test_what_could_not_leave_is_pulled_later_even_through_others():
+    hub = hub_of()
+    first = in_process_network(hub, "peer0")
+    assert not await first.broadcast(KIND, FIELDS)  # not even connected
+    await first.connect()
+    assert not await first.broadcast(KIND, FIELDS)  # nobody there
+    heard = {name: Listener() for name in ("peer1", "peer2")}
+    second = await peer(hub, "peer1", heard["peer1"])
+    assert await second.sync() == 2
+    await first.disconnect()
+    third = await peer(hub, "peer2", heard["peer2"])  # never met the first
+    assert await third.sync() == 2
+    await first.connect()
+    assert await first.broadcast(KIND, FIELDS)
+    for listener in heard.values():
+        assert listener.sequences("peer0") == [1, 2, 3]
+    assert await third.sync() == 0
+
+
+def test_a_transport_that_cannot_stop_delivers_nothing_afterwards(tmp_path):
+    async def late_callback():
+        hub = hub_of()
+        transport = InProcessTransport(hub, "peer1")
+        options = {"folder": tmp_path, "clock": hub.now_s}
+        identity, listener = hub.identity("peer1"), Listener()
+        network = PeerNetwork(transport, identity, hub.roster, **options)
+        network.register_message_handler(KIND, listener)
+        await network.connect()
+        await network.disconnect()
+        transport.receive("peer0", raw := forge(hub, "peer0"))
+        assert listener.heard == []
+        again = PeerNetwork(transport, identity, hub.roster, **options)
+        again.register_message_handler(KIND, listener)
+        await again.connect()
+        transport.receive("peer0", raw)
+        assert listener.sequences("peer0") == [1]
+        await again.disconnect()
+
+    asyncio.run(late_callback())
+
+
+def test_a_transport_that_cannot_open_lets_go_of_the_folder(tmp_path):
+    class Closed(InProcessTransport):
+        async def open(self, on_message, on_query):
+            raise ConfigError("listen='here' is taken")
+
+    async def twice():
+        hub = hub_of()
+        for _ in range(2):
+            network = PeerNetwork(
+                Closed(hub, "peer0"),
+                hub.identity("peer0"),
+                hub.roster,
+                folder=tmp_path,
+            )
+            with pytest.raises(ConfigError, match="is taken"):
+                await network.connect()
+            assert not network.status().connected
+
+    asyncio.run(twice())
+
+
+def test_a_peer_that_starts_again_delivers_nothing_twice(tmp_path):
+    async def lives():
+        hub = hub_of()
+        speaker = await peer(hub, "peer0")
+        helper = await peer(hub, "peer1")
+        listener = Listener()
+        for agent_state in range(4):
+            listening = await peer(hub, "peer2", listener, folder=tmp_path)
+            assert await listening.sync() == (agent_state > 0)
+            for _ in range(5):
+                await speaker.broadcast(KIND, FIELDS)
+            assert await listening.sync() == 0
+            await listening.disconnect()
+            await speaker.broadcast(KIND, FIELDS)  # while it is away
+        again = await peer(hub, "peer2", listener, folder=tmp_path)
+        assert await again.sync() == 1
+        assert listener.sequences("peer0") == list(range(1, 25))
+        await again.disconnect()
+        assert await helper.sync() == 0
+
+    asyncio.run(lives())
+
+
+def test_a_folder_belongs_to_one_peer_at_a_time(tmp_path):
+    async def two():
+        hub = hub_of()
+        network = await peer(hub, "peer0", folder=tmp_path)
+        with pytest.raises(ConfigError, match="must belong to one running peer"):
+            in_process_network(hub, "peer0", folder=tmp_path)
+        await network.disconnect()
+        listening = await peer(hub, "peer1", listener := Listener())
+        other = await peer(hub, "peer0", folder=tmp_path)
+        with pytest.raises(ConfigError, match="must belong to one running peer"):
+            await network.connect()
+        await other.broadcast(KIND, FIELDS)
+        await other.disconnect()
+        await network.connect()  # as a start after that one, or nobody would listen
+        await network.broadcast(KIND, FIELDS)
+        assert listener.sequences("peer0") == [1, 1]
+        await listening.disconnect()
+        await network.disconnect()
+
+    asyncio.run(two())
+
+
+@run
+async def test_a_handler_that_fails_or_hangs_harms_nobody(monkeypatch, caplog):
+    monkeypatch.setattr(dispatch, "MOST_PENDING", 8)
+    hub = hub_of()
+    speaker, listening = await peer(hub, "peer0"), await peer(hub, "peer1")
+    release, order = asyncio.Event(), Listener()
+
+    async def slow(delivery):
+        await release.wait()
+        order(delivery)
+        raise RuntimeError("late")
+
+    def broken(delivery):
+        raise RuntimeError("at once")
+
+    heard = Listener()
+    for handler in (broken, slow, heard):
+        listening.register_message_handler(KIND, handler)
+    for _ in range(20):
+        assert await speaker.broadcast(KIND, FIELDS)
+    assert heard.sequences("peer0") == list(range(1, 9))  # the rest has to wait
+    assert listening.status().counters.refused == {"busy": 12}
+    release.set()
+    while order.sequences("peer0") != list(range(1, 9)):
+        await asyncio.sleep(0)
+    for _ in range(40):
+        await listening.sync()
+        await asyncio.sleep(0)
+    assert heard.sequences("peer0") == list(range(1, 21))
+    assert order.sequences("peer0") == list(range(1, 21))
+    assert listening.status().counters.handler_errors == 40
+    assert len(caplog.records) < 30
+    release.clear()
+    await speaker.broadcast(KIND, FIELDS)
+    await listening.disconnect()  # a handler that hangs does not hold it up
+
+
+@run
+async def test_what_a_user_gets_wrong_is_told_in_a_line():
+    hub = hub_of()
+    network = await peer(hub, "peer0")
+    with pytest.raises(ConfigError, match=r"kind='gossip' must be one of: model_in"):
+        network.register_message_handler("gossip", print)
+    with pytest.raises(ConfigError, match=r"name='eve' must be one of: peer0, peer1"):
+        in_process_network(hub, "eve")
+    with pytest.raises(ConfigError, match=r"action_mean.* must be, in mode public"):
+        await network.broadcast(KIND, FIELDS | {"action_mean": np.ones(2)})
+    imposter = hub.identities["peer1"]._replace(name="peer0")
+    with pytest.raises(ConfigError, match="name='peer0' must be in the roster"):
+        PeerNetwork(InProcessTransport(hub, "peer0"), imposter, hub.roster)
+    assert not await network.broadcast(KIND, FIELDS | {"entropy": np.nan})
+    network.refuse("peer1", Refusal.shape)
+    assert network.status().counters.refused_from == {
+        "peer0": {"bad_number": 1},
+        "peer1": {"shape": 1},
+    }
+
+
+@run
+async def test_a_sync_ends_where_its_peer_disconnects():
+    hub = hub_of(3)
+    networks, listeners = await peers_of(hub)
+    hub.loss = 1.0
+    for _ in range(200):
+        await networks["peer0"].broadcast(KIND, FIELDS)
+    hub.loss = 0.0
+    sync = asyncio.create_task(networks["peer1"].sync())
+    while not listeners["peer1"].heard:
+        await asyncio.sleep(0)
+    await networks["peer1"].disconnect()
+    assert await sync == len(listeners["peer1"].heard) < 200
+
+
+@run
+async def test_a_slow_transport_drops_and_what_was_dropped_is_pulled(monkeypatch):
+    monkeypatch.setattr("p2p_sac_jax.agent.transport.in_process.MOST_IN_FLIGHT", 10)
+    hub = hub_of(delay_s=1.0)
+    networks, listeners = await peers_of(hub)
+    for _ in range(30):
+        await networks["peer0"].broadcast(KIND, FIELDS)
+    hub.advance(2.0)
+    assert len(listeners["peer1"].heard) == 10
+    assert networks["peer1"].status().counters.dropped == 20
+    assert await networks["peer1"].sync() == 20
+    assert sorted(listeners["peer1"].sequences("peer0")) == list(range(1, 31))
+
+
+@run
+async def test_handlers_may_speak_and_partitions_hold_what_is_under_way():
+    hub = hub_of(delay_s=1.0)
+    networks, listeners = await peers_of(hub)
+
+    async def thank(delivery):
+        if delivery.sender == "peer0":
+            await networks["peer1"].broadcast(KIND, FIELDS)
+
+    networks["peer1"].register_message_handler(KIND, thank)
+    await networks["peer0"].broadcast(KIND, FIELDS)
+    hub.advance(1.0)
+    await asyncio.sleep(0)
+    hub.advance(1.0)
+    assert listeners["peer0"].sequences("peer1") == [1]
+    await networks["peer0"].broadcast(KIND, FIELDS)
+    hub.partition(["peer0"], ["peer1"])
+    hub.advance(5.0)
+    hub.heal()
+    hub.advance(5.0)
+    assert listeners["peer1"].sequences("peer0") == [1]
+    assert await networks["peer1"].sync() == 1
+    assert listeners["peer1"].sequences("peer0") == [1, 2]

@@ -1,0 +1,198 @@
+"""The agent's price memory: what a history teaches, what the network adds."""
+
+import asyncio
+
+import numpy as np
+import pytest
+
+from p2p_sac_jax.agent.agent import P2PSACAgent
+from p2p_sac_jax.agent.history import PriceHistory
+from p2p_sac_jax.agent.price_memory import P2PPriceMemory
+from p2p_sac_jax.agent.transport.in_process import Hub, in_process_network
+from p2p_sac_jax.config import ConfigError
+from p2p_sac_jax.demand.posterior import base_prior
+from p2p_sac_jax.environments.observation import observation
+from tests.helpers.agents import (
+    NAMES,
+    Store,
+    agent_config,
+    live,
+    make_agent,
+    networks,
+    past,
+)
+from tests.helpers.populations import assert_close
+from tests.reference.bayes import demand_posterior
+
+pytestmark = pytest.mark.slow
+CONFIG = agent_config()
+WEEKS = 6
+STORE = Store(CONFIG, 0).params
+
+
+@pytest.fixture(scope="module")
+def history():
+    return past(CONFIG, WEEKS)
+
+
+def memory_of(history, network=None):
+    return P2PPriceMemory(history, network, CONFIG, params=STORE)
+
+
+def test_history_is_regressed_on(history):
+    """The posterior of the weeks' own regression, from prices and units as given."""
+    obs, prices, units = history
+    features = np.stack(
+        [np.ones(WEEKS), 1 - prices, obs[:, 3] / 4, obs[:, 0], obs[:, 1]], axis=1
+    )
+    prior = base_prior(5)
+    expected = demand_posterior(
+        features, np.log(units), np.ones(WEEKS), prior.mean, prior.covariance
+    )
+    belief = memory_of(history)._belief()
+    for value, wanted in zip(belief[:3], expected, strict=True):
+        np.testing.assert_allclose(value, wanted, rtol=2e-4, atol=2e-4)
+
+
+def test_update_week_by_week_equals_the_history(history):
+    memory = memory_of(None)
+    unknown = memory.get_exploration_bonus(history.observations[0], 1.0)
+    for week in zip(*history, strict=True):
+        memory.update(*week)
+    assert_close(memory._memory, memory_of(history)._memory, 1e-6)
+    assert memory.get_exploration_bonus(history.observations[0], 1.0) < unknown <= 1.0
+
+
+def test_regions_and_spread_name_prices(history):
+    memory, week = memory_of(history), history.observations[-1]
+    regions = memory.get_promising_regions(week)
+    chances = [region.probability for region in regions]
+    assert chances == sorted(chances, reverse=True)
+    assert 0 < sum(chances) <= 1 + 1e-6
+    for region in regions:
+        assert 1 / 1.5 - 1e-6 <= region.low < region.high <= 1.5 + 1e-6
+        assert region.std > 0
+    best = np.sqrt(regions[0].low * regions[0].high)
+    near = memory.get_optimal_exploration_std(week, best)
+    far = memory.get_optimal_exploration_std(week, 1.5 if best < 1 else 1 / 1.5)
+    assert 0 <= near < far
+
+
+def test_history_counts_as_a_life_without_learning(history):
+    """An agent with a past has the memory, replay and accounts of one that lived it."""
+    network = in_process_network(Hub(NAMES), NAMES[0])
+    with_past = make_agent(CONFIG, network, price_history=history)
+
+    async def lived():
+        store = Store(CONFIG, 0, seed=1)
+        agent = make_agent(CONFIG, in_process_network(Hub(NAMES), NAMES[0]))
+        for price in history.prices:
+            await agent.select_action(store.obs)
+            action = np.log([price]) / np.log(1.5)
+            week = store.step(action.astype(np.float32))
+            agent.observe(action, week.reward, week.obs, log_sales=week.log_sales)
+        return agent
+
+    other = asyncio.run(lived())
+    names = (
+        "steps",
+        "memory",
+        "normalised_error",
+        "performance",
+        "last_seen",
+        "visits",
+    )
+    for name in names:
+        assert_close(
+            getattr(with_past._agent_state.peer, name),
+            getattr(other._agent_state.peer, name),
+            1e-5,
+        )
+    # The last week has no successor in the record.
+    assert int(with_past._agent_state.peer.replay.size) == WEEKS - 1
+    mine, theirs = with_past._agent_state.peer.replay, other._agent_state.peer.replay
+    assert_close(mine.rows[: WEEKS - 1], theirs.rows[: WEEKS - 1], 1e-5)
+
+
+def test_a_gap_in_the_history_is_remembered_but_not_replayed(history):
+    torn = PriceHistory(*(np.delete(array, 2, axis=0) for array in history))
+    network = in_process_network(Hub(NAMES), NAMES[0])
+    agent = make_agent(CONFIG, network, price_history=torn)
+    assert agent.steps == WEEKS - 1
+    assert int(agent._agent_state.peer.replay.size) == WEEKS - 3
+
+
+def test_an_observation_shows_last_week_where_the_history_looks():
+    """Weeks made of figures, as a user makes them, follow each other."""
+    prices, units = np.array([0.9, 1.2, 1.0]), np.array([1.3, 0.6, 1.1])
+    weeks = [
+        observation(week, 0.7, last_price=prices[week - 1], last_units=units[week - 1])
+        for week in range(3)
+    ]
+    network = in_process_network(Hub(NAMES), NAMES[0])
+    agent = make_agent(
+        CONFIG, network, price_history=PriceHistory(np.array(weeks), prices, units)
+    )
+    assert int(agent._agent_state.peer.replay.size) == 2
+    # Reward of the first week: (price - cost) times units, in usual profits.
+    unit_cost = float(STORE.unit_cost)
+    expected = (0.9 - 0.7) / (1 - unit_cost) * 1.3
+    assert float(agent._agent_state.peer.replay.rows[0, 12]) == pytest.approx(
+        expected, rel=1e-5
+    )
+
+
+def test_no_history_is_fine():
+    empty = PriceHistory(np.zeros((0, 11)), [], [])
+    for history in (None, empty, PriceHistory([], [], [])):
+        assert float(memory_of(history)._memory.n) == 0.0
+
+
+def test_the_network_informs_the_prior():
+    """The prior that two neighbours' data make is the one that an agent hears."""
+
+    async def example():
+        opened = await networks(Hub(NAMES))
+        alone = memory_of(None)
+        listening = memory_of(None, opened[0])
+        agent = make_agent(CONFIG, opened[0], start_clock=4)
+        deaf = P2PPriceMemory(
+            None,
+            opened[0],
+            agent_config(exchange={"network_weight": 0.0}),
+            params=STORE,
+        )
+        before = alone._belief().mean
+        np.testing.assert_array_equal(listening._belief().mean, before)
+        for number in (1, 2):
+            peer = make_agent(CONFIG, opened[number])
+            await live(peer, Store(CONFIG, number), 4)
+        await agent.select_action(Store(CONFIG, 0).obs)
+        belief = listening._belief()
+        assert_close(belief.mean, agent._agent_state.guidance.prior.mean, 1e-5)
+        assert_close(
+            belief.covariance, agent._agent_state.guidance.prior.covariance, 1e-5
+        )
+        assert np.abs(belief.mean - before).max() > 0.05
+        np.testing.assert_array_equal(deaf._belief().mean, before)
+
+    asyncio.run(example())
+
+
+def test_an_agents_memory_is_its_own():
+    async def example():
+        agent = make_agent(CONFIG, in_process_network(Hub(NAMES), NAMES[0]))
+        store = Store(CONFIG, 0)
+        unknown = agent.price_memory.get_exploration_bonus(store.obs, 1.0)
+        await live(agent, store, 3)
+        assert agent.price_memory.get_exploration_bonus(store.obs, 1.0) < unknown
+        with pytest.raises(ConfigError, match="agent's observe"):
+            agent.price_memory.update(store.obs, 1.0, 1.0)
+
+    asyncio.run(example())
+
+
+def test_a_history_needs_an_environment_that_sells():
+    history = PriceHistory(np.zeros((1, 4)), [1.0], [1.0])
+    with pytest.raises(ConfigError, match="must be empty: this environment sells"):
+        P2PSACAgent(4, 1, CONFIG, history)

@@ -1,0 +1,149 @@
+"""A peer at work: in its market's time, and through what may go wrong around it."""
+
+import asyncio
+import shutil
+import threading
+
+import numpy as np
+
+from p2p_sac_jax.agent.agent import P2PSACAgent
+from p2p_sac_jax.agent.market import Outcome, SimulatedMarket
+from p2p_sac_jax.agent.service import Service
+from p2p_sac_jax.agent.transport.in_process import Hub, in_process_network
+from tests.helpers.agents import NAMES, agent_config
+
+CONFIG = agent_config()
+
+
+class Weeks:
+    """A clock of weeks that the test moves."""
+
+    def __init__(self):
+        self.now = 0.5
+
+    def __call__(self):
+        return self.now
+
+
+class Slow:
+    """A market of one's own whose weeks end when the test says so."""
+
+    environment, params, observation_dim, action_dim = None, (), 4, 2
+
+    def __init__(self):
+        self.asked, self.over = [], asyncio.Event()
+
+    async def reset(self, clock):
+        return np.full(4, 0.1 * clock, np.float32)
+
+    async def step(self, action, clock):
+        self.asked.append((clock, action.tolist()))
+        await self.over.wait()
+        return Outcome(np.zeros(4, np.float32), 1.0, False, 0.0, {})
+
+
+def open_service(folder, market, weeks, hub=None):
+    network = in_process_network(hub or Hub(NAMES), NAMES[0])
+    agent = P2PSACAgent(
+        market.observation_dim,
+        market.action_dim,
+        CONFIG,
+        network=network,
+        params=market.params,
+        environment=market.environment,
+        seed=0,
+        peer_id=0,
+        folder=folder,
+    )
+    service = Service(agent, market, network, clock=weeks, week_s=0.02, sync_s=60.0)
+    return agent, service
+
+
+async def until(condition):
+    async with asyncio.timeout(60.0):
+        while not condition():
+            await asyncio.sleep(0.01)
+
+
+def test_a_week_is_lived_when_it_has_come_and_none_twice(tmp_path):
+    async def work():
+        market, weeks, stop = SimulatedMarket(CONFIG, 0), Weeks(), asyncio.Event()
+        agent, service = open_service(tmp_path, market, weeks, Hub(NAMES[:1]))
+        running = asyncio.create_task(service.run(stop))
+        await until(lambda: agent.steps == 1)
+        await asyncio.sleep(0.1)
+        assert (agent.steps, agent.clock) == (1, 1)  # week 1 has not come
+        weeks.now = 1.0
+        await until(lambda: agent.steps == 2)
+        weeks.now = 7.3  # it slept: what was missed is left out
+        await until(lambda: agent.steps == 3)
+        assert agent.clock == 8
+        stop.set()
+        await running
+        assert service.figures["clock"] == 8
+        assert 0.0 < service.figures["earned_share"] <= 1.1
+
+    asyncio.run(work())
+
+
+def test_a_market_may_take_its_time_and_a_stop_does_not_wait_for_it(tmp_path):
+    async def work():
+        market, stop = Slow(), asyncio.Event()
+        agent, service = open_service(tmp_path, market, Weeks(), Hub(NAMES[:1]))
+        running = asyncio.create_task(service.run(stop))
+        await until(lambda: market.asked)
+        stop.set()
+        async with asyncio.timeout(20.0):
+            await running
+        assert agent.steps == 0
+
+        agent, service = open_service(tmp_path, market, Weeks(), Hub(NAMES[:1]))
+        agent.load()
+        market.over.set()
+        await service.run(asyncio.Event(), weeks=1)
+        assert agent.steps == 1
+        assert market.asked[0] == market.asked[1]  # the price stood meanwhile
+
+    asyncio.run(work())
+
+
+def test_a_stop_does_not_wait_for_a_market_that_blocks_either(tmp_path):
+    over = threading.Event()
+
+    class Blocking(Slow):
+        def step(self, action, clock):
+            self.asked.append((clock, action.tolist()))
+            over.wait()
+
+    async def work():
+        market, stop = Blocking(), asyncio.Event()
+        _, service = open_service(tmp_path, market, Weeks(), Hub(NAMES[:1]))
+        running = asyncio.create_task(service.run(stop))
+        await until(lambda: market.asked)
+        stop.set()
+        await running
+
+    loops = threading.Thread(target=asyncio.run, args=(work(),))
+    loops.start()
+    loops.join(60.0)  # asyncio.run waits for threads of its own
+    ended = not loops.is_alive()
+    over.set()
+    loops.join()
+    assert ended
+
+
+def test_a_disk_that_takes_no_state_ends_no_peer(tmp_path):
+    async def work():
+        market, weeks = SimulatedMarket(CONFIG, 0), Weeks()
+        agent, service = open_service(tmp_path / "state", market, weeks, Hub(NAMES[:1]))
+        shutil.rmtree(tmp_path / "state", ignore_errors=True)
+        (tmp_path / "state").write_text("in the way")
+        weeks.now = 0.0
+        running = asyncio.create_task(service.run(asyncio.Event(), weeks=2))
+        await until(lambda: agent.steps == 1)
+        weeks.now = 1.0
+        await running
+        assert agent.steps == 2
+        assert service.figures["save_errors"] >= 1
+
+    asyncio.run(work())

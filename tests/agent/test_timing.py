@@ -1,0 +1,148 @@
+"""When an agent asks, speaks and rehearses, whatever runs beside whatever."""
+
+import asyncio
+
+import pytest
+
+import p2p_sac_jax.agent as package
+from p2p_sac_jax.agent.transport.in_process import Hub, in_process_network
+from tests.helpers.agents import NAMES, Store, agent_config, live, make_agent, networks
+
+pytestmark = pytest.mark.slow
+PRIVATE = agent_config()
+
+
+def syncs_of(network, monkeypatch):
+    """A list that grows by one with every sync of a network."""
+    done, sync = [], network.sync
+
+    async def counted():
+        done.append(network.status().counters.pulled)
+        return await sync()
+
+    monkeypatch.setattr(network, "sync", counted)
+    return done
+
+
+def test_every_week_asks_for_what_is_missing_once_it_is_time(monkeypatch):
+    async def example():
+        for interval, expected in ((0.0, 1 + 4 + 1), (3600.0, 1)):
+            network = in_process_network(Hub(NAMES), NAMES[0])
+            syncs = syncs_of(network, monkeypatch)
+            agent = make_agent(PRIVATE, network, sync_interval=interval)
+            # Two rounds are listened to, four weeks trained.
+            await live(agent, Store(PRIVATE, 0), 4)
+            assert len(syncs) == expected
+
+    asyncio.run(example())
+
+
+def test_a_restarted_agent_asks_before_it_listens(monkeypatch, tmp_path):
+    async def example():
+        hub = Hub(NAMES)
+        agent, store = make_agent(PRIVATE, (await networks(hub))[0]), Store(PRIVATE, 0)
+        await live(agent, store, 4)
+        agent.save(tmp_path)
+        network = in_process_network(hub, NAMES[0])
+        await network.connect()
+        syncs = syncs_of(network, monkeypatch)
+        resumed = make_agent(PRIVATE, network, sync_interval=3600.0)
+        await resumed.sync()
+        resumed.load(tmp_path)
+        await resumed.select_action(store.obs)
+        assert len(syncs) == 2
+
+    asyncio.run(example())
+
+
+def test_shared_says_whether_a_message_left():
+    async def example():
+        opened = await networks(Hub(NAMES))
+        apart = in_process_network(Hub(NAMES), NAMES[0])
+        for network, left in ((opened[0], 1.0), (apart, 0.0)):
+            lived = await live(make_agent(PRIVATE, network), Store(PRIVATE, 0), 2)
+            assert [report["shared"] for _, report in lived] == [0.0, left]
+            counters = network.status().counters
+            assert (counters.sent, counters.kept) == (2 * left, 2 * (1 - left))
+
+    asyncio.run(example())
+
+
+def test_training_beside_the_next_weeks_speaks_in_its_round():
+    """Two calls wait in a row while the clock goes on; the last is of round 1."""
+
+    async def example():
+        agent = make_agent(PRIVATE, (await networks(Hub(NAMES)))[0])
+        store, trained = Store(PRIVATE, 0), []
+        for _ in range(3):
+            action = await agent.select_action(store.obs)
+            week = store.step(action)
+            agent.observe(action, week.reward, week.obs, log_sales=week.log_sales)
+            trained.append(asyncio.create_task(agent.train()))
+            await asyncio.sleep(0)
+        reports = await asyncio.gather(*trained)
+        assert [report["shared"] for report in reports] == [0.0, 1.0, 0.0]
+        assert [report["updates"] for report in reports] == [4.0, 8.0, 12.0]
+        assert (agent.clock, int(agent._progress.send_result)) == (3, 1)
+
+    asyncio.run(example())
+
+
+async def speakers(hub):
+    """Two peers that have told of their demand by week 2."""
+    for number in (1, 2):
+        network = in_process_network(hub, NAMES[number])
+        await network.connect()
+        await live(make_agent(PRIVATE, network), Store(PRIVATE, number), 2)
+
+
+def test_training_beside_a_rehearsal_loses_neither():
+    async def example():
+        hub = Hub(NAMES)
+        await speakers(hub)
+        network, store = in_process_network(hub, NAMES[0]), Store(PRIVATE, 0)
+        agent = make_agent(PRIVATE, network, start_clock=4)
+        await live(agent, store)
+        await network.connect()
+        await live(agent, store)  # a round begins; what is missing is pulled after it
+        await agent.sync()
+        week = agent.select_action(store.obs)
+        before = int(agent._agent_state.peer.learner.updates)
+        await asyncio.gather(week, agent.train(), agent.train())
+        gained = int(agent._agent_state.peer.learner.updates) - before
+        assert gained == 2 * 4 + PRIVATE.memory.pretrain_updates
+
+    asyncio.run(example())
+
+
+@pytest.mark.parametrize(("weeks", "rehearses"), [(0, True), (2, True), (4, False)])
+def test_the_first_word_of_demand_is_rehearsed_while_the_agent_is_young(
+    weeks, rehearses
+):
+    """Nobody could be reached at first; the network is older than the agent."""
+
+    async def example():
+        hub = Hub(NAMES)
+        await speakers(hub)
+        network, store = in_process_network(hub, NAMES[0]), Store(PRIVATE, 0)
+        agent = make_agent(PRIVATE, network, start_clock=2)
+        await live(agent, store, weeks)
+        assert not agent.informed
+        await network.connect()
+        await agent.sync()
+        for expected in (rehearses, False):  # once
+            before = int(agent._agent_state.peer.learner.updates)
+            await agent.select_action(store.obs)
+            gained = int(agent._agent_state.peer.learner.updates) - before
+            assert gained == expected * PRIVATE.memory.pretrain_updates
+            agent.catch_up(agent.clock + 2)
+        assert agent.informed
+
+    asyncio.run(example())
+
+
+def test_what_the_package_names_is_there():
+    for name in package.__all__:
+        assert getattr(package, name).__name__ == name
+    with pytest.raises(AttributeError, match="no attribute 'gossip'"):
+        _ = package.gossip

@@ -1,0 +1,277 @@
+"""The zenoh transport between real processes: delivery, doors, kills and stops.
+
+Whoever is kept out is shown beside someone of the same making who is let in.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+import time
+
+import pytest
+import zenoh
+
+from p2p_sac_jax.agent.ops.authority import (
+    Authority,
+    dump_certificate,
+    dump_key,
+    issue,
+    make_authority,
+    open_authority,
+    write_network,
+)
+from p2p_sac_jax.agent.protocol.envelope import MAX_BYTES
+from p2p_sac_jax.agent.transport.zenoh_transport import ZenohTransport
+from p2p_sac_jax.config import ConfigError
+from tests.helpers.zenoh_peers import (
+    Attacker,
+    Peer,
+    copy_folder,
+    free_ports,
+    running,
+    wait_until,
+)
+
+NAMES = ("a", "b", "c")
+
+
+@pytest.fixture(scope="module")
+def network(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("network")
+    write_network(folder, "test", "consortium", (*NAMES, "absent"))
+    return folder
+
+
+@pytest.fixture(scope="module")
+def places():
+    return free_ports(NAMES)
+
+
+@pytest.fixture(scope="module")
+def pair(network, places):
+    """Peers a and b, connected; c's place is free for attackers."""
+    with running(network, places, "a", "b") as peers:
+        peers["a"].wait_for("b")
+        peers["b"].wait_for("a")
+        yield peers["a"], peers["b"]
+
+
+def stranger(network, folder, kind):
+    """The folder of c with a certificate that ought not to open any door."""
+    ours = open_authority(network)
+    foreign = make_authority("test", 10)
+    authority: Authority = foreign if kind == "another authority" else ours
+    key, certificate = issue(
+        authority,
+        "mallory" if kind == "a name not in the list" else "c",
+        days=-1 if kind == "expired" else 1,
+    )
+    trusted = dump_certificate(ours.certificate) + dump_certificate(foreign.certificate)
+    return copy_folder(
+        network / "c",
+        folder,
+        tls_key=dump_key(key),
+        tls_crt=dump_certificate(certificate),
+        ca_crt=trusted,  # it would talk to anybody
+    )
+
+
+def test_messages_go_both_ways_and_never_back(pair):
+    a, b = pair
+    a.publish("one", "two")
+    b.publish("three")
+    wait_until(lambda: b.heard("a") == ["one", "two"], "b to hear a")
+    wait_until(lambda: a.heard("b") == ["three"], "a to hear b")
+    assert not a.heard("a")
+    assert not b.heard("b")
+
+
+def test_questions_are_answered_by_others_and_the_asker_is_known(pair):
+    a, b = pair
+    assert a.ask("why?") == [["b", "b 0 why?"], ["b", "b 1 why?"]]
+    assert b.askers() == ["a"]
+    assert not a.askers()
+
+
+@pytest.mark.parametrize(
+    "kind", ["a valid one", "another authority", "expired", "a name not in the list"]
+)
+def test_only_a_listed_name_of_the_own_authority_exchanges(
+    pair, network, places, tmp_path, kind
+):
+    a, _ = pair
+    before, askers = len(a.heard("c")), len(a.askers())
+    with Attacker(stranger(network, tmp_path / "c", kind), "c", places) as c:
+        if kind in ("a valid one", "a name not in the list"):
+            wait_until(c.session.info.links, "a connection")
+
+        def exchange(number):
+            c.put(f"from {kind} {number}")
+            a.publish(f"to {kind} {number}")
+            replies = c.ask("p2p/test/pull/a/c", timeout_s=0.3)
+            heard = [text for text in c.heard if kind in text]
+            return a.heard("c")[before:], heard, replies
+
+        for number in range(20):  # a second is what the first peers need to connect
+            found = exchange(number)
+            if all(found):
+                break
+            time.sleep(0.1)
+        if kind == "a valid one":
+            assert all(found)
+            assert "c" in a.reachable()
+            assert "c" in a.askers()[askers:]
+        else:
+            assert found == ([], [], [])
+            assert "c" not in a.reachable()
+            assert "c" not in a.askers()[askers:]
+            connected = bool(c.session.info.links())
+            assert connected == (kind == "a name not in the list")
+
+
+def test_a_peer_is_heard_as_itself_alone(pair, network, places):
+    a, _ = pair
+    askers, before = len(a.askers()), len(a.heard("c"))
+    with Attacker(network / "c", "c", places) as c:
+        wait_until(lambda: "c" in a.reachable(), "a to reach c")
+        tokens = [
+            c.session.liveliness().declare_token(f"p2p/test/alive/{name}")
+            for name in ("absent", "*", "mallory")
+        ]
+        for number, key in enumerate(
+            (
+                "p2p/test/insight/b",
+                "p2p/test/insight/*",
+                "p2p/test/insight/**",
+                "p2p/**",
+                "p2p/test/insight/c/b",
+                "p2p/test/insight/mallory",
+                "p2p/other/insight/c",
+                "p2p/test/pull/b/a",
+            )
+        ):
+            c.put(f"lie {number}", key)
+        c.session.delete("p2p/test/insight/c")
+        c.put(b"x" * (MAX_BYTES + 2048))
+        c.put(b"x" * 10_000_000)
+        assert not c.ask("p2p/test/pull/a/b", timeout_s=0.3)
+        assert not c.ask("p2p/test/pull/**", timeout_s=0.3)
+        wait_until(lambda: c.ask("p2p/test/pull/a/c"), "a to answer c")
+        wait_until(
+            lambda: (c.put("true"), "true" in a.heard("c")[before:])[1], "a to hear c"
+        )
+        # What is a little too long is cut, and stays too long; ten million are dropped.
+        longest = "x" * (MAX_BYTES + 1)
+        assert set(a.heard("c")[before:]) == {longest, "true"}
+        assert not [text for text in a.heard("b") if "lie" in text]
+        assert set(a.askers()[askers:]) == {"c"}
+        assert set(a.reachable()) == {"b", "c"}  # and not the one that is absent
+        del tokens
+        assert not c.ask("p2p/test/pull/b/a", timeout_s=0.3)
+    a.wait_for("b")
+    assert a.ask("still there?") == [
+        ["b", "b 0 still there?"],
+        ["b", "b 1 still there?"],
+    ]
+
+
+def test_nobody_replies_for_another(pair, network, places):
+    a, _ = pair
+    with Attacker(network / "c", "c", places) as c:
+
+        def reply(query):
+            with query:
+                for name in ("b", "c"):
+                    try:
+                        query.reply(f"p2p/test/pull/{name}/a", f"{name} by c")
+                    except zenoh.ZError:
+                        continue
+
+        for key in ("p2p/test/pull/c/*", "p2p/test/pull/b/*"):
+            c.session.declare_queryable(key, reply)
+        wait_until(lambda: "c" in a.reachable(), "a to reach c")
+        found = wait_until(
+            lambda: [r for r in a.ask("?") if r[0] == "c"] and a.ask("?"), "c's reply"
+        )
+        assert ["c", "c by c"] in found
+        assert ["b", "b by c"] not in found
+    a.wait_for("b")
+
+
+def test_the_killed_come_back(network):
+    places = free_ports(NAMES)
+    with running(network, places, "a", "b") as peers:
+        a, b = peers.values()
+        a.wait_for("b")
+        b.end(signal.SIGKILL)
+        a.wait_for()
+        with Peer(network / "b", places) as b:
+            a.wait_for("b")
+            b.wait_for("a")
+            b.publish("back")
+            wait_until(lambda: a.heard("b") == ["back"], "a to hear b")
+            a.publish("welcome")
+            wait_until(lambda: b.heard("a") == ["welcome"], "b to hear a")
+            assert b.end() == (0, "")
+        a.wait_for()
+        assert a.end() == (0, "")
+
+
+@pytest.mark.slow
+def test_the_stopped_hold_nobody_up(network):
+    places = free_ports(NAMES)
+    with running(network, places, *NAMES) as peers:
+        a, b, c = peers.values()
+        for peer in peers.values():
+            peer.wait_for(*peers.keys() - {peer.name})
+        b.process.send_signal(signal.SIGSTOP)
+        a.wait_for("c")  # whoever says nothing is away
+        b.process.send_signal(signal.SIGCONT)
+        a.wait_for("b", "c")
+
+        # More than sockets hold: b's are full soon, and nobody reads them.
+        b.process.send_signal(signal.SIGSTOP)
+        texts = [f"{number} {'x' * 8000}" for number in range(1500)]
+        for first in range(0, len(texts), 50):
+            last = texts[first : first + 50][-1]
+            a.publish(*texts[first : first + 50])
+            wait_until(lambda last=last: last in c.heard("a")[-1:], "c to hear a")
+        assert c.heard("a") == texts
+        assert a.ask("who is there?", 1.0) == [
+            ["c", "c 0 who is there?"],
+            ["c", "c 1 who is there?"],
+        ]
+        b.process.send_signal(signal.SIGCONT)
+        wait_until(
+            lambda: (a.publish("awake?"), "awake?" in b.heard("a"))[1],
+            "b to hear a again",
+        )
+
+        b.process.send_signal(signal.SIGSTOP)
+        for _ in range(10):
+            a.publish(*texts[:150])
+        wait_until(lambda: len(c.heard("a")) > len(texts) + 150, "c to hear a")
+        for peer in (a, c):
+            assert peer.end()[0] == 0
+
+
+def test_what_cannot_be_opened_is_one_line(network):
+    places = free_ports(NAMES)
+
+    async def clash():
+        first = ZenohTransport(network / "a", listen=[places["a"]])
+        second = ZenohTransport(network / "b", listen=[places["a"]])
+        await first.open(lambda *_: None, lambda *_: [])
+        try:
+            await second.open(lambda *_: None, lambda *_: [])
+        finally:
+            await second.close()
+            await first.close()
+
+    with pytest.raises(ConfigError, match=f"^listen={places['a']}: .*") as error:
+        asyncio.run(clash())
+    assert "\n" not in str(error.value)
+    for place in ("7447", "tcp/x:1", "x:1#root_ca_certificate=/x", "x:65536", ""):
+        with pytest.raises(ConfigError, match="must be HOST:PORT"):
+            ZenohTransport(network / "a", connect=[place])

@@ -1,0 +1,90 @@
+"""The comparison with third-party SACs: its errors, without any of them installed."""
+
+import subprocess
+import sys
+
+import pytest
+
+from tests.helpers.commands import ROOT, run_each
+
+# Neither rivals nor ours: ours has no room for eight peers, the rival none for four.
+FAKED = """
+import jax
+from launch import bench_peers, flags
+from p2p_sac_jax.experiment.capacity import DoesNotFitError
+
+def compare(group, config, rivals):
+    size, peers, replay = group
+    assert peers == 1 or rivals == ["rejax"]
+    if peers == 8:
+        raise DoesNotFitError("too many")
+    if peers == 4:
+        raise jax.errors.JaxRuntimeError("RESOURCE_EXHAUSTED: no room")
+    side = {"updates_per_s": 1.0, "compile_s": 0.0}
+    return [
+        {"size": size, "peers": peers, "replay": replay, "rival": name, "ratio": 2.0,
+         "ratio_range": [1.0, 3.0], "ours": side, "theirs": side, "others": 0.0}
+        for name in rivals
+    ]
+
+bench_peers._compare = compare
+bench_peers._check_installed = lambda rivals: None
+flags.run(bench_peers.main)
+"""
+
+
+WRONG = {
+    "--peers=0": "--peers='0' must be whole numbers, at least 1, by comma",
+    "--sizes=large": "--sizes='large': unknown 'large'; allowed: standard, mark",
+    "--rivals=rejaks": "--rivals='rejaks': unknown 'rejaks'; allowed: rejax, ",
+    "--repeats=0": "--repeats=0 must be at least 1",
+    "--rivals=sbx --peers=4": "--peers='4' must hold 1 for sbx",
+    "--replay=63": "--replay=63 must be at least a batch, 256",
+}
+
+
+def faked(*arguments):
+    return subprocess.run(
+        [sys.executable, "-c", FAKED, *arguments],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
+@pytest.fixture(scope="module")
+def refused(tmp_path_factory):
+    """What becomes of each wrong command."""
+    return run_each(
+        "benchmarks.bench_peers", [*WRONG], tmp_path_factory.mktemp("refused")
+    )
+
+
+@pytest.mark.parametrize("wrong", WRONG)
+def test_user_errors_are_one_line(refused, wrong):
+    done = refused[wrong]
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr.startswith(f"error: {WRONG[wrong]}")
+    assert done.stderr.count("\n") == 1
+
+
+def test_what_does_not_fit_is_told_and_the_rest_goes_on():
+    common = "--sizes=market", "--rivals=rejax,sbx"
+    done = faked(*common, "--peers=8,4,1")
+    assert done.returncode == 0, done.stderr
+    lines = done.stdout.splitlines()[-4:]
+    assert [line.split()[:2] for line in lines] == [
+        ["market", peers] for peers in ("8", "4", "1", "1")
+    ]
+    assert lines[0].endswith("left out, ours: too many")
+    assert lines[1].endswith("left out, rejax: RESOURCE_EXHAUSTED: no room")
+    assert [line.split()[3] for line in lines[2:]] == ["rejax", "sbx"]
+
+
+def test_sizes_that_no_rival_can_run_are_dropped():
+    common = "--sizes=market", "--rivals=sbx"
+    done = faked(*common, "--peers=4,1")
+    assert done.returncode == 0, done.stderr
+    (line,) = (line for line in done.stdout.splitlines() if line.startswith("market "))
+    assert line.split()[:4] == ["market", "1", "10000", "sbx"]

@@ -1,0 +1,256 @@
+"""What every part of the exchange promises: graphs, weights, means, lies, messages.
+
+Whole rounds are held to the same contract in ``test_round_contracts``.
+"""
+
+import jax
+import numpy as np
+import pytest
+
+from p2p_sac_jax.config import ConfigError
+from p2p_sac_jax.exchange import mixing, topology
+from p2p_sac_jax.exchange.similarity import context_similarity
+from p2p_sac_jax.simulation import schedules
+from p2p_sac_jax.validation import CHOICES
+from tests.helpers.contracts import (
+    SIZES,
+    P,
+    assert_close,
+    assert_finite,
+    assert_same,
+    check_absence,
+    check_finite,
+    check_one_and_many,
+    check_one_trace,
+    check_order,
+    check_padding_and_runs,
+    check_shapes,
+    check_stepwise,
+    outcome,
+    take,
+)
+from tests.helpers.exchange_cases import LIES, PARTS, VALUE_MODES
+from tests.helpers.rounds import WIRES
+
+pytestmark = pytest.mark.slow
+KINDS = {**PARTS, **LIES, **WIRES}
+MEANS = [name for name in PARTS if name.startswith("aggregator: ")]
+
+
+def test_nothing_is_left_out():
+    for group, field in (
+        ("aggregator", "exchange.aggregator"),
+        ("mode", "exchange.mode"),
+        ("attack", "attack.kind"),
+    ):
+        present = {name for name in KINDS if name.startswith(f"{group}: ")}
+        wanted = set(CHOICES[field]) - ({"none"} if group == "attack" else set())
+        assert present == {f"{group}: {name}" for name in wanted}
+    assert {f"estimation: {name}" for name in VALUE_MODES.values()} <= set(KINDS)
+
+
+@pytest.mark.parametrize("name", KINDS)
+def test_shapes_follow_the_number_of_peers(name):
+    check_shapes(KINDS[name])
+
+
+@pytest.mark.parametrize("name", KINDS)
+def test_peers_may_come_in_any_order(name):
+    check_order(KINDS[name])
+
+
+# The attack "nonfinite" is there to be none.
+@pytest.mark.parametrize("name", [name for name in KINDS if KINDS[name].finite])
+def test_whatever_is_claimed_the_outcome_is_finite(name):
+    check_finite(KINDS[name])
+
+
+# Not where edges and trust are weighed alone: who says anything, rounds decide.
+@pytest.mark.parametrize("name", [n for n in KINDS if KINDS[n].byzantine == "absent"])
+def test_who_says_no_number_is_as_good_as_absent(name):
+    check_absence(KINDS[name])
+
+
+@pytest.mark.parametrize("name", KINDS)
+def test_other_values_do_not_compile_again(name):
+    check_one_trace(KINDS[name])
+
+
+# Messages are batched where they are listened to.
+@pytest.mark.parametrize("name", [*PARTS, *LIES])
+def test_masked_peers_change_nothing_and_runs_are_a_batch_axis(name):
+    check_padding_and_runs(KINDS[name])
+
+
+@pytest.mark.parametrize("peers", [1, 64])
+@pytest.mark.parametrize("name", PARTS)
+def test_one_peer_and_many(name, peers):
+    check_one_and_many(KINDS[name], peers)
+
+
+# Trust inverts matrices, which takes a while step by step; of faults, all at once.
+STEPWISE = {*MEANS, *(name for name in PARTS if "estimation" in name)}
+STEPWISE |= {"weights: sender", "weights: edge", "fault: all", "schedule"}
+
+
+@pytest.mark.parametrize("name", sorted(STEPWISE))
+def test_compiled_or_not_is_the_same(name):
+    check_stepwise(KINDS[name])
+
+
+# Weights, agreement, silence.
+
+
+def test_weights_sum_to_one_or_are_exactly_zero():
+    """Each sender's weight in a mean is read off by letting it alone say 1."""
+    kind = KINDS["aggregator: mean"]
+    weight, x, edge, *own = kind.make(P, 0)
+    edge[1], weight[:, 2] = 0.0, 0.0
+    alone = np.eye(P, dtype=np.float32)[:, :, None, None] * np.ones_like(x)
+    shares = [outcome(kind, (weight, told, edge, *own))[0][..., 0] for told in alone]
+    shares = np.stack(shares, axis=1)  # [I, J, K]
+    full = edge[:, :, None] * weight[None]
+    total = full.sum(axis=1, keepdims=True)
+    assert_close(shares, full / np.where(total > 0, total, 1.0), 1e-6)
+    assert_close(shares.sum(axis=1), np.where(total[:, 0] > 0, 1.0, 0.0), 1e-6)
+    for silent in (shares[1], shares[:, :, 2]):
+        np.testing.assert_array_equal(silent, 0.0)
+
+
+@pytest.mark.parametrize("name", MEANS)
+def test_equal_claims_come_back_and_nothing_comes_of_silence(name):
+    """Robust means have no weights to be read off: that theirs sum to 1 is this."""
+    weight, x, edge, own, own_weight = KINDS[name].make(P, 0)
+    edge[1], weight[:, 2] = 0.0, 0.0
+    said = np.float32([3.5, -1.25, 7.0, 0.1])[None, :, None]
+    x[:], own[:] = said, said
+    mean, mass = outcome(KINDS[name], (weight, x, edge, own, own_weight))
+    heard = (edge[:, :, None] * weight[None]).sum(axis=1) > 0
+    np.testing.assert_array_equal(mass > 0, heard)
+    np.testing.assert_array_equal(mean[~heard], 0.0)
+    np.testing.assert_array_equal(mass[~heard], 0.0)
+    assert_close(mean[heard], np.broadcast_to(said, mean.shape)[heard], 1e-6)
+
+
+@pytest.mark.parametrize("name", WIRES)
+def test_zeros_on_the_wire_say_nothing(name):
+    """They are what neighbours hold of a peer before its first message."""
+    known, seeds, told, *rest = WIRES[name].make(P, 0)
+    (heard,) = outcome(WIRES[name], (known, seeds, 0.0 * told, *rest))
+    for silent in (heard.insight.valid, heard.demand.count, heard.trend):
+        np.testing.assert_array_equal(silent, 0.0)
+    (loud,) = outcome(WIRES[name], (known, seeds, told, *rest))
+    assert loud.insight.valid.any()
+    assert loud.demand.count.any()
+
+
+@pytest.mark.parametrize("name", LIES)
+def test_honest_words_pass_to_the_bit(name):
+    sent, own, edge, byzantine, *rest = LIES[name].make(P, 0)
+    for byzantine_peers in (byzantine, 0.0 * byzantine):
+        (told,) = outcome(LIES[name], (sent, own, edge, byzantine_peers, *rest))
+        if LIES[name].gives == "E":
+            told = jax.tree.map(lambda leaf: leaf[2], told)  # to the third receiver
+        honest = np.flatnonzero(byzantine_peers == 0)
+        assert_same(*take((told, sent), "jj", honest))
+
+
+# Graphs: NumPy, so at every size there is.
+
+DEGREE = 4
+# Too few peers for a degree of 4 are refused; every other graph exists at any size.
+LEAST = {"k_regular": DEGREE + 1, "small_world": DEGREE + 1}
+DIRECTED = {"exponential", "one_peer_exponential"}
+edges_of_round = jax.jit(schedules.edges_of_round)
+
+
+def graph(name, peers, seed=0):
+    if name == "matrix":
+        rng = np.random.default_rng(seed)
+        entries = rng.integers(0, 5, (peers, peers)) / 4.0
+        return topology.adjacency(name, peers, entries * ~np.eye(peers, dtype=bool))
+    return topology.adjacency(name, peers, degree=DEGREE, seed=seed)
+
+
+@pytest.mark.parametrize("name", CHOICES["exchange.topology"])
+def test_topologies_at_every_size(name):
+    for peers in range(1, 65):
+        if peers < LEAST.get(name, 1):
+            with pytest.raises(ConfigError, match="must be below population"):
+                graph(name, peers)
+            continue
+        edges = graph(name, peers)
+        assert edges.shape == (peers, peers)
+        assert edges.dtype == np.float32
+        assert not np.diagonal(edges).any()
+        assert ((edges >= 0) & (edges <= 1)).all()
+        assert peers > 1 or not edges.any()
+        assert_same(graph(name, peers), edges)
+        if name not in DIRECTED | {"matrix"}:
+            assert_same(edges, edges.T)
+        statistics = mixing.degree_statistics(edges)
+        assert statistics.edges == np.count_nonzero(edges)
+
+
+@pytest.mark.parametrize("name", CHOICES["exchange.topology"])
+def test_voices_of_every_topology(name):
+    for peers in range(LEAST.get(name, 1), 65):
+        edges = graph(name, peers)
+        assert_same(mixing.mixing_weights("uniform", edges), edges)
+        rows = mixing.uniform_mixing(edges).sum(axis=1)
+        assert_close(rows, np.ones(peers), 1e-6)
+        heard = edges > 0
+        if (heard != heard.T).any():
+            with pytest.raises(ConfigError, match="one way only"):
+                mixing.mixing_weights("metropolis", edges)
+            continue
+        mixing_weights = mixing.mixing_weights("metropolis", edges)
+        assert_same(mixing_weights > 0, heard)
+        assert mixing_weights.dtype == np.float32
+        W = mixing.metropolis_hastings(edges)
+        assert (W >= -1e-12).all()
+        assert_close(W.sum(axis=1), np.ones(peers), 1e-6)
+        assert_same(W, W.T)
+        loudest = np.where(heard.any(axis=1), 1.0, 0.0)
+        if name != "matrix":  # whose entries scale the voice
+            assert_close(mixing_weights.max(axis=1), loudest, 1e-6)
+        order = np.random.default_rng(peers).permutation(peers)
+        moved = mixing.mixing_weights("metropolis", edges[order][:, order])
+        assert_close(moved, mixing_weights[order][:, order], 1e-6)
+
+
+@pytest.mark.parametrize("peers", SIZES)
+@pytest.mark.parametrize("name", schedules.DYNAMIC)
+def test_schedules_at_every_size(name, peers):
+    """In each round a peer hears at most one sender, and that along an edge."""
+    partners = schedules.partners(name, peers, 7)
+    edges = np.float32(0.25) * graph(name, peers)
+    for t in (0, 1, 6, 7, 1000):
+        told = edges_of_round(edges, partners, np.int32(t))
+        sender = partners[:, t % partners.shape[1]]
+        expected = np.zeros_like(edges)
+        for i, j in enumerate(sender):
+            if j >= 0:
+                expected[i, j] = edges[i, j]
+        assert_same(np.asarray(told), expected)
+        assert ((expected > 0).sum(axis=1) == (sender >= 0)).all()
+
+
+@pytest.mark.parametrize("width", [0.0, 0.5])
+def test_similarity_at_every_size(width):
+    for peers in range(1, 65):
+        rng = np.random.default_rng(peers)
+        context = rng.normal(size=(peers, 3))
+        alike = context_similarity(context, width)
+        assert alike.shape == (peers, peers)
+        assert alike.dtype == np.float32
+        assert_finite(alike)
+        assert_same(np.diagonal(alike), np.ones(peers, np.float32))
+        assert ((alike >= 0) & (alike <= 1)).all()
+        order = rng.permutation(peers)
+        moved = context_similarity(context[order], width)
+        assert_close(moved, alike[order][:, order], 1e-6)
+        more = np.concatenate([context, 1e9 + context])
+        padded = context_similarity(more, width)[:peers, :peers]
+        assert_same(padded, alike)
+        assert width or alike.all()

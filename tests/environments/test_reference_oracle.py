@@ -1,0 +1,132 @@
+"""Value iteration with a reference price against loops, moments and known ratios."""
+
+from __future__ import annotations
+
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from p2p_sac_jax.config import EnvironmentConfig
+from p2p_sac_jax.environments import pricing_model, reference_oracle
+from tests.environments.test_pricing import calibration
+from tests.reference import market as reference
+
+
+@pytest.mark.parametrize("persistence", [0.0, 0.75, 0.97])
+def test_rouwenhorst_has_the_moments_of_the_autoregression(persistence):
+    chain = jax.jit(reference_oracle.rouwenhorst)(0.13, persistence)
+    states, law = np.asarray(chain.states), np.asarray(chain.stationary)
+    transition = np.asarray(chain.transition)
+    np.testing.assert_allclose(transition.sum(axis=1), 1.0, rtol=1e-6)
+    np.testing.assert_allclose(law @ transition, law, atol=1e-6)
+    np.testing.assert_allclose(np.diff(states), 0.13, rtol=1e-5)
+    np.testing.assert_allclose(law @ states**2, 0.13**2, rtol=1e-5)
+    # Conditional mean and variance, state by state.
+    mean = transition @ states
+    np.testing.assert_allclose(mean, persistence * states, atol=1e-6)
+    np.testing.assert_allclose(
+        law @ (transition @ states**2 - mean**2),
+        0.13**2 * (1 - persistence**2),
+        rtol=1e-3,
+    )
+
+
+def test_interpolation_is_exact_for_a_multilinear_function():
+    i, j, k = np.meshgrid(*(np.arange(n) for n in (4, 3, 5)), indexing="ij")
+    table = jnp.float32(1.0 + i - 2 * j + 0.5 * k + i * j * k)
+    for a, b, c in ((0.5, 1.2, 3.9), (3.0, 2.0, 4.0), (-0.5, 2.5, 4.5)):
+        value = reference_oracle.interpolate(table, tuple(jnp.float32([a, b, c])))
+        np.testing.assert_allclose(
+            value, 1 + a - 2 * b + 0.5 * c + a * b * c, rtol=1e-5
+        )
+
+
+@functools.cache
+def _seller(effect):
+    config = EnvironmentConfig(reference_effect=effect)
+    params = pricing_model.make_pricing_params(config, calibration(1))
+    return jax.tree.map(lambda leaf: leaf[0], params)
+
+
+def test_value_iteration_agrees_with_plain_loops():
+    params = _seller(0.4)
+    market = reference_oracle.ReferenceMarket(
+        cost=reference_oracle.rouwenhorst(params.cost_vol, params.cost_persistence, 3),
+        rival=reference_oracle.rouwenhorst(params.rival_vol, 0.75, 2),
+        references=jnp.linspace(0.7, 1.4, 8),
+        prices=jnp.linspace(0.7, 1.4, 29),
+        decay=params.reference_decay,
+    )
+    profit = pricing_model.reference_profit(params)
+    solution = jax.jit(
+        lambda market: reference_oracle.solve(profit, market, 0.9, years=6, weeks=4)
+    )(market)
+    policy, value = reference.reference_price_values(
+        {name: np.float64(leaf) for name, leaf in params._asdict().items()},
+        (np.float64(market.cost.states), np.float64(market.cost.transition)),
+        (np.float64(market.rival.states), np.float64(market.rival.transition)),
+        np.float64(market.references),
+        np.float64(market.prices),
+        discount=0.9,
+        sweeps=6,
+        weeks=4,
+    )
+    np.testing.assert_allclose(solution.value, value, rtol=2e-5)
+    # Ties between neighbouring prices may break either way in float32.
+    assert np.mean(np.abs(np.asarray(solution.prices) - policy) > 1e-5) < 0.01
+
+
+def test_without_a_future_the_policy_is_the_myopic_price():
+    params = _seller(0.4)
+    market = pricing_model.reference_market(params)
+    table = reference_oracle.solve(
+        pricing_model.reference_profit(params), market, 0.0, years=1
+    ).prices
+    week, x, y, m = 11, 1, 3, 30
+    now = pricing_model.Market(
+        jnp.int32(week),
+        market.cost.states[x],
+        market.rival.states[y],
+        params.alpha,
+        jnp.float32(0.0),
+    )
+    exact = pricing_model.myopic_price(now, market.references[m], params)
+    spacing = 1.5 ** (2 / 120)
+    assert 1 / spacing < table[week, x, y, m] / exact < spacing
+
+
+@jax.jit
+def _weekly_profits(params, seed):
+    """[2, T] mean weekly profits of the myopic and of the farsighted policy."""
+    market = pricing_model.reference_market(params)
+    profit = pricing_model.reference_profit(params)
+    myopic = reference_oracle.solve(profit, market, 0.0, years=1).prices
+    policies = jnp.stack([myopic, params.reference_policy])
+
+    def run(key):
+        # The same key for both policies: the ratio is paired.
+        return jax.vmap(
+            lambda policy: reference_oracle.simulate(key, policy, profit, market, 520)
+        )(policies)
+
+    keys = jax.random.split(jax.random.key(seed), 64)
+    return jax.vmap(run)(keys).mean(axis=0)
+
+
+@pytest.mark.parametrize(
+    ("effect", "average", "discounted"),
+    [(0.1, 0.996, 0.997), (0.2, 0.987, 0.988), (0.4, 0.957, 0.963)],
+)
+def test_myopic_over_farsighted_profit(effect, average, discounted):
+    """Known ratios on the chain market of an orange-juice brand, eta / alpha given."""
+    myopic, farsighted = np.asarray(_weekly_profits(_seller(effect), 0))
+    weight = 0.98 ** np.arange(520)
+    assert myopic[52:].mean() / farsighted[52:].mean() == pytest.approx(
+        average, abs=1.5e-3
+    )
+    assert weight @ myopic / (weight @ farsighted) == pytest.approx(
+        discounted, abs=2.5e-3
+    )

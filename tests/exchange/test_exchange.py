@@ -1,0 +1,343 @@
+"""One round of exchange against the full [I, J, K] form, and its limit cases."""
+
+from functools import cache
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from p2p_sac_jax.config import ConfigError, TrainConfig
+from p2p_sac_jax.exchange import topology
+from p2p_sac_jax.exchange.exchange import POOLINGS, Clock, make_exchange
+from p2p_sac_jax.exchange.guidance import bootstrap
+from p2p_sac_jax.exchange.value_sharing import VALUE_SHARING
+from p2p_sac_jax.hyper import make_hyper
+from p2p_sac_jax.types import DemandSummary, Insight, LocalSummary, Prior, Received
+from tests.reference import exchange as reference
+
+P, K, A, F = 5, 4, 2, 5
+NOW = np.float32(50.0)
+ALL_HYPER = make_hyper(TrainConfig())
+HYPER = ALL_HYPER.exchange._replace(
+    recency_tau_s=np.float32(20.0), age_max_s=np.float32(40.0)
+)
+BASE = Prior(np.arange(F, dtype=np.float32) / 7, np.eye(F, dtype=np.float32))
+MODES = ("scalar", "per_cell", "precision", "shaping", "max")
+STEPS = np.array([0.0, 10.0, 100.0, 200.0, 400.0], np.float32)
+
+
+@cache
+def compiled(mode, pooling="none"):
+    return jax.jit(round_of(mode, pooling))
+
+
+def round_of(mode, pooling, action_dim=A):
+    """The guidance of a round among strangers, every message read in full."""
+    exchange = make_exchange(mode, pooling, action_dim, BASE)
+
+    def guide(sent, own, edge, hyper, now, steps):
+        trust = jnp.ones(edge.shape)
+        rules = ALL_HYPER._replace(exchange=hyper)
+        clock = Clock(jnp.asarray(1000, jnp.int32), now)
+        return exchange(read(sent), own, edge, trust, rules, clock, steps).guidance
+
+    return guide
+
+
+def read(sent):
+    return Received(*sent, trend=jnp.zeros(jnp.shape(sent.insight.valid)))
+
+
+def cells_of(mode):
+    return 1 if mode == "scalar" else K
+
+
+def random_messages(rng, peers, cells):
+    shape = (peers, cells)
+
+    def normal(*size):
+        return rng.normal(size=size).astype(np.float32)
+
+    factor = normal(peers, F, F)
+    return LocalSummary(
+        insight=Insight(
+            state_value=3.0 + 2.0 * normal(*shape),
+            action_value=normal(*shape),
+            entropy=normal(*shape),
+            confidence=rng.uniform(0, 1, shape).astype(np.float32),
+            timestamp=rng.uniform(0, 60, shape).astype(np.float32),
+            action_mean=normal(*shape, A),
+            action_std=np.abs(normal(*shape, A)),
+            count=rng.uniform(1, 40, shape).astype(np.float32),
+            valid=(rng.uniform(size=shape) < 0.8).astype(np.float32),
+        ),
+        demand=DemandSummary(
+            precision=factor @ factor.swapaxes(-1, -2),
+            shift=normal(peers, F),
+            count=rng.integers(0, 9, peers).astype(np.float32),
+        ),
+        performance=normal(peers),
+    )
+
+
+def full_messages(peers, cells, seed=0):
+    """Messages that every listener hears in full."""
+    messages = random_messages(np.random.default_rng(seed), peers, cells)
+    shape = (peers, cells)
+    insight = messages.insight._replace(
+        timestamp=np.full(shape, NOW),
+        confidence=np.full(shape, 0.5, np.float32),
+        valid=np.ones(shape, np.float32),
+    )
+    demand = messages.demand._replace(count=np.full(peers, 5, np.float32))
+    return LocalSummary(insight, demand, messages.performance)
+
+
+def take(tree, index):
+    return jax.tree.map(lambda x: x[index], tree)
+
+
+def with_insight(messages, **fields):
+    filled = {
+        name: np.full_like(getattr(messages.insight, name), value)
+        for name, value in fields.items()
+    }
+    return messages._replace(insight=messages.insight._replace(**filled))
+
+
+def assert_close(got, expected):
+    jax.tree.map(
+        lambda x, y: np.testing.assert_allclose(x, y, rtol=1e-5, atol=1e-5),
+        got,
+        expected,
+    )
+
+
+def assert_silent(guidance):
+    np.testing.assert_array_equal(guidance.value_weight, 0.0)
+    np.testing.assert_array_equal(guidance.std_weight, 0.0)
+
+
+def assert_base_prior(guidance):
+    np.testing.assert_array_equal(guidance.has_prior, 0.0)
+    for i in range(guidance.has_prior.shape[0]):
+        np.testing.assert_array_equal(guidance.prior.mean[i], BASE.mean)
+        np.testing.assert_array_equal(guidance.prior.covariance[i], BASE.covariance)
+
+
+@settings(deadline=None, max_examples=12)
+@given(seed=st.integers(0, 10_000))
+@pytest.mark.parametrize("mode", MODES)
+def test_matches_the_full_tensor(mode, seed):
+    rng = np.random.default_rng(seed)
+    messages = random_messages(rng, P, cells_of(mode))
+    own = take(messages, slice(1, 3))
+    edge = rng.choice([0.0, 0.5, 1.0], size=(2, P)).astype(np.float32)
+    steps = STEPS[1:3]
+    guidance = compiled(mode)(messages, own, edge, HYPER, NOW, steps)
+    value, weight = reference.value_channel(
+        mode, edge, messages.insight, own.insight, HYPER, NOW, steps
+    )
+    np.testing.assert_allclose(guidance.value_weight, weight, rtol=1e-4, atol=1e-6)
+    np.testing.assert_allclose(guidance.value, value, rtol=1e-3, atol=1e-3)
+    w = reference.edge_weights(edge, messages.insight, NOW, 20.0, 40.0)
+    entropy, mass = reference.aggregate(w, messages.insight.entropy)
+    np.testing.assert_allclose(guidance.entropy, entropy, atol=1e-5)
+    np.testing.assert_allclose(guidance.std_weight, 0.3 * (mass > 0), rtol=1e-6)
+
+
+@pytest.mark.parametrize("mode", VALUE_SHARING)
+def test_nobody_to_hear_is_pure_local(mode):
+    """P = 1, empty adjacency and network_weight = 0: the same silence, bit for bit."""
+    messages = full_messages(P, cells_of(mode))
+    edge = topology.adjacency("complete", P)
+    muted = HYPER._replace(network_weight=np.float32(0.0))
+    pooling = "prior" if mode == "precision" else "none"
+    run = compiled(mode, pooling)
+    empty = run(messages, messages, 0.0 * edge, HYPER, NOW, STEPS)
+    isolated = run(messages, messages, edge, muted, NOW, STEPS)
+    one = take(messages, slice(0, 1))
+    lone = topology.adjacency("complete", 1)
+    alone = compiled(mode)(one, one, lone, HYPER, NOW, STEPS[:1])
+    for guidance in (empty, isolated, alone):
+        assert_silent(guidance)
+        assert_base_prior(guidance)
+    jax.tree.map(np.testing.assert_array_equal, empty, isolated)
+    jax.tree.map(np.testing.assert_array_equal, take(empty, slice(0, 1)), alone)
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [{"timestamp": 9.0}, {"timestamp": 51.0}, {"confidence": 0.0}, {"valid": 0.0}],
+    ids=["stale", "future", "not confident", "masked"],
+)
+@pytest.mark.parametrize("mode", MODES)
+def test_unusable_neighbours_are_pure_local(mode, fields):
+    messages = full_messages(P, cells_of(mode))
+    edge = topology.adjacency("complete", P)
+    unusable = with_insight(messages, **fields)
+    guidance = compiled(mode)(unusable, messages, edge, HYPER, NOW, STEPS)
+    np.testing.assert_array_equal(guidance.std_weight, 0.0)
+    if mode == "scalar" and fields == {"timestamp": 9.0}:
+        np.testing.assert_allclose(guidance.value_weight, 0.3)  # it never forgets
+    else:
+        assert_silent(guidance)
+    heard = compiled(mode)(messages, messages, edge, HYPER, NOW, STEPS)
+    assert float(heard.value_weight.min()) > 0.0
+    assert float(heard.std_weight.min()) > 0.0
+
+
+@pytest.mark.parametrize("mode", ["per_cell", "precision"])
+@pytest.mark.parametrize("cells_seen", [0, 1])
+def test_receiver_without_a_scale_keeps_its_own_values(mode, cells_seen):
+    messages = full_messages(P, K)
+    valid = np.zeros((P, K), np.float32)
+    valid[:, :cells_seen] = 1.0
+    own = messages._replace(insight=messages.insight._replace(valid=valid))
+    edge = topology.adjacency("complete", P)
+    guidance = compiled(mode)(messages, own, edge, HYPER, NOW, STEPS)
+    np.testing.assert_array_equal(guidance.value_weight, 0.0)
+    np.testing.assert_allclose(guidance.std_weight, 0.3, rtol=1e-6)
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_equal_insights_come_back(mode):
+    one = full_messages(1, cells_of(mode))
+    messages = jax.tree.map(lambda x: np.repeat(x, P, axis=0), one)
+    guidance = compiled(mode)(
+        messages, messages, topology.adjacency("ring", P), HYPER, NOW, STEPS
+    )
+    assert_close(guidance.value, messages.insight.state_value)
+    assert_close(guidance.entropy, messages.insight.entropy)
+
+
+def test_influence_fades_with_age_own_data_and_own_steps():
+    messages = full_messages(P, K)
+    edge = topology.adjacency("ring", P)
+
+    def weight(sent=messages, own=messages, steps=STEPS):
+        return np.asarray(
+            compiled("precision")(sent, own, edge, HYPER, NOW, steps).value_weight
+        )
+
+    assert (weight(with_insight(messages, timestamp=NOW - 30)) < weight()).all()
+    assert (weight(own=with_insight(messages, count=1e4)) < weight()).all()
+    assert (weight(steps=STEPS + 50) < weight()).all()
+    np.testing.assert_allclose(
+        weight(own=with_insight(messages, confidence=0.0), steps=0 * STEPS), 0.3
+    )
+    np.testing.assert_allclose(
+        weight(own=with_insight(messages, confidence=0.0), steps=0 * STEPS + 100), 0.15
+    )
+
+
+def test_permuting_peers_permutes_guidance():
+    rng = np.random.default_rng(5)
+    messages = random_messages(rng, P, K)
+    edge = np.asarray(rng.uniform(size=(P, P)) < 0.6, np.float32)
+    run = compiled("precision", "prior")
+    guidance = run(messages, messages, edge, HYPER, NOW, STEPS)
+    order = rng.permutation(P)
+    moved = take(messages, order)
+    permuted = run(moved, moved, edge[order][:, order], HYPER, NOW, STEPS[order])
+    assert_close(permuted, take(guidance, order))
+
+
+@pytest.mark.parametrize("mode", ["per_cell", "precision"])
+def test_masked_peers_change_nothing(mode):
+    rng = np.random.default_rng(7)
+    messages, extra = random_messages(rng, P, K), random_messages(rng, 2, K)
+    edge = np.asarray(rng.uniform(size=(P, P)) < 0.6, np.float32)
+    run = compiled(mode)
+    guidance = run(messages, messages, edge, HYPER, NOW, STEPS)
+    padded = jax.tree.map(lambda x, y: np.concatenate([x, y]), messages, extra)
+    wide = np.pad(edge, ((0, 2), (0, 2)))
+    got = run(padded, padded, wide, HYPER, NOW, np.append(STEPS, [0, 0]))
+    assert_close(take(got, slice(0, P)), guidance)
+    assert_silent(take(got, slice(P, P + 2)))
+
+
+def test_agent_is_one_row():
+    rng = np.random.default_rng(6)
+    messages = random_messages(rng, P, K)
+    edge = topology.adjacency("complete", P)
+    run, row = compiled("precision", "pooled"), slice(3, 4)
+    guidance = run(messages, messages, edge, HYPER, NOW, STEPS)
+    agent = run(messages, take(messages, row), edge[row], HYPER, NOW, STEPS[row])
+    assert_close(agent, take(guidance, row))
+
+
+def test_runs_are_a_batch_axis():
+    rng = np.random.default_rng(8)
+    messages, other = random_messages(rng, P, K), random_messages(rng, P, K)
+    edge = topology.adjacency("complete", P)
+    run = compiled("precision")
+    guidance = run(messages, messages, edge, HYPER, NOW, STEPS)
+    both = jax.tree.map(lambda x, y: np.stack([x, y]), messages, other)
+    hypers = jax.tree.map(lambda x: np.stack([x, np.float32(0.5) * x]), HYPER)
+    edges = np.stack([edge, topology.adjacency("ring", P)])
+    batched = jax.jit(jax.vmap(run, in_axes=(0, 0, 0, 0, None, None)))(
+        both, both, edges, hypers, NOW, STEPS
+    )
+    second = run(other, other, edges[1], take(hypers, 1), NOW, STEPS)
+    assert_close(take(batched, 0), guidance)
+    assert_close(take(batched, 1), second)
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_no_gradient_crosses(mode):
+    messages = full_messages(P, cells_of(mode))
+    edge = topology.adjacency("complete", P)
+    cells = jnp.zeros((P, 3), jnp.int32)
+
+    @jax.jit
+    @jax.grad
+    def gradient(sent):
+        guidance = round_of(mode, "pooled")(sent, sent, edge, HYPER, NOW, STEPS)
+        mixed = jax.vmap(lambda g, c: bootstrap(g, c)(jnp.ones(3)))(guidance, cells)
+        total = sum(jnp.sum(x) for x in jax.tree.leaves(guidance))
+        return total + jnp.sum(mixed**2)
+
+    for leaf in jax.tree.leaves(gradient(messages)):
+        np.testing.assert_array_equal(leaf, 0.0)
+
+
+def test_a_poisoned_message_is_as_good_as_none():
+    messages = full_messages(P, K)
+    edge = topology.adjacency("complete", P)
+
+    def poison(x):
+        x = np.array(x)
+        x[2] = np.nan
+        return x
+
+    run = compiled("precision", "pooled")
+    got = run(jax.tree.map(poison, messages), messages, edge, HYPER, NOW, STEPS)
+    edge[:, 2] = 0.0
+    assert_close(got, run(messages, messages, edge, HYPER, NOW, STEPS))
+
+
+def test_refusals():
+    with pytest.raises(ConfigError, match=r"exchange\.estimation='sum' must be one of"):
+        make_exchange("sum", "none", A, BASE)
+    with pytest.raises(ConfigError, match=r"exchange\.aggregator='sum' must be one of"):
+        make_exchange("max", "none", A, BASE, "sum")
+    with pytest.raises(ConfigError, match=r"memory\.pooling='all' must be one of"):
+        make_exchange("per_cell", "all", A, BASE)
+    messages = full_messages(P, K)
+    edge = topology.adjacency("ring", P)
+    with pytest.raises(ValueError, match="K = 1"):
+        compiled("scalar")(messages, messages, edge, HYPER, NOW, STEPS)
+    with pytest.raises(ValueError, match="adjacency has shape"):
+        compiled("per_cell")(messages, messages, edge[:2], HYPER, NOW, STEPS)
+    with pytest.raises(ValueError, match="action_mean has shape"):
+        round_of("per_cell", "none", A + 1)(messages, messages, edge, HYPER, NOW, STEPS)
+
+
+def test_every_mode_can_be_made():
+    for mode in VALUE_SHARING:
+        for pooling in POOLINGS:
+            make_exchange(mode, pooling, A, BASE)

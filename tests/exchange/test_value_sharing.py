@@ -1,0 +1,173 @@
+"""Value modes: against loops over the full tensor, on any aggregator, and silence."""
+
+from functools import partial
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from p2p_sac_jax.config import TrainConfig
+from p2p_sac_jax.exchange import weights
+from p2p_sac_jax.exchange.aggregation import weighted_mean
+from p2p_sac_jax.exchange.insight import normalise
+from p2p_sac_jax.exchange.value_sharing import USES, VALUE_SHARING, Round
+from p2p_sac_jax.hyper import make_hyper
+from p2p_sac_jax.types import Insight
+from p2p_sac_jax.validation import CHOICES
+from tests.reference import exchange as reference
+
+J, RECEIVERS, K, A = 5, 3, 4, 2
+NOW = np.float32(50.0)
+STEPS = np.array([0.0, 10.0, 400.0], np.float32)
+HYPER = make_hyper(TrainConfig())
+RULES = HYPER.exchange._replace(
+    recency_tau_s=np.float32(20.0), age_max_s=np.float32(40.0)
+)
+SPEAKING = tuple(name for name in VALUE_SHARING if name != "none")
+
+
+def mean_aggregate(edge, weight, x, own, own_weight):
+    del own, own_weight
+    return weighted_mean(edge, weight, x)
+
+
+@partial(jax.jit, static_argnames=("mode", "aggregate"))
+def estimate(mode, sent, own, edge, aggregate=mean_aggregate):
+    return VALUE_SHARING[mode](
+        Round(
+            sent=sent,
+            own=own,
+            edge=edge,
+            weight=weights.sender_weight(sent, NOW, RULES, HYPER.weights),
+            hyper=RULES,
+            now=NOW,
+            annealing=weights.annealing(STEPS, RULES.anneal_steps)[:, None],
+            aggregate=aggregate,
+        )
+    )
+
+
+def cells_of(mode):
+    return 1 if mode == "scalar" else K
+
+
+def random_insight(rng, peers, cells, silent=0.2):
+    shape = (peers, cells)
+
+    def normal(*size):
+        return rng.normal(size=size).astype(np.float32)
+
+    count = rng.uniform(1, 40, shape) * (rng.uniform(size=shape) >= silent)
+    return Insight(
+        state_value=3.0 + 2.0 * normal(*shape),
+        action_value=normal(*shape),
+        entropy=normal(*shape),
+        confidence=rng.uniform(0.1, 1, shape).astype(np.float32),
+        timestamp=rng.uniform(5, 60, shape).astype(np.float32),
+        action_mean=normal(*shape, A),
+        action_std=np.abs(normal(*shape, A)),
+        count=count.astype(np.float32),
+        valid=(rng.uniform(size=shape) < 0.8).astype(np.float32),
+    )
+
+
+def full(rng, peers, cells):
+    """Insights of which nothing is missing or out of date."""
+    insight = random_insight(rng, peers, cells, silent=0.0)
+    return insight._replace(
+        timestamp=np.full_like(insight.timestamp, NOW),
+        valid=np.ones_like(insight.valid),
+    )
+
+
+@settings(deadline=None, max_examples=12)
+@given(seed=st.integers(0, 10_000))
+@pytest.mark.parametrize("mode", SPEAKING)
+def test_matches_the_full_tensor(mode, seed):
+    """Cells without a count are silent, as if they were not valid."""
+    rng = np.random.default_rng(seed)
+    sent = random_insight(rng, J, cells_of(mode))
+    own = random_insight(rng, RECEIVERS, cells_of(mode))
+    edge = rng.choice([0.0, 0.5, 1.0], size=(RECEIVERS, J)).astype(np.float32)
+    value, weight = estimate(mode, sent, own, edge)
+    told = sent._replace(valid=sent.valid * (sent.count > 0))
+    name = "precision" if mode in ("shaping", "max") else mode
+    expected, share = reference.value_channel(name, edge, told, own, RULES, NOW, STEPS)
+    np.testing.assert_allclose(weight, share, rtol=1e-4, atol=1e-6)
+    heard = share > 0
+    np.testing.assert_allclose(value[heard], expected[heard], rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("mode", VALUE_SHARING)
+def test_values_without_a_count_never_arrive(mode):
+    """What a mode of privacy does not let out has a count of 0, whatever else."""
+    rng = np.random.default_rng(0)
+    cells = cells_of(mode)
+    sent, own = full(rng, J, cells), full(rng, RECEIVERS, cells)
+    edge = np.ones((RECEIVERS, J), np.float32)
+    weight = estimate(mode, sent, own, edge)[1]
+    assert (np.asarray(weight) > 0).all() == (mode != "none")
+    bare = sent._replace(count=np.zeros_like(sent.count))
+    np.testing.assert_array_equal(estimate(mode, bare, own, edge)[1], 0.0)
+    # One sender without counts is not heard among others either.
+    count = sent.count.copy()
+    count[1] = 0.0
+    mute = sent._replace(count=count)
+    shout = mute._replace(state_value=np.where(count > 0, sent.state_value, 1e6))
+    jax.tree.map(
+        np.testing.assert_array_equal,
+        estimate(mode, mute, own, edge),
+        estimate(mode, shout, own, edge),
+    )
+
+
+@pytest.mark.parametrize("mode", SPEAKING)
+def test_the_aggregator_gets_both_sides_on_one_scale(mode):
+    """A robust aggregator compares with the receiver's own, where it knows."""
+    rng = np.random.default_rng(1)
+    sent = random_insight(rng, J, cells_of(mode))
+    own = random_insight(rng, RECEIVERS, cells_of(mode))
+    edge = np.ones((RECEIVERS, J), np.float32)
+
+    def own_side(edge, weight, x, own, own_weight):
+        return 10.0 * own + own_weight, weighted_mean(edge, weight, x)[1]
+
+    value, _ = estimate(mode, sent, own, edge, aggregate=own_side)
+    known = (own.valid > 0) & (own.count > 0)
+    if mode == "scalar":
+        expected = 10.0 * own.state_value + known
+    else:
+        shape, centre, scale = jax.vmap(normalise)(own)
+        expected = centre[:, None] + scale[:, None] * (10.0 * shape + known)
+    np.testing.assert_allclose(value, expected, rtol=1e-5, atol=1e-5)
+
+
+def test_every_mode_has_one_use_and_a_name_for_users():
+    assert set(USES) == set(VALUE_SHARING) == set(CHOICES["exchange.value_sharing"])
+    assert set(USES.values()) == {"none", "mix", "shaping", "max"}
+
+
+def test_the_seed_formula_is_one_cell():
+    rng = np.random.default_rng(2)
+    sent, own = full(rng, J, K), full(rng, RECEIVERS, K)
+    with pytest.raises(ValueError, match="K = 1"):
+        estimate("scalar", sent, own, np.ones((RECEIVERS, J), np.float32))
+
+
+@pytest.mark.parametrize("mode", SPEAKING)
+def test_permuting_senders_changes_nothing(mode):
+    rng = np.random.default_rng(3)
+    sent = random_insight(rng, J, cells_of(mode))
+    own = full(rng, RECEIVERS, cells_of(mode))
+    edge = rng.uniform(size=(RECEIVERS, J)).astype(np.float32)
+    order = rng.permutation(J)
+    moved = jax.tree.map(lambda x: x[order], sent)
+    for got, wanted in zip(
+        estimate(mode, moved, own, jnp.asarray(edge[:, order])),
+        estimate(mode, sent, own, edge),
+        strict=True,
+    ):
+        np.testing.assert_allclose(got, wanted, rtol=1e-5, atol=1e-5)

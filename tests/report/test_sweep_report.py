@@ -1,0 +1,397 @@
+"""The report of a sweep: one page that says what the cells say, and no more."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import re
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+from scipy import stats
+
+from p2p_sac_jax.ablation import results as files
+from p2p_sac_jax.config import (
+    AttackConfig,
+    EnvironmentConfig,
+    ExchangeConfig,
+    ImaginationConfig,
+    MemoryConfig,
+    TrainConfig,
+    WeightsConfig,
+)
+from p2p_sac_jax.experiment import statistics
+from p2p_sac_jax.report import theme, write_report
+from p2p_sac_jax.report.style import other_look
+from p2p_sac_jax.report.sweep import (
+    background,
+    challenges,
+    charts,
+    curves,
+    effects,
+    headline,
+    inside,
+    maps,
+    rows,
+    tables,
+    words,
+)
+from p2p_sac_jax.report.sweep.data import Omitted, load
+from p2p_sac_jax.report.sweep.panels import panels
+from tests.helpers.pages import check_page
+from tests.helpers.sweeps import ALONE, ARMS, PLAIN, write_sweep
+
+TWO_FACTORS = {
+    "population.peers": [2, 4],
+    "exchange.topology": ["complete", "ring"],
+}
+YEAR = TrainConfig(steps=52, evaluate_every=4)
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    return write_sweep(
+        tmp_path_factory.mktemp("sweeps") / "peers_and_topology",
+        TWO_FACTORS,
+        ARMS | {"plain": PLAIN},
+        config=YEAR,
+        failed=[("plain", 1)],
+        missing=[("plain", 2)],
+    )
+
+
+@pytest.fixture(scope="module")
+def page(folder):
+    return check_page(write_report(folder))
+
+
+@pytest.fixture(scope="module")
+def data(folder):
+    return load(folder)
+
+
+def cells(folder, arm, **values):
+    """Curves of every finished cell of a point, read from the files alone."""
+    sweep = json.loads((folder / "sweep.json").read_text())
+    (point,) = [
+        point
+        for point in sweep["points"]
+        if point["arm"] == arm and values.items() <= point["values"].items()
+    ]
+    known = [folder / "cells" / key / "curves.npz" for key in point["cells"]]
+    return [np.load(path) for path in known if path.exists()]
+
+
+def earned(arrays, steps):
+    """Share of the oracle's earned in the first steps, mean over honest peers."""
+    kept = ~arrays["byzantine"]
+    achieved = arrays["achieved"][:steps, kept].sum(axis=0, dtype=float)
+    oracle = arrays["oracle"][:steps, kept].sum(axis=0, dtype=float)
+    return np.mean(achieved / oracle)
+
+
+def test_page_is_small_and_self_contained(folder, page):
+    path = folder / "report.html"
+    raw = path.read_text("utf-8")
+    assert path.stat().st_size < 2_000_000
+    assert [p.name for p in folder.glob("report*")] == ["report.html"]
+    # Whatever is drawn follows the reader's light or dark.
+    assert not re.search(r"#[0-9a-f]{6}\b", raw.split("</style>")[1])
+    assert set(re.findall(r"var\(--([a-z-]+)\)", raw)) <= theme.PALETTE.keys()
+    for section in ("Learning curves", "Who hears whom", "Provenance"):
+        assert section in page.words
+
+
+def test_every_axis_has_its_panels(page):
+    kinds = page.attributes("input", "type")
+    assert kinds == ["radio"] * 4
+    labels = [label or "" for label in page.attributes("svg", "aria-label")]
+    for axis in ("week of training", "all peers together", "seconds", "bytes"):
+        panels_of_axis = [x for x in labels if x.startswith("Series") and axis in x]
+        assert len(panels_of_axis) >= 5  # 2 of each number of peers, 2 over peers
+
+
+def test_headline_says_what_the_cells_hold(folder, page):
+    networked = cells(
+        folder, "network", **{"population.peers": 4, "exchange.topology": "complete"}
+    )
+    alone = cells(folder, "memory", **{"population.peers": 4})
+    ours = [earned(arrays, 50) for arrays in networked]
+    theirs = [earned(arrays, 50) for arrays in alone]
+    gains = np.subtract(ours, theirs)
+    found = re.search(
+        r"With 4 peers, topology complete, the arm network earned ([\d.]+) % .*"
+        r"against ([\d.]+) % .* for own memory .* difference ([+\d.]+) points",
+        page.words.partition("seeds. ")[0],
+    )
+    assert found
+    # The IQM of three is their mean; one decimal is shown, and of differences two.
+    expected = [100 * np.mean(values) for values in (ours, theirs, gains)]
+    shown = list(map(float, found.groups()))
+    np.testing.assert_allclose(shown[:2], expected[:2], atol=0.06)
+    np.testing.assert_allclose(shown[2], expected[2], atol=0.006)
+    assert "over 3 seeds" in page.words
+    assert "Leaving prices alone earns 93.0 %" in page.words
+
+
+def test_failed_and_missing_cells_are_listed(folder, page):
+    reason = "ConfigError: no <finite> score"  # escaped on the way in
+    assert page.words.count(reason) == 2  # plain at 2 and at 4 peers
+    assert page.words.count("not computed yet") == 2
+    assert "4 of 24 results are missing" in page.words
+    assert "4 results missing" in page.words
+    assert page.words.count("1 of 3") >= 2  # seeds behind plain, in the tables
+    failures = json.loads(next((folder / "failed").iterdir()).read_text())
+    assert failures["reason"] == reason
+
+
+def test_tables_hold_every_point(data):
+    html = tables.tables(data)
+    assert html.count('<th scope="row">network</th>') == 3 * 4
+    assert html.count('<th scope="row">own memory</th>') == 3 * 2
+    assert html.count('<th scope="row">historical price</th>') == 3 * 2
+
+
+def test_one_seed_claims_nothing(tmp_path):
+    small = write_sweep(tmp_path / "small", {}, seeds=1)
+    path = write_report(small)
+    first = path.read_bytes()
+    assert write_report(small).read_bytes() == first  # same files, same page
+    words = check_page(path).words
+    assert "1 seed: indicative" in words
+    assert "indicative, no claim" in words
+    assert "The interval" not in words
+    assert "performance profiles , as no line has 5 populations" in words
+
+
+def test_control_task_shows_returns(tmp_path):
+    config = TrainConfig(
+        steps=24,
+        environment=EnvironmentConfig(name="pendulum"),
+        memory=MemoryConfig(kind="none"),
+        imagination=ImaginationConfig(fraction=0.0),
+    )
+    folder = write_sweep(
+        tmp_path / "pendulum", {}, {"plain": PLAIN, "network": {}}, 2, config,
+        oracle=False,
+    )  # fmt: skip
+    words = check_page(write_report(folder)).words
+    assert "has a mean return over training of" in words
+    assert "plain SAC" in words
+    assert "best attainable profit" not in words
+    assert "historical" not in words
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"pairs": 1, "difference_low": None}, "indicative, no claim"),
+        ({"difference_low": -0.001}, "no difference is claimed"),
+        ({}, "a gain; from fewer than 10 seeds"),
+        ({"pairs": 10}, "The interval excludes 0: a gain."),
+        (
+            {"pairs": 10, "difference": -0.02, "difference_low": -0.03}
+            | {"difference_high": -0.01},
+            "The interval excludes 0: a loss.",
+        ),
+        ({"difference": 9e-5, "difference_low": 8e-5}, "no difference is claimed"),
+    ],
+)
+def test_no_claim_without_an_interval_beyond_zero(changes, said):
+    row = {"measure": "final", "pairs": 5, "difference": 0.02}
+    row |= {"difference_low": 0.01, "difference_high": 0.03}
+    assert said in headline.claim(row | changes)
+
+
+def test_headline_is_not_chosen_by_its_result(tmp_path):
+    swept = {"exchange.topology": ["empty", "ring", "complete"]}
+    config = dataclasses.replace(YEAR, exchange=ExchangeConfig(topology="ring"))
+    folder = write_sweep(tmp_path / "small", swept, seeds=2, config=config)
+    assert load(folder).headline().values == {"exchange.topology": "ring"}
+
+
+def test_panels_put_what_is_compared_first(data):
+    first, second = panels(data)
+    assert (first.title, second.title) == ("4 peers", "2 peers")
+    names = [seen.look.label for seen in first.points]
+    assert names[:3] == ["own memory", "network, complete", "network, ring"]
+    colours = {seen.look.colour for seen in first.points}
+    assert len(colours) == len(names)
+
+
+def test_curves_of_a_population(tmp_path):
+    """Against loops over peers, with liars and peers that join late."""
+    config = dataclasses.replace(
+        YEAR, attack=AttackConfig(kind="sign_flip", byzantine=1)
+    )
+    (cell,) = (
+        load(write_sweep(tmp_path / "s", {}, seeds=1, config=config)).seen[0].cells
+    )
+    joins = cell.curves.joins.copy()
+    joins[0] = 20
+    cell = cell._replace(curves=cell.curves._replace(joins=joins))
+    c = cell.curves
+    for index, step in enumerate(c.steps):
+        peers = [p for p in range(16) if not c.byzantine[p] and joins[p] < step]
+        assert len(peers) == (15 if step > 20 else 14)
+        score = np.mean([c.oracle_fraction[index, p] for p in peers])
+        shares = [
+            sum(c.achieved[joins[p] : step, p]) / sum(c.oracle[joins[p] : step, p])
+            for p in peers
+        ]
+        np.testing.assert_allclose(curves.score(cell)[index], score, rtol=1e-5)
+        np.testing.assert_allclose(
+            curves.earned(cell)[index], np.mean(shares), rtol=1e-5
+        )
+
+
+def test_axes_count_what_they_say(data):
+    seen = data.headline()
+    by_title = {axis.title: axis.of(seen.cells[0]) for axis in curves.axes("week")}
+    steps = np.arange(4, 53, 4)
+    np.testing.assert_array_equal(by_title["weeks per peer"], steps)
+    np.testing.assert_array_equal(by_title["total weeks"], 4 * steps)
+    np.testing.assert_allclose(by_title["wall clock"], 0.002 * 4 * steps)
+    np.testing.assert_allclose(by_title["bytes"], 848 * 3 * steps / 4)
+
+
+def test_band_agrees_with_the_interval_of_one_place():
+    values = np.random.default_rng(3).normal(0.9, 0.05, (8, 5))
+    middle, low, high = curves.band(values)
+    for place in range(5):
+        exact = statistics.estimate([values[:, place]])
+        trimmed = stats.trim_mean(values[:, place], 0.25)
+        np.testing.assert_allclose(middle[place], trimmed)
+        # A tail of a thousand resamples of an IQM whose spread is about .02.
+        np.testing.assert_allclose(low[place], exact.low, atol=0.008)
+        np.testing.assert_allclose(high[place], exact.high, atol=0.008)
+    alone = curves.band(values[:1])
+    np.testing.assert_array_equal(alone, [values[0]] * 3)
+
+
+def test_far_outliers_do_not_squeeze_a_forest():
+    look = other_look("an arm", 0)
+    near = rows.Mark("near", look, 0.01, 0.008, 0.011)
+    far = rows.Mark("far", look, -0.3, -0.32, -0.28, focus=False)
+    svg = rows.forest("forest", "two differences to a control", [near, far], "", True)
+    assert "← −30 [−32, −28]" in svg
+    assert ">−10<" not in svg  # no tick that far out
+    both = [near, far._replace(focus=True)]
+    svg = rows.forest("forest", "two differences to a control", both, "", True)
+    assert "←" not in svg
+    assert ">−30<" in svg
+
+
+def test_censored_points_are_drawn_at_the_end():
+    look = other_look("an arm", 0)
+    never = np.array([np.inf, 40.0])
+    trace = charts.Trace("an arm", look, np.arange(2), never, never, never)
+    svg = charts.trend(
+        "steps", "weeks to a threshold", [1, 2], [trace], ("peers", "weeks"), end=52.0
+    )
+    assert ">end<" in svg
+    assert "At the end: an arm 40." in charts.ends([trace])
+    assert "never" in charts.ends([trace._replace(middle=never[::-1])], "steps_to_0.95")
+
+
+def test_liars_and_trust(tmp_path):
+    config = dataclasses.replace(
+        YEAR,
+        weights=WeightsConfig(trust_rate=0.3),
+        exchange=ExchangeConfig(aggregator="median"),
+        attack=AttackConfig(kind="sign_flip", byzantine=1),
+    )
+    arms = ARMS | {"plain mean": {"exchange.aggregator": "mean"}}
+    swept = {"attack.byzantine": [1, 3]}
+    data = load(write_sweep(tmp_path / "byzantine_peers", swept, arms, 2, config))
+    html = challenges.attacks(data)
+    assert isinstance(html, str)
+    assert "Earned in the first 50 weeks by hostile peers" in html
+    assert "Difference: earned in the first 50 weeks" in html  # the arm's own override
+    trust = inside.trust(data)
+    assert isinstance(trust, str)
+    assert "network: liars 0.07" in trust  # exp(-52 / 20), as they were invented
+    assert "network: honest 1," in trust
+    assert isinstance(challenges.privacy(data), Omitted)
+
+
+def test_privacy_by_arm_and_by_factor(tmp_path):
+    arms = ARMS | {"blurred": {"exchange.mode": "consortium"}}
+    by_arm = challenges.privacy(load(write_sweep(tmp_path / "arms", {}, arms, 2, YEAR)))
+    assert isinstance(by_arm, str)
+    assert ">blurred<" in by_arm
+    swept = {"privacy.value_noise": [0.5, 1.0, 4.0]}
+    config = dataclasses.replace(YEAR, exchange=ExchangeConfig(mode="consortium"))
+    data = load(write_sweep(tmp_path / "factor", swept, seeds=2, config=config))
+    by_factor = challenges.privacy(data)
+    assert isinstance(by_factor, str)
+    assert "by value noise" in by_factor
+    assert isinstance(maps.maps(data), Omitted)
+    assert isinstance(challenges.attacks(data), Omitted)
+    left_out = background.limits(data, [Omitted("attack curves", "nobody lies")])
+    assert "Not shown: attack curves</b>, as nobody lies." in left_out
+
+
+def test_without_a_control_nothing_is_compared(tmp_path):
+    data = load(write_sweep(tmp_path / "small", {}, {"network": {}}, 2))
+    assert data.control == ""
+    assert isinstance(effects.effects(data), Omitted)
+    assert "no arm to compare it with" in headline.headline(data)
+
+
+def test_cells_that_differ_in_their_code_are_told(tmp_path):
+    folder = write_sweep(tmp_path / "small", {}, seeds=2)
+    path = next((folder / "cells").iterdir()) / "cell.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"git_commit": "f00"}))
+    html = background.provenance(load(folder))
+    assert "code: differs between cells" in html
+    assert "f00 (1 cells)" in html
+    assert "exchange.topology = empty (default complete)" in html
+
+
+@pytest.mark.parametrize(
+    "name", [n for n in theme.PALETTE if n.endswith(("ink", "text"))]
+)
+def test_words_can_be_read_in_light_and_dark(name):
+    """WCAG 2.2, 1.4.3: contrast of text at least 4.5."""
+    ground = "badge" if name == "badge-text" else "paper"
+    for column in (0, 1):
+        pair = sorted(
+            map(luminance, (theme.PALETTE[n][column] for n in (name, ground)))
+        )
+        assert (pair[1] + 0.05) / (pair[0] + 0.05) >= 4.5
+
+
+def luminance(colour):
+    channels = np.array([int(colour[i : i + 2], 16) for i in (1, 3, 5)]) / 255
+    linear = np.where(
+        channels <= 0.04045, channels / 12.92, ((channels + 0.055) / 1.055) ** 2.4
+    )
+    return linear @ [0.2126, 0.7152, 0.0722]
+
+
+def test_words_of_figures():
+    row = {"measure": "final", "seeds": 5, "iqm": 0.968, "low": 0.96, "high": 0.97}
+    assert words.estimate(row) == "96.8\u00a0% [96.0, 97.0]"
+    assert words.estimate(row | {"low": None, "high": None}) == "96.8\u00a0%"
+    steps = {"measure": "steps_to_0.95", "seeds": 5, "iqm": None, "median": np.inf}
+    assert words.estimate(steps | {"low": 52.0, "high": np.inf}) == "never [52, never]"
+    assert words.estimate(None) == words.difference(None) == "–"
+    ratio = {"measure": "steps_to_0.95", "pairs": 5, "ratio": 3.0, "ratio_low": 2.0}
+    assert (
+        words.difference(ratio | {"ratio_high": np.inf}) == "3.0 times [2.0, unbounded]"
+    )
+
+
+def test_folder_without_cells_is_one_line(tmp_path):
+    folder = write_sweep(tmp_path / "empty", {}, {"memory": ALONE}, 1,
+                         failed=[("memory", 0)])  # fmt: skip
+    assert files.is_sweep(folder)
+    command = [sys.executable, "-m", "launch.report", str(folder)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 2
+    assert len(done.stderr.splitlines()) == 1
+    assert "without a finished cell, 1 failed" in done.stderr
+    assert not (folder / "report.html").exists()

@@ -1,0 +1,115 @@
+"""Time-varying topologies: who is heard when, and that the program hears the same."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from p2p_sac_jax.config import TrainConfig
+from p2p_sac_jax.exchange import topology
+from p2p_sac_jax.simulation import schedules
+from p2p_sac_jax.validation import CHOICES
+
+SIZES = [1, 2, 3, 4, 5, 8, 13, 64]
+
+
+@pytest.mark.parametrize("name", CHOICES["exchange.topology"])
+def test_only_time_varying_topologies_have_partners(name):
+    assert (schedules.partners(name, 4, 3) is None) == (name not in schedules.DYNAMIC)
+
+
+@pytest.mark.parametrize("name", sorted(schedules.DYNAMIC))
+@pytest.mark.parametrize("peers", SIZES)
+def test_every_sender_is_a_neighbour(name, peers):
+    partners = schedules.partners(name, peers, rounds=7)
+    assert partners.dtype == np.int32
+    assert partners.shape[0] == peers
+    assert partners.shape[1] >= 1
+    assert -1 <= partners.min() <= partners.max() < peers
+    support = topology.adjacency(name, peers)
+    for i, row in enumerate(partners):
+        assert all(support[i, j] == 1.0 for j in row if j != -1)
+
+
+@pytest.mark.parametrize("peers", SIZES)
+def test_one_peer_exponential_follows_its_formula(peers):
+    partners = schedules.partners("one_peer_exponential", peers, rounds=100)
+    if peers == 1:
+        np.testing.assert_array_equal(partners, [[-1]])
+        return
+    cycle = int(np.ceil(np.log2(peers)))
+    assert partners.shape[1] == cycle
+    for i in range(peers):
+        for t in range(3 * cycle):
+            assert partners[i, t % cycle] == (i - 2 ** (t % cycle)) % peers
+    for senders in partners.T:  # each speaks to exactly one
+        assert sorted(senders) == list(range(peers))
+
+
+@pytest.mark.parametrize("peers", SIZES)
+def test_random_matching_pairs_all_but_one_of_an_odd_number(peers):
+    partners = schedules.partners("random_matching", peers, rounds=9)
+    assert partners.shape == (peers, 9)
+    for senders in partners.T:
+        paired = np.flatnonzero(senders >= 0)
+        assert len(paired) == peers - peers % 2
+        np.testing.assert_array_equal(senders[senders[paired]], paired)  # mutual
+        assert (senders[paired] != paired).all()
+
+
+def test_random_matching_is_uniform_and_follows_its_seed():
+    partners = schedules.partners("random_matching", 5, rounds=3000, seed=2)
+    counts = np.stack([np.bincount(row + 1, minlength=6) for row in partners])
+    off = ~np.eye(5, dtype=bool)
+    np.testing.assert_allclose(counts[:, 0] / 3000, 0.2, atol=0.03)
+    np.testing.assert_allclose(counts[:, 1:][off] / 3000, 0.2, atol=0.03)
+    again = schedules.partners("random_matching", 5, rounds=3000, seed=2)
+    other = schedules.partners("random_matching", 5, rounds=3000, seed=3)
+    np.testing.assert_array_equal(partners, again)
+    assert (partners != other).any()
+
+
+def test_a_longer_run_begins_like_a_shorter_one():
+    short = schedules.partners("random_matching", 6, rounds=4, seed=1)
+    long = schedules.partners("random_matching", 6, rounds=9, seed=1)
+    np.testing.assert_array_equal(short, long[:, :4])
+
+
+def edges_by_loop(adjacency, partners, t):
+    edges = np.zeros_like(adjacency)
+    for i, row in enumerate(partners):
+        if row[t % len(row)] >= 0:
+            edges[i, row[t % len(row)]] = adjacency[i, row[t % len(row)]]
+    return edges
+
+
+@pytest.mark.parametrize("name", sorted(schedules.DYNAMIC))
+def test_the_traced_edges_are_those_of_the_schedule(name):
+    rng = np.random.default_rng(0)
+    adjacency = rng.uniform(size=(5, 5)).astype(np.float32)
+    partners = schedules.partners(name, 5, rounds=4)
+
+    @jax.jit
+    def run(adjacency, partners):
+        def step(t, _):
+            return t + 1, schedules.edges_of_round(adjacency, partners, t)
+
+        return jax.lax.scan(step, jnp.zeros((), jnp.int32), length=9)[1]
+
+    found = run(adjacency, partners)
+    assert found.dtype == jnp.float32
+    for t in range(9):
+        np.testing.assert_array_equal(found[t], edges_by_loop(adjacency, partners, t))
+
+
+def test_a_block_of_receivers_of_several_runs_hears_what_all_would():
+    partners = schedules.partners("random_matching", 5, rounds=3)
+    runs = np.random.default_rng(1).uniform(size=(2, 5, 7)).astype(np.float32)
+    t = np.int32(TrainConfig().exchange.interval)
+    found = jax.jit(jax.vmap(schedules.edges_of_round, in_axes=(0, None, None)))(
+        runs[:, 1:3], partners[1:3], t
+    )
+    assert found.shape == (2, 2, 7)  # J may hold peers that only pad
+    for run in range(2):
+        expected = edges_by_loop(runs[run], partners, t)
+        np.testing.assert_array_equal(found[run], expected[1:3])

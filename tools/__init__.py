@@ -1,0 +1,1 @@
+"""Programs that prepare files of this repository."""
