@@ -34,15 +34,14 @@ jax.config.update("jax_debug_nans", True)
 jax.devices()  # started now, or the first configuration would ask for more
 
 
-# Files that share programs, ``populations.small_run`` or those of one small agent: one
-# worker takes each group.
-TOGETHER = {
-    f"tests/test_{name}.py": group
-    for group, names in {
-        "population": ("layouts", "network", "population"),
-        "agent": ("agent", "agent_memory", "agent_storage"),
-    }.items()
-    for name in names
+# Files that share compiled programs: one worker takes each group.
+SHARED_PROGRAMS = {
+    "tests/simulation/test_layouts.py": "population",
+    "tests/simulation/test_network.py": "population",
+    "tests/simulation/test_population.py": "population",
+    "tests/agent/test_agent.py": "agent",
+    "tests/agent/test_price_memory.py": "agent",
+    "tests/agent/test_storage.py": "agent",
 }
 
 
@@ -54,12 +53,12 @@ def pytest_configure(config):
 def pytest_xdist_make_scheduler(config, log):
     from xdist.scheduler import LoadFileScheduling
 
-    class Together(LoadFileScheduling):
+    class GroupedFiles(LoadFileScheduling):
         def _split_scope(self, nodeid):
             file = super()._split_scope(nodeid)
-            return TOGETHER.get(file, file)
+            return SHARED_PROGRAMS.get(file, file)
 
-    return Together(config, log) if config.option.dist == "loadfile" else None
+    return GroupedFiles(config, log) if config.option.dist == "loadfile" else None
 
 
 def pytest_collection_modifyitems(items):
