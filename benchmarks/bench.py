@@ -27,8 +27,8 @@ from typing import TYPE_CHECKING, Any
 
 from absl import flags as absl_flags
 
-from launch import flags
-from launch.flag_parsers import numbers, words, write
+from p2p_sac_jax.commands import flags
+from p2p_sac_jax.commands.flag_parsers import numbers, words, write
 from p2p_sac_jax.config import ConfigError, TrainConfig
 
 if TYPE_CHECKING:

@@ -25,8 +25,8 @@ import numpy as np
 from absl import flags as absl_flags
 
 from examples.ports import free_ports
-from launch import flags
-from launch.flag_parsers import write
+from p2p_sac_jax.commands import flags
+from p2p_sac_jax.commands.flag_parsers import write
 from p2p_sac_jax.config import ConfigError
 
 if TYPE_CHECKING:

@@ -31,8 +31,8 @@ from benchmarks.baselines import (
     stable_baselines,
     take_turns,
 )
-from launch import flags
-from launch.flag_parsers import numbers, words, write
+from p2p_sac_jax.commands import flags
+from p2p_sac_jax.commands.flag_parsers import numbers, words, write
 from p2p_sac_jax.config import ConfigError
 
 _PEERS = absl_flags.DEFINE_string("peers", "1,4,16,64", "population sizes to time")

@@ -27,8 +27,8 @@ from absl import flags as absl_flags
 from absl import logging
 
 from examples.ports import free_ports
-from launch import flags
-from launch.flag_parsers import write
+from p2p_sac_jax.commands import flags
+from p2p_sac_jax.commands.flag_parsers import write
 from p2p_sac_jax.config import ConfigError, TrainConfig
 
 _SEEDS = absl_flags.DEFINE_integer("seeds", 5, "populations; seeds from config.seed on")

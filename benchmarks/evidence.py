@@ -18,7 +18,7 @@ from typing import Any
 from absl import flags as absl_flags
 from absl import logging
 
-from launch import flags
+from p2p_sac_jax.commands import flags
 from p2p_sac_jax.config import ConfigError
 from p2p_sac_jax.config_io import from_dict
 

@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 from absl import flags as absl_flags
 
-from launch import flags
+from p2p_sac_jax.commands import flags
 from p2p_sac_jax.config import ConfigError
 
 _IDENTITY = absl_flags.DEFINE_string("identity", "", "folder of its identity")

@@ -25,7 +25,7 @@ from typing import Any
 from absl import flags as absl_flags
 
 from examples.ports import free_ports
-from launch import flags
+from p2p_sac_jax.commands import flags
 from p2p_sac_jax.config import ConfigError
 
 HONEST, LIAR, VICTIM = ("anna", "bela", "carla", "doris"), "mallory", "carla"

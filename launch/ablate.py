@@ -17,10 +17,10 @@ from absl import flags as absl_flags
 from absl import logging
 from ml_collections import config_flags
 
-from launch import flags
-from launch import slurm as submission
 from p2p_sac_jax.ablation import grid as grids
 from p2p_sac_jax.ablation.results import SWEEP
+from p2p_sac_jax.commands import flags
+from p2p_sac_jax.commands import slurm as submission
 from p2p_sac_jax.config import ConfigError, TrainConfig
 from p2p_sac_jax.config_io import from_dict, load_json
 

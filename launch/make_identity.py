@@ -19,7 +19,7 @@ from pathlib import Path
 
 from absl import flags as absl_flags
 
-from launch import flags
+from p2p_sac_jax.commands import flags
 from p2p_sac_jax.config import ConfigError
 
 _FOLDER = absl_flags.DEFINE_string("folder", "", "folder of the network")

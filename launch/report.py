@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import pathlib
 
-from launch import flags
+from p2p_sac_jax.commands import flags
 from p2p_sac_jax.config import ConfigError
 from p2p_sac_jax.report import write_report
 

@@ -28,7 +28,7 @@ from typing import Any
 
 from absl import flags as absl_flags
 
-from launch import flags
+from p2p_sac_jax.commands import flags
 from p2p_sac_jax.config import ConfigError, TrainConfig
 
 _IDENTITY = absl_flags.DEFINE_string("identity", "", "folder of the peer's identity")

@@ -14,7 +14,7 @@ import sys
 from absl import flags as absl_flags
 from absl import logging
 
-from launch import flags
+from p2p_sac_jax.commands import flags
 from p2p_sac_jax.config import TrainConfig
 from p2p_sac_jax.experiment.cluster import MODES
 from p2p_sac_jax.validation import CHOICES

@@ -10,7 +10,8 @@ from tests.helpers.commands import ROOT, run_each
 # Neither rivals nor ours: ours has no room for eight peers, the rival none for four.
 FAKED = """
 import jax
-from launch import bench_peers, flags
+from benchmarks import bench_peers
+from p2p_sac_jax.commands import flags
 from p2p_sac_jax.experiment.capacity import DoesNotFitError
 
 def compare(group, config, rivals):

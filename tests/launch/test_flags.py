@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 from absl import flags as absl_flags
 
-from launch import flags
 from p2p_sac_jax import config_io
+from p2p_sac_jax.commands import flags
 from p2p_sac_jax.config import ConfigError
 
 ROOT = Path(__file__).parents[2]
@@ -17,7 +17,7 @@ PRICING = f"--config={ROOT / 'configs' / 'pricing.py'}"
 
 PROGRAM = """
 import sys
-from launch import flags
+from p2p_sac_jax.commands import flags
 
 flags.define_config()
 
