@@ -34,7 +34,7 @@ STUDIES = (
     "control",
     "peer_count",
 )
-_HELD_OUT = ("private", "public")
+_HELD_OUT = ("chain", "brands")
 _TOGETHER = 5  # seeds of a transfer at once
 _MEASURES = (
     "steps_to_0.95",

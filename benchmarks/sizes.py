@@ -27,13 +27,13 @@ def _standard(config: TrainConfig) -> TrainConfig:
         environment={"name": "pendulum", "seconds_per_step": 0.05},
         sac={"batch_size": 256, "hidden": 256, "discount": 0.99},
         memory={"kind": "none"},
-        imagination={"fraction": 0.0},
+        model_rollouts={"fraction": 0.0},
         exploration={"source": "policy"},
     )
 
 
 def _market(config: TrainConfig) -> TrainConfig:
-    """The pricing market with its small networks, price memory and imagination."""
+    """The pricing market with its small networks, price memory and model rollouts."""
     return _replace(config, sac={"batch_size": 64, "hidden": 64})
 
 
@@ -56,7 +56,7 @@ def sized_config(
 
     Args:
       size: "standard" (pendulum, batch 256, hidden 256) or "market" (pricing, batch
-        64, hidden 64, default memory and imagination).
+        64, hidden 64, default memory and model rollouts).
       peers: P; beyond 16 the stores of the market repeat, see ``repeated_world``.
       layout: of the peers, as in ``TrainConfig``.
       exchange_every: steps between two rounds of the exchange.

@@ -27,7 +27,7 @@ def get_config() -> ConfigDict:
     config.sac.warmup = 32  # as in the plain arm: arms differ by the network alone
     # There is no demand to remember or to imagine.
     config.memory.kind = "none"
-    config.imagination.fraction = 0.0
+    config.model_rollouts.fraction = 0.0
     config.exploration.source = "policy"
     config.exchange.interval = 200
     return config

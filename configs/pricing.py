@@ -9,15 +9,15 @@ from p2p_sac_jax.config_io import to_dict
 
 
 def get_config() -> ConfigDict:
-    """The private population, with one week per step."""
+    """The population ``chain``, with one week per step."""
     config = ConfigDict(to_dict(TrainConfig()))
     # A step is a week: with the default of one day nothing would survive a round.
     config.exchange.recency_tau_s = 26 * WEEK_S
     # Found by experiment, see BUILD_NOTES.md: fast at first, then averaging.
     config.sac.learning_rate = 4e-3
-    config.sac.anneal_steps = 30.0
+    config.sac.learning_rate_half_life = 30.0
     config.sac.initial_alpha = 0.05
-    config.imagination.fraction = 0.97
+    config.model_rollouts.fraction = 0.97
     # Fifteen others explore too, and the prior they make is narrow.
     config.exploration.std_max = 0.07
     config.exploration.std_min = 0.02

@@ -30,7 +30,7 @@ class EnvironmentConfig:
 class PopulationConfig:
     """Who the peers are."""
 
-    name: str = "private"  # private | consortium | public
+    name: str = "chain"  # chain | brands: stores of one chain, or different brands
     peers: int = 16  # number of learners
     pad_to: int = 0  # pad with masked peers up to this count; 0 is none
     held_out: bool = False  # take the stores that training never sees
@@ -46,7 +46,9 @@ class SacConfig:
     hidden: int = 64  # width of both hidden layers
     batch_size: int = 64  # replay rows per update
     learning_rate: float = 1e-3  # (traced) Adam, shared by all three losses
-    anneal_steps: float = 0.0  # (traced) own steps that halve that rate; 0 is never
+    learning_rate_half_life: float = (
+        0.0  # (traced) own steps that halve that rate; 0 is never
+    )
     discount: float = 0.0  # (traced) gamma
     tau: float = 0.01  # (traced) Polyak step of the target critics
     target_entropy: float = -1.0  # (traced) nats, of the squashed policy
@@ -73,11 +75,11 @@ class MemoryConfig:
 
 
 @dataclasses.dataclass(frozen=True)
-class ImaginationConfig:
+class ModelRolloutsConfig:
     """Imagined prices mixed into the learner's batches."""
 
     fraction: float = 0.9  # (traced) share of imagined rows
-    anneal_steps: float = 0.0  # (traced) own steps that halve the share; 0 is never
+    half_life: float = 0.0  # (traced) own steps that halve the share; 0 is never
 
 
 @dataclasses.dataclass(frozen=True)
@@ -110,7 +112,7 @@ class ExchangeConfig:
     age_max_s: float = 31_449_600.0  # (traced) older insights weigh exactly nothing
     n0: float = 8.0  # (traced) steps in a cell at which confidence reaches 1/2
     td_penalty: float = 1.0  # (traced) how fast TD error erodes confidence
-    anneal_steps: float = 100.0  # (traced) own steps that halve the value weight
+    value_half_life: float = 100.0  # (traced) own steps that halve the value weight
 
 
 @dataclasses.dataclass(frozen=True)
@@ -196,7 +198,7 @@ class TrainConfig:
     population: PopulationConfig = PopulationConfig()
     sac: SacConfig = SacConfig()
     memory: MemoryConfig = MemoryConfig()
-    imagination: ImaginationConfig = ImaginationConfig()
+    model_rollouts: ModelRolloutsConfig = ModelRolloutsConfig()
     exploration: ExplorationConfig = ExplorationConfig()
     exchange: ExchangeConfig = ExchangeConfig()
     weights: WeightsConfig = WeightsConfig()

@@ -14,7 +14,7 @@ _CONTROL_TASKS = ("pendulum", "lqr")
 # Control tasks have no demand to remember or imagine, and no stores to hold out.
 _CONTROL_FIELDS: dict[str, Any] = {
     "memory.kind": "none",
-    "imagination.fraction": 0.0,
+    "model_rollouts.fraction": 0.0,
     "environment.reference_effect": 0.0,
     "environment.regime_hazard": 0.0,
     "population.held_out": False,
@@ -122,10 +122,10 @@ def _validate_environment(config: TrainConfig, fields: dict[str, Any]) -> None:
 
 def _validate_memory(config: TrainConfig) -> None:
     kind, source = config.memory.kind, config.exploration.source
-    fraction = config.imagination.fraction
+    fraction = config.model_rollouts.fraction
     if fraction > 0 and kind != "demand":
         reason = f"must be 0 with memory.kind={kind!r}: only 'demand' can imagine"
-        refuse("imagination.fraction", fraction, reason)
+        refuse("model_rollouts.fraction", fraction, reason)
     if source == "memory" and kind == "none":
         reason = "must be policy or fixed with memory.kind='none'"
         refuse("exploration.source", source, reason)

@@ -24,7 +24,7 @@ class SacHyper(NamedTuple):
     """Traced part of ``SacConfig``."""
 
     learning_rate: Array
-    anneal_steps: Array
+    learning_rate_half_life: Array
     discount: Array
     tau: Array
     target_entropy: Array
@@ -39,11 +39,11 @@ class MemoryHyper(NamedTuple):
     model_blend_half_life: Array
 
 
-class ImaginationHyper(NamedTuple):
-    """Traced part of ``ImaginationConfig``."""
+class ModelRolloutsHyper(NamedTuple):
+    """Traced part of ``ModelRolloutsConfig``."""
 
     fraction: Array
-    anneal_steps: Array
+    half_life: Array
 
 
 class ExplorationHyper(NamedTuple):
@@ -64,7 +64,7 @@ class ExchangeHyper(NamedTuple):
     age_max_s: Array
     n0: Array
     td_penalty: Array
-    anneal_steps: Array
+    value_half_life: Array
 
 
 class WeightsHyper(NamedTuple):
@@ -93,7 +93,7 @@ class Hyper(NamedTuple):
 
     sac: SacHyper
     memory: MemoryHyper
-    imagination: ImaginationHyper
+    model_rollouts: ModelRolloutsHyper
     exploration: ExplorationHyper
     exchange: ExchangeHyper
     weights: WeightsHyper
@@ -103,7 +103,7 @@ class Hyper(NamedTuple):
 # Overrides of each arm; the adjacency of those in ``ISOLATED`` is empty.
 _ARMS: dict[str, dict[str, dict[str, Any]]] = {
     "plain": {
-        "imagination": {"fraction": 0.0},
+        "model_rollouts": {"fraction": 0.0},
         "exploration": {"source": "policy"},
         "sac": {"warmup": 32},
     },
@@ -114,9 +114,9 @@ _ARMS: dict[str, dict[str, dict[str, Any]]] = {
 # network are best for the lone memory too; without one, learning is slower.
 _MARKET_ARMS: dict[str, dict[str, dict[str, Any]]] = {
     "plain": {
-        "imagination": {"fraction": 0.0},
+        "model_rollouts": {"fraction": 0.0},
         "exploration": {"source": "fixed", "std_max": 0.15},
-        "sac": {"warmup": 16, "learning_rate": 1e-3, "anneal_steps": 0.0},
+        "sac": {"warmup": 16, "learning_rate": 1e-3, "learning_rate_half_life": 0.0},
         "memory": {
             "model_blend_half_life": 0.0
         },  # it goes by what it has learned alone
@@ -203,7 +203,7 @@ def make_hyper(config: TrainConfig) -> Hyper:
     return Hyper(
         sac=section(SacHyper, config.sac),
         memory=section(MemoryHyper, config.memory),
-        imagination=section(ImaginationHyper, config.imagination),
+        model_rollouts=section(ModelRolloutsHyper, config.model_rollouts),
         exploration=section(
             ExplorationHyper,
             config.exploration,

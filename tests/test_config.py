@@ -38,7 +38,7 @@ def preset(name):
 CONTROL = {
     "environment__name": "lqr",
     "memory__kind": "none",
-    "imagination__fraction": 0.0,
+    "model_rollouts__fraction": 0.0,
     "exploration__source": "policy",
 }
 
@@ -131,10 +131,13 @@ def test_unknown_choice_names_field_value_and_choices(name):
             "environment.regime_hazard=0.1 must be 0 where",
         ),
         (CONTROL | {"memory__kind": "bins"}, "memory.kind='bins' must be 'none' for"),
-        (CONTROL | {"imagination__fraction": 0.5}, "imagination.fraction=0.5 must be"),
+        (
+            CONTROL | {"model_rollouts__fraction": 0.5},
+            "model_rollouts.fraction=0.5 must be",
+        ),
         (CONTROL | {"population__held_out": True}, "population.held_out=True must be"),
         (CONTROL | {"exploration__source": "memory"}, "exploration.source='memory'"),
-        ({"memory__kind": "bins"}, "imagination.fraction=0.9 must be 0 with memory"),
+        ({"memory__kind": "bins"}, "model_rollouts.fraction=0.9 must be 0 with memory"),
         ({"exploration__std_min": 0.2}, "exploration.std_min=0.2 must be at most"),
         (
             {"exchange__local_weight": 0.0, "exchange__network_weight": 0.0},
@@ -229,7 +232,7 @@ def test_what_does_not_fit_together_is_one_line(fields, start):
         {},
         CONTROL,
         {"population__pad_to": 16},
-        {"memory__kind": "bins", "imagination__fraction": 0.0},
+        {"memory__kind": "bins", "model_rollouts__fraction": 0.0},
         {"exchange__topology": "matrix", "exchange__matrix": "adjacency.csv"},
         {"exchange__network_weight": 0.0, "arms": "network"},
     ],
@@ -253,7 +256,7 @@ def test_presets_differ_only_where_they_say():
         pair = (config_io.to_dict(preset(other)) for other in ("pricing", name))
         return config_io.differing_fields(*pair)
 
-    assert differences("public") == ["population.name"]
+    assert differences("brands") == ["population.name"]
     assert differences("reference_price") == [
         "environment.reference_effect",
         "memory.model_blend_half_life",

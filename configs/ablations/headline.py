@@ -17,7 +17,7 @@ ARMS = {
     "bandit network": arms.BANDIT_NETWORK,
     "bandit pooled": arms.BANDIT_POOLED,
 }
-SWEEP = {"population.name": ["private", "public"]}
+SWEEP = {"population.name": ["chain", "brands"]}
 
 
 def get_config() -> ConfigDict:

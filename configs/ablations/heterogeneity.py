@@ -12,7 +12,7 @@ SWEEP = {"population.heterogeneity": [0.0, 0.5, 2.0]}
 
 
 def get_config() -> ConfigDict:
-    """Two years of the private population."""
+    """Two years of the population ``chain``."""
     config = pricing.get_config()
     config.steps = 104
     config.seed = 1000

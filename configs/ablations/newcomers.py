@@ -14,7 +14,7 @@ ARMS = {
     "network": arms.NETWORK,
     "bandit network": arms.BANDIT_NETWORK,
 }
-SWEEP = {"population.name": ["private", "public"]}
+SWEEP = {"population.name": ["chain", "brands"]}
 
 
 def get_config() -> ConfigDict:

@@ -15,7 +15,7 @@ SWEEP = {
 
 
 def get_config() -> ConfigDict:
-    """Two years of the private population: most of what a network gives is early."""
+    """Two years of the population ``chain``: most of what a network gives is early."""
     config = pricing.get_config()
     config.steps = 104
     config.seed = 1000

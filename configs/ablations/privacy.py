@@ -20,7 +20,7 @@ ARMS = {
 
 
 def get_config() -> ConfigDict:
-    """Two years of sixteen private stores in every mode."""
+    """Two years of sixteen stores of one chain in every mode."""
     config = pricing.get_config()
     config.steps = 104
     config.seed = 1000

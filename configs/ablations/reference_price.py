@@ -23,7 +23,7 @@ ARMS = {
 
 
 def get_config() -> ConfigDict:
-    """Four years of the private population with a reference effect."""
+    """Four years of the population ``chain`` with a reference effect."""
     config = reference_price.get_config()
     config.seed = 1000
     config.seeds = 10

@@ -23,7 +23,7 @@ ARMS = {
 
 
 def get_config() -> ConfigDict:
-    """Two years of the public population, where stores differ most."""
+    """Two years of the population ``brands``, where stores differ most."""
     config = public.get_config()
     config.steps = 104
     config.seed = 1000

@@ -75,7 +75,7 @@ def read_study(sweep: Sweep) -> Study:
 
 def headline(study: Study) -> Iterator[Target]:
     """Targets 1, 2, 4 and the second half of 7."""
-    for name in ("private", "public"):
+    for name in ("chain", "brands"):
 
         def of(arm: str, figure: str, name: str = name) -> np.ndarray:
             return study.values(arm, name, figure)
@@ -122,8 +122,8 @@ def newcomers(study: Study) -> Iterator[Target]:
     """Target 3."""
     name = "newcomers_earned"
     for where, above_usual, above_memory in (
-        ("private", 0.02, 0.03),
-        ("public", 0.01, 0.04),
+        ("chain", 0.02, 0.03),
+        ("brands", 0.01, 0.04),
     ):
         ours = study.values("network", where, name)
         usual = study.values("network", where, HISTORICAL + name)

@@ -116,7 +116,7 @@ def agent_config(
         config = dataclasses.replace(
             config,
             memory=dataclasses.replace(config.memory, kind="none"),
-            imagination=dataclasses.replace(config.imagination, fraction=0.0),
+            model_rollouts=dataclasses.replace(config.model_rollouts, fraction=0.0),
             exploration=dataclasses.replace(
                 config.exploration, source="policy" if source == "memory" else source
             ),

@@ -88,14 +88,13 @@ def select_population(
 ) -> MarketCalibration:
     """Sellers of a named population, the same ones at every call.
 
-    ``private`` takes stores of brand 1 at even quantiles of elasticity. ``consortium``
-    takes one brand per store, never the same store twice, brands 1 to 10 in turn and
-    even quantiles of elasticity within each. ``public`` is the consortium for now:
-    the second open data set, cheese, has no costs. Peers come by store id, so that
-    neighbours on a ring are not alike; newcomers come last.
+    ``chain`` takes stores of brand 1 at even quantiles of elasticity. ``brands`` takes
+    one brand per store, never the same store twice, brands 1 to 10 in turn and even
+    quantiles of elasticity within each. Peers come by store id, so that neighbours on
+    a ring are not alike; newcomers come last.
 
     Args:
-      name: ``private``, ``consortium`` or ``public``.
+      name: ``chain`` or ``brands``.
       peers: number of sellers, newcomers included.
       held_out: draw all of them from the stores kept out of training.
       newcomers: how many of them, the last ones, come from the held-out stores.
@@ -114,7 +113,7 @@ def select_population(
         )
     table, draw = load_table(), _DRAWS[name]
     eligible = (
-        (table["brand"] <= (1 if name == "private" else _BRANDS))
+        (table["brand"] <= (1 if name == "chain" else _BRANDS))
         & (table["elasticity"] < _MAX_ELASTICITY)
         & (table["cost_vol"] <= _MAX_COST_VOL)
     )
@@ -180,9 +179,8 @@ def _brands_in_turn(table: Table, pool: NDArray, peers: int) -> NDArray:
 
 
 _DRAWS: dict[str, Callable[[Table, NDArray, int], NDArray]] = {
-    "private": _quantiles,
-    "consortium": _brands_in_turn,
-    "public": _brands_in_turn,
+    "chain": _quantiles,
+    "brands": _brands_in_turn,
 }
 
 

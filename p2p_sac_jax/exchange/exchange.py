@@ -145,7 +145,7 @@ def make_exchange(
                 weight=weight,
                 hyper=rules,
                 now=now,
-                annealing=weights.annealing(own_steps, rules.anneal_steps)[:, None],
+                annealing=weights.annealing(own_steps, rules.value_half_life)[:, None],
                 aggregate=aggregate,
             )
         )

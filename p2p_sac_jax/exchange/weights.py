@@ -164,16 +164,16 @@ def network_share(hyper: ExchangeHyper, has: Array) -> Array:
     return jnp.where(positive, network / jnp.where(positive, total, 1.0), 0.0)
 
 
-def annealing(own_steps: Array, anneal_steps: Array) -> Array:
+def annealing(own_steps: Array, half_life: Array) -> Array:
     """1/(1 + (t/t0)²): the share left to the network's values after t own steps.
 
     Args:
       own_steps: [...] real steps the receiver has taken.
-      anneal_steps: [] t0, steps that halve the share; 0 never anneals.
+      half_life: [] t0, steps that halve the share; 0 never anneals.
 
     Returns:
       [...] in (0, 1].
     """
-    anneals = anneal_steps > 0.0
-    ratio = own_steps / jnp.where(anneals, anneal_steps, 1.0)
+    anneals = half_life > 0.0
+    ratio = own_steps / jnp.where(anneals, half_life, 1.0)
     return jnp.where(anneals, 1.0 / (1.0 + jnp.square(ratio)), 1.0)

@@ -22,6 +22,7 @@ from p2p_sac_jax.peer.model_rollouts import mix_model_rollouts, pretrain_rows
 from p2p_sac_jax.sac.replay import Replay
 from p2p_sac_jax.sac.round_replay import Presampled
 from p2p_sac_jax.sac.sac import SacMetrics, SacState
+from p2p_sac_jax.tree import half_life_decay
 from p2p_sac_jax.types import Array, Transition
 
 
@@ -83,12 +84,11 @@ def update_epochs(
 
 
 def annealed(hyper: SacHyper, steps: Array) -> SacHyper:
-    """The learning rate after ``steps`` [] own steps, halved by ``anneal_steps``.
+    """The learning rate after ``steps`` [] own steps.
 
     Early a store must move fast on little; later it averages over many draws.
     """
-    patience = jnp.maximum(hyper.anneal_steps, 1.0)
-    left = jnp.where(hyper.anneal_steps > 0, patience / (patience + steps), 1.0)
+    left = half_life_decay(hyper.learning_rate_half_life, steps)
     return hyper._replace(learning_rate=left * hyper.learning_rate)
 
 

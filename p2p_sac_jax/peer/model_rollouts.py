@@ -16,16 +16,17 @@ import jax.numpy as jnp
 
 from p2p_sac_jax.demand import posterior as demand
 from p2p_sac_jax.environments.base import DemandModel
-from p2p_sac_jax.hyper import ImaginationHyper, MemoryHyper
+from p2p_sac_jax.hyper import MemoryHyper, ModelRolloutsHyper
+from p2p_sac_jax.tree import half_life_decay
 from p2p_sac_jax.types import Array, Transition
 
 # A calibrated memory's standardised squared error averages 1. Above this the
-# posterior is wrong about real weeks, and imagination gives way in proportion.
+# posterior is wrong about real weeks, and the share falls in proportion.
 ERROR_TOLERANCE = 2.0
 
 
 def model_rollout_share(
-    hyper: ImaginationHyper, steps: Array, normalised_error: Array
+    hyper: ModelRolloutsHyper, steps: Array, normalised_error: Array
 ) -> Array:
     """Share of imagined rows in the learner's batches.
 
@@ -37,9 +38,8 @@ def model_rollout_share(
     Returns:
       [] in [0, fraction].
     """
-    patience = jnp.maximum(hyper.anneal_steps, 1.0)
-    annealed = jnp.where(hyper.anneal_steps > 0, patience / (patience + steps), 1.0)
-    return hyper.fraction * annealed * _trusted(normalised_error)
+    left = half_life_decay(hyper.half_life, steps)
+    return hyper.fraction * left * _trusted(normalised_error)
 
 
 def model_blend_weight(
@@ -55,11 +55,8 @@ def model_blend_weight(
     Returns:
       [] in [0, 1].
     """
-    patience = jnp.maximum(hyper.model_blend_half_life, 1.0)
-    annealed = jnp.where(
-        hyper.model_blend_half_life > 0, patience / (patience + steps), 0.0
-    )
-    return annealed * _trusted(normalised_error)
+    left = half_life_decay(hyper.model_blend_half_life, steps, never=0.0)
+    return left * _trusted(normalised_error)
 
 
 def _trusted(normalised_error: Array) -> Array:

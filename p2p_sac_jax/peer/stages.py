@@ -172,7 +172,7 @@ def update(
     """
     hyper, share = context.hyper, jnp.zeros(())
     if components.world_model is not None and components.learns:
-        share = model_rollout_share(hyper.imagination, steps, normalised_error)
+        share = model_rollout_share(hyper.model_rollouts, steps, normalised_error)
     ready = (steps + 1 >= hyper.sac.learning_starts) & (context.active > 0)
     pace = hyper._replace(sac=annealed(hyper.sac, steps))
     learner, metrics = train_step(

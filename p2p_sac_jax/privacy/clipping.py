@@ -21,7 +21,7 @@ from p2p_sac_jax.types import Array
 RECORD_SCALE = (1.0, 4.0, 2.0, 1.0, 0.5, 0.5)
 LOG_SALES_SCALE = 0.7
 # Of the weeks that memory and network arms live through in the shipped market, .06 %
-# (private population), .5 % (public) and .5 % (with a reference price) lie beyond it.
+# (population chain), .5 % (brands) and .5 % (with a reference price) lie beyond it.
 RECORD_BOUND = 2.75
 LEAST_NOISE_VARIANCE = 0.02  # of log sales: no market is quieter than this
 SUM_SENSITIVITY = math.sqrt(2.0) * RECORD_BOUND**2

@@ -54,7 +54,7 @@ def test_standard_arms_are_those_of_a_run():
     assert arms["network"] == {}
     plain = make_cell(BASE, arms["plain"], 0)
     assert plain.isolated
-    assert plain.config.imagination.fraction == 0
+    assert plain.config.model_rollouts.fraction == 0
     assert plain.config.sac.warmup == 16
 
 

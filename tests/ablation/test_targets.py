@@ -50,11 +50,11 @@ def test_held_out_gaps_are_compared_seed_by_seed():
     result = Transfer(
         np.arange(4), home, home - 0.1, home, home - [0.02, 0.04, 0.03, 0.03], none
     )
-    (target,) = targets.held_out({"private": result})
+    (target,) = targets.held_out({"chain": result})
     assert target.figure.value == pytest.approx(0.3)
     assert target.verdict == "met"
     rows = [
-        {"population": "private", "seed": str(s), "memory_home": "0.95"}
+        {"population": "chain", "seed": str(s), "memory_home": "0.95"}
         | {"memory_away": "0.85", "network_home": "0.95", "historical_away": "0"}
         | {"network_away": str(0.95 - gap)}
         for s, gap in enumerate([0.02, 0.04, 0.03, 0.03])
@@ -68,9 +68,9 @@ def test_a_headline_is_read_from_a_sweep(tmp_path):
         name: {"exchange.topology": "empty"} if name in ("plain", "memory") else {}
         for name in ("plain", "memory", "memory wide", "network", "bandit network")
     }
-    write_sweep(tmp_path, {"population.name": ["private", "public"]}, arms)
+    write_sweep(tmp_path, {"population.name": ["chain", "brands"]}, arms)
     found = list(targets.headline(targets.read_study(load_sweep(tmp_path))))
-    assert {target.where for target in found} == {"private", "public"}
+    assert {target.where for target in found} == {"chain", "brands"}
     worst = [t for t in found if t.claim.startswith("worst peer at week 25")]
     assert all(0 < t.figure.value <= 1 and t.seeds == 3 for t in worst)
     assert len(worst) == 2

@@ -107,7 +107,7 @@ def test_sizes_are_as_told():
     )
     market, default = sized_config("market", 64), TrainConfig()
     assert market.memory == default.memory
-    assert market.imagination == default.imagination
+    assert market.model_rollouts == default.model_rollouts
 
 
 @pytest.mark.parametrize(

@@ -203,7 +203,7 @@ def test_remaining_figures_lie_where_expected():
     assert means[[2, 3, 5, 6, 7, 8, 9]].max() < -2.04
 
 
-@pytest.mark.parametrize("name", ["private", "consortium", "public"])
+@pytest.mark.parametrize("name", ["chain", "brands"])
 @pytest.mark.parametrize(
     ("peers", "held_out", "newcomers"),
     [(1, False, 0), (16, False, 4), (56, False, 0), (27, True, 0), (83, False, 27)],
@@ -226,40 +226,40 @@ def test_populations(name, peers, held_out, newcomers):
     assert (market.cost_vol <= 0.3).all()
     assert (market.reference_ratio >= 0).all()
     brands = set(market.brand.tolist())
-    assert brands == ({1} if name == "private" else brands & set(range(1, 11)))
-    if name != "private" and peers - newcomers >= 10:
+    assert brands == ({1} if name == "chain" else brands & set(range(1, 11)))
+    if name != "chain" and peers - newcomers >= 10:
         assert brands == set(range(1, 11))
 
 
 def test_populations_span_the_elasticities():
-    whole = calibration.select_population("private", 56)
-    some = calibration.select_population("private", 16)
+    whole = calibration.select_population("chain", 56)
+    some = calibration.select_population("chain", 16)
     quantiles = [0.1, 0.5, 0.9]
     np.testing.assert_allclose(
         np.quantile(some.elasticity, quantiles),
         np.quantile(whole.elasticity, quantiles),
         atol=0.1,
     )
-    mixed = calibration.select_population("consortium", 20)
+    mixed = calibration.select_population("brands", 20)
     pairs = [mixed.elasticity[mixed.brand == brand] for brand in range(1, 11)]
     assert all(pair.size == 2 and np.ptp(pair) > 0.05 for pair in pairs)
 
 
 def test_reference_ratio_is_a_multiple_of_alpha():
-    market = calibration.select_population("private", 56)
+    market = calibration.select_population("chain", 56)
     assert abs(float(np.median(market.reference_ratio)) - 0.21) < 0.02
 
 
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (("chain", 4), r"population\.name='chain' must be one of private, consortium"),
-        (("private", 57), r"population\.peers=57 must lie between 1 and 56"),
-        (("private", 0), r"population\.peers=0 must lie between 1 and 56"),
-        (("private", 28, True), r"population\.peers=28 must lie between 1 and 27"),
-        (("consortium", 61, False, 4), r"population\.peers=61 .* 1 and 60"),
-        (("public", 40, False, 28), r"population\.newcomers=28 must be at most 27"),
-        (("private", 4, False, 5), r"population\.newcomers=5 .* population\.peers=4"),
+        (("shops", 4), r"population\.name='shops' must be one of chain, brands"),
+        (("chain", 57), r"population\.peers=57 must lie between 1 and 56"),
+        (("chain", 0), r"population\.peers=0 must lie between 1 and 56"),
+        (("chain", 28, True), r"population\.peers=28 must lie between 1 and 27"),
+        (("brands", 61, False, 4), r"population\.peers=61 .* 1 and 60"),
+        (("brands", 40, False, 28), r"population\.newcomers=28 must be at most 27"),
+        (("chain", 4, False, 5), r"population\.newcomers=5 .* population\.peers=4"),
     ],
 )
 def test_impossible_populations_are_refused(arguments, message):
@@ -269,7 +269,7 @@ def test_impossible_populations_are_refused(arguments, message):
 
 
 def test_names():
-    market = calibration.select_population("private", 2)
+    market = calibration.select_population("chain", 2)
     assert calibration.market_names(market) == [
         f"store {store} · brand 1" for store in market.store
     ]

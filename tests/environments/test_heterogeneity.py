@@ -11,7 +11,7 @@ from p2p_sac_jax.config import EnvironmentConfig, PopulationConfig
 from p2p_sac_jax.environments import calibration, heterogeneity, pricing_model
 from p2p_sac_jax.environments.registry import make_world
 
-SELLERS = calibration.select_population("public", 16, newcomers=4)
+SELLERS = calibration.select_population("brands", 16, newcomers=4)
 MOVED = {
     name: leaf
     for name, leaf in SELLERS._asdict().items()
@@ -85,7 +85,7 @@ def test_phases_move_around_the_circle():
 @settings(deadline=None, max_examples=20)
 @given(
     factor=st.floats(0.0, 2.0),
-    population=st.sampled_from([("private", 16), ("public", 56), ("private", 1)]),
+    population=st.sampled_from([("chain", 16), ("brands", 56), ("chain", 1)]),
 )
 def test_every_market_stays_a_valid_one(factor, population):
     sellers = calibration.select_population(*population)

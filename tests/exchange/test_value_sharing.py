@@ -44,7 +44,7 @@ def estimate(mode, sent, own, edge, aggregate=mean_aggregate):
             weight=weights.sender_weight(sent, NOW, RULES, HYPER.weights),
             hyper=RULES,
             now=NOW,
-            annealing=weights.annealing(STEPS, RULES.anneal_steps)[:, None],
+            annealing=weights.annealing(STEPS, RULES.value_half_life)[:, None],
             aggregate=aggregate,
         )
     )

@@ -24,7 +24,7 @@ def test_cpu_and_accelerator_agree_to_1e_4(accelerator, environment):
         config = small_config(
             environment={"name": "pendulum"},
             memory={"kind": "none"},
-            imagination={"fraction": 0.0},
+            model_rollouts={"fraction": 0.0},
             exploration={"source": "policy"},
         )
     states = []

@@ -228,7 +228,7 @@ def value_sharing_kind(name: str) -> Kind:
 
     def run(sent, own, edge, steps, rules, now):
         claims = accept(sent)
-        annealing = weights.annealing(steps, rules.exchange.anneal_steps)[:, None]
+        annealing = weights.annealing(steps, rules.exchange.value_half_life)[:, None]
         return VALUE_SHARING[name](
             Round(
                 sent=claims,

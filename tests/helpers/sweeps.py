@@ -19,7 +19,7 @@ from p2p_sac_jax.experiment.setup import adjacency_of
 ALONE = {"exchange.topology": "empty"}
 ARMS: dict[str, dict[str, Any]] = {"memory": ALONE, "network": {}}
 PLAIN = ALONE | {
-    "imagination.fraction": 0.0,
+    "model_rollouts.fraction": 0.0,
     "memory.pooling": "none",
     "exploration.source": "fixed",
 }
@@ -91,7 +91,7 @@ def invent(cell: Cell, arm: str, oracle: bool = True) -> tuple[dict[str, Any], C
     adjacency = adjacency_of(config)
     heard = adjacency.sum(axis=1).mean()
     byzantine_peers = np.arange(peers) >= peers - config.attack.byzantine
-    plain = config.imagination.fraction == 0
+    plain = config.model_rollouts.fraction == 0
     pace = 60.0 if plain else 16.0 / (1.0 + 0.5 * np.log1p(heard))
     pace *= 1.0 + 0.15 * rng.standard_normal() + 0.8 * byzantine_peers.mean()
     final = (0.94 if plain else 0.985) + 0.003 * rng.standard_normal()

@@ -199,14 +199,14 @@ def test_it_is_evaluated_at_the_best_price_under_its_belief(lived):
     ("sections", "start"),
     [
         (
-            {"memory": {"kind": "bins"}, "imagination": {"fraction": 0.0}},
+            {"memory": {"kind": "bins"}, "model_rollouts": {"fraction": 0.0}},
             "learner='thompson' must be 'sac' with memory.kind='bins'",
         ),
         (
             {
                 "environment": {"name": "lqr"},
                 "memory": {"kind": "none"},
-                "imagination": {"fraction": 0.0},
+                "model_rollouts": {"fraction": 0.0},
                 "exploration": {"source": "policy"},
             },
             "learner='thompson' must be 'sac' with memory.kind='none'",

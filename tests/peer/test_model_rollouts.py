@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from p2p_sac_jax.config import EnvironmentConfig, ImaginationConfig, TrainConfig
+from p2p_sac_jax.config import EnvironmentConfig, ModelRolloutsConfig, TrainConfig
 from p2p_sac_jax.demand import posterior as demand
 from p2p_sac_jax.demand.base import Posterior
 from p2p_sac_jax.environments.calibration import select_population
@@ -23,7 +23,7 @@ from p2p_sac_jax.types import Experience, Transition
 CONFIG = EnvironmentConfig()
 MODEL = make_pricing(CONFIG).demand
 PARAMS = jax.tree.map(
-    lambda leaf: leaf[0], make_pricing_params(CONFIG, select_population("private", 2))
+    lambda leaf: leaf[0], make_pricing_params(CONFIG, select_population("chain", 2))
 )
 ROWS = 4096
 
@@ -111,8 +111,8 @@ def test_rehearsal_has_no_shock_but_the_belief(weeks):
 def test_the_share_falls_with_own_steps_and_with_surprise(
     anneal, steps, normalised_error, share
 ):
-    config = TrainConfig(imagination=ImaginationConfig(anneal_steps=anneal))
-    hyper = make_hyper(config).imagination
+    config = TrainConfig(model_rollouts=ModelRolloutsConfig(half_life=anneal))
+    hyper = make_hyper(config).model_rollouts
     found = model_rollout_share(
         hyper, jnp.asarray(steps), jnp.asarray(normalised_error)
     )

@@ -155,7 +155,7 @@ def test_a_week_enters_between_rounds(planted):
 def test_a_task_without_demand_is_refused():
     config = config_of(
         memory={"kind": "none"},
-        imagination={"fraction": 0.0},
+        model_rollouts={"fraction": 0.0},
         exploration={"source": "policy"},
         environment={"name": "lqr"},
     )

@@ -96,7 +96,7 @@ def value_channel(mode, adjacency, sent, own, hyper, now, own_steps):
     value, weight = np.zeros(mass.shape), np.zeros(mass.shape)
     for i in range(receivers):
         centre, scale, has = shape(own, i)
-        fade = 1.0 / (1.0 + (own_steps[i] / hyper.anneal_steps) ** 2)
+        fade = 1.0 / (1.0 + (own_steps[i] / hyper.value_half_life) ** 2)
         for k in np.flatnonzero((mass[i] > 0) & has):
             value[i, k] = centre + scale * mean[i, k]
             if mode == "per_cell":

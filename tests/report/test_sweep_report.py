@@ -17,8 +17,8 @@ from p2p_sac_jax.config import (
     AttackConfig,
     EnvironmentConfig,
     ExchangeConfig,
-    ImaginationConfig,
     MemoryConfig,
+    ModelRolloutsConfig,
     TrainConfig,
     WeightsConfig,
 )
@@ -171,7 +171,7 @@ def test_control_task_shows_returns(tmp_path):
         steps=24,
         environment=EnvironmentConfig(name="pendulum"),
         memory=MemoryConfig(kind="none"),
-        imagination=ImaginationConfig(fraction=0.0),
+        model_rollouts=ModelRolloutsConfig(fraction=0.0),
     )
     folder = write_sweep(
         tmp_path / "pendulum", {}, {"plain": PLAIN, "network": {}}, 2, config,

@@ -105,7 +105,7 @@ def test_the_program_copies_no_replay_from_peer_to_peer():
         root={"arms": "network"},
         environment={"name": "pendulum"},
         memory={"kind": "none"},
-        imagination={"fraction": 0.0},
+        model_rollouts={"fraction": 0.0},
         exploration={"source": "policy"},
         sac={"replay_capacity": rows},
     )

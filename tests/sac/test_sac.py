@@ -21,7 +21,7 @@ OBS, ACTION, BATCH, HIDDEN = 3, 2, 7, 8
 CONFIG = SacConfig(hidden=HIDDEN, initial_alpha=0.3)
 HYPER = SacHyper(
     learning_rate=np.float32(3e-3),
-    anneal_steps=np.float32(0.0),
+    learning_rate_half_life=np.float32(0.0),
     discount=np.float32(0.9),
     tau=np.float32(0.05),
     target_entropy=np.float32(-1.5),

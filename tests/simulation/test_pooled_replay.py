@@ -103,7 +103,7 @@ def test_a_population_learns_from_its_pool_once_peers_have_joined():
         root={"arms": "plain", "evaluate_every": 2, "checkpoint_every": 2},
         environment={"name": "lqr"},
         memory={"kind": "none", "pooling": "none"},
-        imagination={"fraction": 0.0},
+        model_rollouts={"fraction": 0.0},
         exploration={"source": "policy"},
         exchange={"value_sharing": "none"},
         sac={"updates_per_step": 1, "batch_size": 4, "replay": "pooled"},

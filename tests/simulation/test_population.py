@@ -88,7 +88,7 @@ def test_one_peer_is_bit_identical_to_no_network(lone):
 
 def test_silence_without_memory_is_plain_sac(straight):
     changes = {
-        "imagination": {"fraction": 0.0},
+        "model_rollouts": {"fraction": 0.0},
         "exploration": {"source": "policy"},
     }
     config = small_config(**changes, exchange={"topology": "empty"})

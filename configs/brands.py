@@ -8,7 +8,7 @@ from configs import pricing
 
 
 def get_config() -> ConfigDict:
-    """The public population; what may be shared stays as in a private network."""
+    """The population ``brands``; what may be shared stays as in mode private."""
     config = pricing.get_config()
-    config.population.name = "public"
+    config.population.name = "brands"
     return config
