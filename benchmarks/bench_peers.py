@@ -150,12 +150,12 @@ def _attempt(
     """Rows of ``_compare``; none, and a line that says so, where memory is short."""
     import jax
 
-    from p2p_sac_jax.experiment.capacity import DoesNotFitError
+    from p2p_sac_jax.experiment.device_memory import InsufficientMemoryError
 
     size, peers, replay = group
     try:
         return _compare(group, config, rivals)
-    except DoesNotFitError as error:
+    except InsufficientMemoryError as error:
         reason = f"ours: {error}"
     except jax.errors.JaxRuntimeError as error:
         if "RESOURCE_EXHAUSTED" not in str(error):

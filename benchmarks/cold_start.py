@@ -63,7 +63,7 @@ def main(argv: list[str]) -> None:
         if flag.value < 1:
             raise ConfigError(f"--{flag.name}={flag.value} must be at least 1")
     write(_OUT, "")
-    from p2p_sac_jax.experiment.cache import use_compilation_cache
+    from p2p_sac_jax.experiment.compilation_cache import use_compilation_cache
 
     use_compilation_cache()
     rows = []

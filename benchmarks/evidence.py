@@ -110,7 +110,7 @@ def _study(name: str, folder: Path, tables: Path) -> None:
 
     reporter = Reporter()
     if _COMPUTE.value:
-        reporter.say(f"--- {name}")
+        reporter.log(f"--- {name}")
         study = importlib.import_module(f"configs.ablations.{name}")
         config = from_dict(study.get_config().to_dict())
         seeds = _SEEDS.value or config.seeds
@@ -124,12 +124,12 @@ def _study(name: str, folder: Path, tables: Path) -> None:
     rows = make_table(sweep, "memory", measures=_MEASURES)
     write_csv(tables / f"{name}.csv", rows)
     if _REPORT.value:
-        reporter.say(f"report: {write_report(folder)}")
+        reporter.log(f"report: {write_report(folder)}")
 
 
 def _held_out(work: Path, tables: Path) -> None:
-    """Policies in stores that nobody trained on; see ``ablation.transfer``."""
-    from p2p_sac_jax.ablation.transfer import ARMS, transfer
+    """Policies in stores that nobody trained on; see ``benchmarks.transfer``."""
+    from benchmarks.transfer import ARMS, transfer
 
     path = tables / "held_out.csv"
     done = {(row["population"], row["seed"]) for row in _rows(path)}
@@ -183,7 +183,7 @@ def _write_targets(work: Path, tables: Path) -> None:
 
 
 def _targets(work: Path, tables: Path) -> Iterator[Any]:
-    from p2p_sac_jax.ablation import targets
+    from benchmarks import targets
     from p2p_sac_jax.ablation.results import is_sweep, load_sweep
 
     def study(name: str) -> targets.Study | None:

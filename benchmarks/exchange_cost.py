@@ -13,9 +13,9 @@ import jax.numpy as jnp
 
 from benchmarks.sizes import repeated_world
 from p2p_sac_jax.config import TrainConfig
+from p2p_sac_jax.experiment.build import build_experiment
 from p2p_sac_jax.experiment.devices import choose_placement
 from p2p_sac_jax.experiment.programs import compile_program
-from p2p_sac_jax.experiment.setup import make_setup
 
 STEPS_PER_ROUND = 10
 
@@ -40,7 +40,7 @@ def exchange_cost(
     """
     config = _sized(config, peers, updates_per_step)
     placement = choose_placement(config)
-    setup = make_setup(config, placement, repeated_world(config))
+    setup = build_experiment(config, placement, repeated_world(config))
     population, inputs = setup.population, (setup.peer_inputs, setup.run_inputs)
     began = time.perf_counter()
     state = compile_program(population.init, inputs)(*inputs)

@@ -21,8 +21,8 @@ from scipy import special
 from p2p_sac_jax.config import ConfigError, TrainConfig
 from p2p_sac_jax.environments.base import DemandModel
 from p2p_sac_jax.environments.pricing import make_pricing
+from p2p_sac_jax.experiment.build import Experiment, build_experiment
 from p2p_sac_jax.experiment.devices import choose_placement
-from p2p_sac_jax.experiment.setup import Setup, make_setup
 from p2p_sac_jax.hyper import Hyper
 from p2p_sac_jax.peer import PeerState
 from p2p_sac_jax.peer.components import (
@@ -81,7 +81,7 @@ class Target(NamedTuple):
 class Game(NamedTuple):
     """A population whose first peer is listened to."""
 
-    setup: Setup
+    setup: Experiment
     # (inside [R] 0/1) -> by channel [R, M, N], the M messages since the week
     play: Callable[[np.ndarray], dict[str, np.ndarray]]
 
@@ -218,7 +218,7 @@ def make_game(
             f"planted={entry} must be above 0 and below steps={config.steps}, a"
             f" multiple of exchange.interval={interval}"
         )
-    setup = make_setup(config, choose_placement(config))
+    setup = build_experiment(config, choose_placement(config))
     components = make_peer_components(config, setup.world.environment)
     _demand(components)  # refused here, not in the middle of a game
     wanted = Target() if target is None else target
@@ -278,7 +278,7 @@ def _demand(components: PeerComponents) -> DemandModel:
     return demand
 
 
-def _one_round(setup: Setup) -> Callable[..., tuple[PeerState, Any]]:
+def _one_round(setup: Experiment) -> Callable[..., tuple[PeerState, Any]]:
     """One round of training, and what the first peer sent in it, leaves [R, ...]."""
 
     def run_round(

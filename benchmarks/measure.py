@@ -14,7 +14,7 @@ from benchmarks.machine import others_s
 from benchmarks.machine_limits import Limit, Limits
 from benchmarks.training_loop import TrainingLoop
 from p2p_sac_jax.config import TrainConfig
-from p2p_sac_jax.experiment.capacity import DoesNotFitError
+from p2p_sac_jax.experiment.device_memory import InsufficientMemoryError
 from p2p_sac_jax.experiment.devices import Placement, choose_placement
 
 TURN_S = 0.5  # a turn of a loop lasts at least about as long
@@ -124,7 +124,7 @@ def _build(case: Case) -> tuple[TrainingLoop | None, str]:
         loop = TrainingLoop(case.config)
         loop.run()  # memory that only a running program needs
         return loop, ""
-    except DoesNotFitError as error:
+    except InsufficientMemoryError as error:
         return None, str(error)
 
 

@@ -10,15 +10,15 @@ import numpy as np
 
 from benchmarks.sizes import repeated_world
 from p2p_sac_jax.config import TrainConfig
-from p2p_sac_jax.experiment.capacity import (
+from p2p_sac_jax.experiment.build import build_experiment
+from p2p_sac_jax.experiment.device_memory import (
     check_fits,
-    program_need,
+    program_memory,
     refuse,
-    state_need,
+    state_memory,
 )
 from p2p_sac_jax.experiment.devices import choose_placement
 from p2p_sac_jax.experiment.programs import compile_program
-from p2p_sac_jax.experiment.setup import make_setup
 
 
 class TrainingLoop:
@@ -46,18 +46,18 @@ class TrainingLoop:
 
         Raises:
           ConfigError: device or population cannot be had.
-          DoesNotFitError: the state or the program needs more memory than is free.
+          InsufficientMemoryError: the state or the program needs more than is free.
         """
         self.config = config
         self.placement = choose_placement(config)
         self.steps = config.evaluate_every
-        setup = make_setup(config, self.placement, repeated_world(config))
+        setup = build_experiment(config, self.placement, repeated_world(config))
         population, self._inputs = (
             setup.population,
             (setup.peer_inputs, setup.run_inputs),
         )
         local = self.placement.local_devices
-        check_fits(config, "the state", state_need(setup).state, local)
+        check_fits(config, "the state", state_memory(setup).state, local)
         began = time.perf_counter()
         try:
             state = compile_program(population.init, self._inputs)(*self._inputs)
@@ -68,7 +68,7 @@ class TrainingLoop:
         except jax.errors.JaxRuntimeError as error:
             self._explain(error)
         self.compile_s = time.perf_counter() - began
-        self.memory = program_need(self._chunk, self.placement.devices)
+        self.memory = program_memory(self._chunk, self.placement.devices)
         self.cost: dict[str, float] = dict(self._chunk.cost_analysis() or {})
         beside = self.memory["total"] - self.memory["arguments"]
         check_fits(config, "the program", beside, local)
@@ -93,7 +93,7 @@ class TrainingLoop:
           Gradient updates that all real peers did, counted from their state.
 
         Raises:
-          DoesNotFitError: the device ran out of memory.
+          InsufficientMemoryError: the device ran out of memory.
         """
         try:
             metrics = None

@@ -78,7 +78,7 @@ def _compute(
     except KeyboardInterrupt:
         print("SIGINT: finished cells are kept", file=sys.stderr)
         return 130
-    reporter.say(
+    reporter.log(
         f"{outcome.computed} cells computed in {outcome.seconds:.0f} s with "
         f"{outcome.compilations} compilations"
     )
@@ -111,7 +111,7 @@ def _present(folder: Path, reporter: Any, share: tuple[int, int]) -> None:
     if _REPORT.value:
         from p2p_sac_jax.report import write_report
 
-        reporter.say(f"report: {write_report(folder)}")
+        reporter.log(f"report: {write_report(folder)}")
 
 
 def _asked(folder: Path) -> tuple[str, grids.Grid]:

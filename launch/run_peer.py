@@ -89,7 +89,7 @@ async def _serve(config: TrainConfig) -> None:
     from p2p_sac_jax.agent.service import Service
     from p2p_sac_jax.agent.storage import has_state
     from p2p_sac_jax.agent.transport.zenoh_transport import ZenohTransport
-    from p2p_sac_jax.experiment.cache import use_compilation_cache
+    from p2p_sac_jax.experiment.compilation_cache import use_compilation_cache
 
     use_compilation_cache()
     os.umask(0o077)  # state and logs are the peer's alone

@@ -90,8 +90,8 @@ def _train(config: TrainConfig, workdir: str) -> int | None:
         if distributed.is_main():
             print(stop, file=sys.stderr)
         status = stop.exit_status
-    except distributed.Agreed as error:
-        if error.mine:
+    except distributed.SharedConfigError as error:
+        if error.raised_here:
             print(f"error: {error}", file=sys.stderr)
         status = flags.USER_ERROR
     except BaseException as error:

@@ -56,7 +56,7 @@ _HOMES = {
     ),
     "environments.observation": ("observation",),
     "experiment.policy": ("Policy", "PriceAdvice", "PriceRegion", "load_policy"),
-    "experiment.report": ("write_report",),
+    "report": ("write_report",),
     "experiment.signals": ("Interrupted",),
     "experiment.train": ("train",),
     "validation": ("validate",),

@@ -14,15 +14,15 @@ from typing import Any, NamedTuple
 
 from p2p_sac_jax.ablation import plan
 from p2p_sac_jax.ablation import results as files
-from p2p_sac_jax.ablation.batch import compute, prepare
+from p2p_sac_jax.ablation.batch_training import compute, prepare
 from p2p_sac_jax.ablation.grid import Grid, Point, points
 from p2p_sac_jax.ablation.plan import Batch, Shape, Throughput, shape_of
 from p2p_sac_jax.ablation.runs import Cell
 from p2p_sac_jax.config import ConfigError
 from p2p_sac_jax.config_io import load_json, save_json, to_dict
-from p2p_sac_jax.experiment.cache import use_compilation_cache
-from p2p_sac_jax.experiment.capacity import free_memory, readable
+from p2p_sac_jax.experiment.compilation_cache import use_compilation_cache
 from p2p_sac_jax.experiment.console import Reporter
+from p2p_sac_jax.experiment.device_memory import free_memory, readable
 from p2p_sac_jax.experiment.devices import find_devices, request_devices
 from p2p_sac_jax.experiment.programs import Programs
 from p2p_sac_jax.experiment.signals import Interrupted, StopRequest
@@ -78,7 +78,7 @@ def ablate(
     _note_sweep(grid, asked, folder, name)
     for point in asked:
         if point.reason:
-            reporter.say(f"cannot run: {point.arm} {_words(point)}: {point.reason}")
+            reporter.log(f"cannot run: {point.arm} {_words(point)}: {point.reason}")
     cells = {c.key: c for p in asked for c in p.cells if c is not None}
     if not cells:
         return Outcome(0, 0, 0, 0.0)
@@ -152,7 +152,7 @@ def _announce(
     """What there is to do, how long it will take, and whether it fits."""
     named = sum(cell is not None for point in asked for cell in point.cells)
     todo = sum(len(batch.cells) for family in batches for batch in family)
-    reporter.say(
+    reporter.log(
         f"{len(asked)} points, {named} results, {len(mine)} different cells to have, "
         f"{len(mine) - todo} finished, {todo} to compute"
     )
@@ -163,7 +163,7 @@ def _announce(
         prepare(batch).need for batch in _one_of_each(batches)
     )  # raises where it cannot fit
     count = sum(map(len, batches))
-    reporter.say(
+    reporter.log(
         f"{count} batches, at most {programs} programs, about {_minutes(seconds)};"
         f" memory: {readable(largest)} of state at most, {readable(free_memory())} free"
     )
@@ -226,7 +226,7 @@ class _Work:
 
         parts = min(ways, key=seconds)
         own, shared = self._pace.compile_s + seconds([batch]), seconds(parts)
-        self._reporter.say(
+        self._reporter.log(
             f"{batch.peers} peers: {shared:.0f} s masked to {parts[0].peers}, "
             f"{own:.0f} s in a program of their own"
         )
@@ -245,7 +245,7 @@ class _Work:
             for cell in batch.cells:
                 files.save_failure(self._folder, cell.key, reason)
             self._failed += len(batch.cells)
-            self._reporter.say(f"failed: {len(batch.cells)} cells: {reason}")
+            self._reporter.log(f"failed: {len(batch.cells)} cells: {reason}")
             return False
         for cell, meta, curves in finished.cells:
             files.save_cell(self._folder, cell.key, meta, curves)
@@ -257,7 +257,7 @@ class _Work:
             self._pace = plan.measured_pace(batch, finished.run_s, self._pace.compile_s)
             plan.note_pace(self._pace)
         left, _ = plan.estimate([self._left], self._pace, set(self._compiled))
-        self._reporter.say(
+        self._reporter.log(
             f"{len(batch.cells)} cells of {batch.cells[0].config.population.peers} "
             f"peers: compiled in {finished.compile_s:.1f} s, ran "
             f"{finished.run_s:.1f} s; at most {_minutes(left)} left"

@@ -10,7 +10,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import ArrayLike
 
-from p2p_sac_jax.ablation.curves import Curves
+from p2p_sac_jax.ablation.run_curves import Curves
 from p2p_sac_jax.experiment.metrics import fraction
 from p2p_sac_jax.experiment.summary import NEWCOMER_STEPS
 

@@ -13,7 +13,7 @@ import jax
 from p2p_sac_jax.ablation.runs import Cell, batch_key, family_key
 from p2p_sac_jax.config import TrainConfig
 from p2p_sac_jax.config_io import save_json
-from p2p_sac_jax.experiment.cache import cache_folder
+from p2p_sac_jax.experiment.compilation_cache import cache_folder
 from p2p_sac_jax.experiment.devices import cores
 
 # A batch that is interrupted is lost, so none is planned to take longer.

@@ -12,8 +12,8 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from p2p_sac_jax.ablation import curves as arrays
-from p2p_sac_jax.ablation.curves import Curves
+from p2p_sac_jax.ablation import run_curves as arrays
+from p2p_sac_jax.ablation.run_curves import Curves
 from p2p_sac_jax.config import ConfigError, TrainConfig
 from p2p_sac_jax.config_io import from_dict, load_json, save_json
 

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import jax.numpy as jnp
 
+from p2p_sac_jax.experiment.build import Experiment
 from p2p_sac_jax.experiment.metrics import Row, chunk_rows
 from p2p_sac_jax.experiment.programs import Programs
-from p2p_sac_jax.experiment.setup import Setup
 from p2p_sac_jax.peer import PeerState
 
 
 def advance(
-    setup: Setup, programs: Programs, state: PeerState, step: int
+    setup: Experiment, programs: Programs, state: PeerState, step: int
 ) -> tuple[PeerState, list[Row]]:
     """``evaluate_every`` steps from ``step`` on; who joins there rehearses first.
 

@@ -47,7 +47,7 @@ class Reporter:
         """Stops the bar."""
         self._progress.stop()
 
-    def say(self, text: str) -> None:
+    def log(self, text: str) -> None:
         """One line."""
         self._console.print(text, highlight=False, markup=False)
 
@@ -56,7 +56,7 @@ class Reporter:
         if self._progress.disable:
             tenth = 10 * step // total
             if tenth > self._tenth:
-                self.say(f"step {step}/{total}  {note}")
+                self.log(f"step {step}/{total}  {note}")
             self._tenth = tenth
             return
         if self._task is None:

@@ -35,13 +35,13 @@ _USER_ERROR = 2
 T = TypeVar("T")
 
 
-class Agreed(ConfigError):
+class SharedConfigError(ConfigError):
     """A ``ConfigError`` of one process, with which all stop."""
 
-    def __init__(self, message: str, mine: bool) -> None:
-        """``mine`` in the one process where it arose, which is to tell the user."""
+    def __init__(self, message: str, raised_here: bool) -> None:
+        """``raised_here`` in the one process that found it and reports it."""
         super().__init__(message)
-        self.mine = mine
+        self.raised_here = raised_here
 
 
 class _Place(NamedTuple):
@@ -179,7 +179,7 @@ def run_on_all(function: Callable[[], T]) -> T:
     """``function()``, called in every process: all succeed or all raise.
 
     Raises:
-      ConfigError: ``function`` raised it; ``Agreed`` with several processes.
+      ConfigError: ``function`` raised it; ``SharedConfigError`` with several processes.
     """
     return _attempted(function)[0]
 
@@ -191,7 +191,7 @@ def broadcast_from_main(function: Callable[[], T]) -> T:
       function: returns plain data and NumPy arrays.
 
     Raises:
-      ConfigError: ``function`` raised it; ``Agreed`` with several processes.
+      ConfigError: ``function`` raised it; ``SharedConfigError`` with several processes.
     """
     if processes() == 1:
         return function()
@@ -232,7 +232,7 @@ def check_same(name: str, value: str) -> None:
     """Refuses to go on unless all processes call this with the same value.
 
     Raises:
-      Agreed: a value differs from that of process 0.
+      SharedConfigError: a value differs from that of process 0.
     """
 
     def check() -> None:
@@ -275,7 +275,9 @@ def _attempted(
     notes = _notes(mine)
     failed = [index for index, (message, _) in enumerate(notes) if message]
     if failed:
-        raise Agreed(notes[failed[0]][0], mine=failed[0] == _place().index)
+        first = failed[0]
+        here = first == _place().index
+        raise SharedConfigError(notes[first][0], raised_here=here)
     return value, [size for _, size in notes]  # pyright: ignore[reportReturnType]
 
 

@@ -17,7 +17,7 @@ import numpy as np
 
 from p2p_sac_jax.config import ConfigError
 from p2p_sac_jax.experiment import distributed
-from p2p_sac_jax.experiment.setup import Setup
+from p2p_sac_jax.experiment.build import Experiment
 from p2p_sac_jax.peer import Evaluation, PeerMetrics
 from p2p_sac_jax.simulation.network import ExchangeMetrics
 from p2p_sac_jax.simulation.population import RoundMetrics
@@ -40,7 +40,11 @@ def fraction(achieved: Any, oracle: Any) -> Any:
 
 
 def chunk_rows(
-    setup: Setup, step: int, metrics: RoundMetrics, evaluation: Evaluation, trust: Any
+    setup: Experiment,
+    step: int,
+    metrics: RoundMetrics,
+    evaluation: Evaluation,
+    trust: Any,
 ) -> list[Row]:
     """Rows of one chunk that ended at ``step``.
 
@@ -77,7 +81,7 @@ def chunk_rows(
     return rows
 
 
-def _evaluated(setup: Setup, evaluation: Score, peer: int, run: int) -> Row:
+def _evaluated(setup: Experiment, evaluation: Score, peer: int, run: int) -> Row:
     achieved, oracle, baseline = (float(leaf[peer, run]) for leaf in evaluation)
     row = {"score": achieved}
     if setup.world.environment.has_oracle:
@@ -86,7 +90,7 @@ def _evaluated(setup: Setup, evaluation: Score, peer: int, run: int) -> Row:
     return row
 
 
-def _trained(setup: Setup, metrics: PeerMetrics, peer: int, run: int) -> Row:
+def _trained(setup: Experiment, metrics: PeerMetrics, peer: int, run: int) -> Row:
     """One peer's training in this chunk: lists by step, means of diagnostics."""
 
     def by_step(leaf: Any) -> np.ndarray:
@@ -116,7 +120,7 @@ def _trained(setup: Setup, metrics: PeerMetrics, peer: int, run: int) -> Row:
 
 
 def _exchanged(
-    setup: Setup, report: ExchangeMetrics, trust: Any, peer: int, run: int
+    setup: Experiment, report: ExchangeMetrics, trust: Any, peer: int, run: int
 ) -> Row:
     """What one peer sent and heard in this chunk, and at what price in privacy."""
     weighing = report.weighing._asdict()

@@ -15,9 +15,9 @@ from p2p_sac_jax.config_io import from_dict, load_json
 from p2p_sac_jax.demand.base import Posterior
 from p2p_sac_jax.demand.posterior import draw_best_actions, posterior
 from p2p_sac_jax.environments import pricing
+from p2p_sac_jax.experiment.build import Experiment, build_experiment
 from p2p_sac_jax.experiment.checkpoint import Checkpoints
 from p2p_sac_jax.experiment.devices import Placement
-from p2p_sac_jax.experiment.setup import Setup, make_setup
 from p2p_sac_jax.hyper import Hyper
 from p2p_sac_jax.peer import PeerState
 from p2p_sac_jax.peer.behaviour import candidates_of, greedy_policy
@@ -50,7 +50,9 @@ class PriceRegion(NamedTuple):
 class Policy:
     """The greedy policy of one trained store."""
 
-    def __init__(self, setup: Setup, state: PeerState, hyper: Hyper, peer: int) -> None:
+    def __init__(
+        self, setup: Experiment, state: PeerState, hyper: Hyper, peer: int
+    ) -> None:
         """Holds the state of ``peer``, leaves without peer and run axes."""
         self.name = setup.world.names[peer]
         components = make_peer_components(setup.config, setup.world.environment)
@@ -138,7 +140,8 @@ def load_policy(
     """
     workdir = Path(workdir)
     config = _read_config(workdir)
-    setup = make_setup(config, Placement("vmap", None, config.population.peers, 0))
+    placement = Placement("vmap", None, config.population.peers, 0)
+    setup = build_experiment(config, placement)
     label = arm, config.seed if seed is None else seed
     if label not in setup.labels:
         known = ", ".join(f"{name} at seed {number}" for name, number in setup.labels)

@@ -11,8 +11,8 @@ import jax
 import jax.numpy as jnp
 from jaxlib.version import __version__ as jaxlib_version
 
-from p2p_sac_jax.experiment.capacity import program_need
-from p2p_sac_jax.experiment.setup import Setup
+from p2p_sac_jax.experiment.build import Experiment
+from p2p_sac_jax.experiment.device_memory import program_memory
 from p2p_sac_jax.peer import PeerState
 
 # Half the compile time at the same speed: the programs are many small loops.
@@ -38,7 +38,7 @@ class Programs(NamedTuple):
 
 
 def compile_programs(
-    setup: Setup, updates: int | None = None
+    setup: Experiment, updates: int | None = None
 ) -> tuple[PeerState, Programs]:
     """Compiles ahead of time, so that compiling is seen and counted apart.
 
@@ -79,13 +79,13 @@ def compile_programs(
             seconds=0.0,
             beside=0,
         )
-    need = program_need(programs.run_chunk, len(state.steps.devices()))
+    need = program_memory(programs.run_chunk, len(state.steps.devices()))
     return state, programs._replace(
         seconds=time.perf_counter() - began, beside=need["total"] - need["arguments"]
     )
 
 
-def planned_updates(setup: Setup) -> int:
+def planned_updates(setup: Experiment) -> int:
     """Gradient updates of the whole run, all peers and runs."""
     config = setup.config
     each = config.steps * config.sac.updates_per_step

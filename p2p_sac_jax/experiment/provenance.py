@@ -16,8 +16,8 @@ from p2p_sac_jax.config import TrainConfig
 from p2p_sac_jax.config_io import config_hash, to_dict
 from p2p_sac_jax.exchange import mixing
 from p2p_sac_jax.experiment import distributed
+from p2p_sac_jax.experiment.build import Experiment
 from p2p_sac_jax.experiment.devices import Placement
-from p2p_sac_jax.experiment.setup import Setup
 from p2p_sac_jax.privacy.accountant import UNLIMITED
 
 _PACKAGES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy")
@@ -35,7 +35,7 @@ BIT_RELEVANT = (
 )
 
 
-def describe(setup: Setup, placement: Placement) -> dict[str, Any]:
+def describe(setup: Experiment, placement: Placement) -> dict[str, Any]:
     """Content of ``run.json``."""
     config = setup.config
     return {
@@ -66,7 +66,7 @@ def describe(setup: Setup, placement: Placement) -> dict[str, Any]:
     }
 
 
-def privacy(setup: Setup) -> dict[str, Any]:
+def privacy(setup: Experiment) -> dict[str, Any]:
     """What of the exchange carries a privacy guarantee, of what kind, and why not."""
     accountant, config = setup.accountant, setup.config
     return {

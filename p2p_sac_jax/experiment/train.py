@@ -24,33 +24,33 @@ from p2p_sac_jax.config_io import (
     to_dict,
 )
 from p2p_sac_jax.experiment import distributed, provenance
-from p2p_sac_jax.experiment.accounting import Account, rates
-from p2p_sac_jax.experiment.budget import exhausted_budgets
-from p2p_sac_jax.experiment.cache import cache_folder, use_compilation_cache
-from p2p_sac_jax.experiment.capacity import (
+from p2p_sac_jax.experiment.build import Experiment, build_experiment
+from p2p_sac_jax.experiment.checkpoint import Checkpoints
+from p2p_sac_jax.experiment.chunk import advance
+from p2p_sac_jax.experiment.compilation_cache import cache_folder, use_compilation_cache
+from p2p_sac_jax.experiment.console import Reporter
+from p2p_sac_jax.experiment.demand_curves import demand_curves
+from p2p_sac_jax.experiment.device_memory import (
     check_fits,
     free_memory,
     readable,
-    state_need,
+    state_memory,
 )
-from p2p_sac_jax.experiment.checkpoint import Checkpoints
-from p2p_sac_jax.experiment.chunk import advance
-from p2p_sac_jax.experiment.console import Reporter
 from p2p_sac_jax.experiment.devices import (
     choose_placement,
     find_devices,
     request_devices,
 )
 from p2p_sac_jax.experiment.metrics import MetricsFile
+from p2p_sac_jax.experiment.privacy_budget import exhausted_budgets
 from p2p_sac_jax.experiment.programs import compile_programs
-from p2p_sac_jax.experiment.setup import Setup, make_setup
 from p2p_sac_jax.experiment.signals import Interrupted, StopRequest
-from p2p_sac_jax.experiment.stores import store_beliefs
 from p2p_sac_jax.experiment.summary import (
     closing_table,
     measured_channels,
     summarise,
 )
+from p2p_sac_jax.experiment.timing import Account, rates
 from p2p_sac_jax.report import write_report
 from p2p_sac_jax.validation import validate
 
@@ -95,15 +95,15 @@ def train(
         lambda: _look(config, workdir, overwrite)
     )
     if finished:
-        reporter.say(f"{workdir} is finished; --overwrite starts it anew")
+        reporter.log(f"{workdir} is finished; --overwrite starts it anew")
         return _present(reporter, workdir)
     started = time.perf_counter()
     use_compilation_cache()
     placement = distributed.run_on_all(lambda: choose_placement(config))
-    setup = distributed.run_on_all(lambda: make_setup(config, placement))
-    need = state_need(setup)
+    setup = distributed.run_on_all(lambda: build_experiment(config, placement))
+    need = state_memory(setup)
     local = placement.local_devices
-    reporter.say(f"memory: {need}; {readable(free_memory(local))} free")
+    reporter.log(f"memory: {need}; {readable(free_memory(local))} free")
     distributed.run_on_all(lambda: check_fits(config, "the state", need.state, local))
     description = provenance.describe(setup, placement)
     # From here on nothing is wrong with the request: an old run may go.
@@ -122,7 +122,7 @@ def train(
 
 
 def _train(
-    setup: Setup,
+    setup: Experiment,
     workdir: Path,
     checkpoints: Checkpoints,
     reporter: Reporter,
@@ -134,7 +134,7 @@ def _train(
     state, programs = compile_programs(setup)
     distributed.run_on_all(lambda: check_fits(config, "the program", programs.beside))
     distributed.barrier()
-    reporter.say(
+    reporter.log(
         f"{config.population.peers} peers x {len(setup.labels)} runs on "
         f"{len(state.steps.devices())} {jax.default_backend()} device(s)"
         f"{_of_processes()}; "
@@ -143,7 +143,7 @@ def _train(
     start = checkpoints.latest() or 0
     if start:
         state = checkpoints.restore(start, state)
-        reporter.say(f"resuming at step {start}")
+        reporter.log(f"resuming at step {start}")
     metrics_file = MetricsFile(workdir / "metrics.jsonl", start)
     account = Account(workdir, start, started)
     account.start_running(programs.seconds)
@@ -151,7 +151,7 @@ def _train(
         for step in range(start, config.steps, config.evaluate_every):
             state, rows = advance(setup, programs, state, step)
             for line in exhausted_budgets(setup, metrics_file.rows, rows):
-                reporter.say(line)
+                reporter.log(line)
             metrics_file.append(rows)
             done = step + config.evaluate_every
             planned = done % config.checkpoint_every == 0 or done == config.steps
@@ -164,7 +164,7 @@ def _train(
             if signal and done < config.steps:
                 raise Interrupted(signal, done)
             reporter.advance(done, config.steps, _note(rows))
-    _save(workdir / "stores.json", store_beliefs(setup, state))
+    _save(workdir / "stores.json", demand_curves(setup, state))
     times = account.times()
     summary = {
         "config_hash": config_hash(config),
@@ -225,7 +225,7 @@ def _warn_if_moved(
         if earlier.get(name) != now[name]
     ]
     if changed:
-        reporter.say(f"not bit-identical to the start: {'; '.join(changed)}")
+        reporter.log(f"not bit-identical to the start: {'; '.join(changed)}")
 
 
 def _make_folder(workdir: Path, overwrite: bool) -> None:
@@ -273,5 +273,5 @@ def _present(reporter: Reporter, workdir: Path) -> Summary:
         ]
     )
     reporter.table(summary["table"], f"after {summary['steps']} steps", caption)
-    reporter.say(f"report: {workdir / 'report.html'}")
+    reporter.log(f"report: {workdir / 'report.html'}")
     return summary

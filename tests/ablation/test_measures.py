@@ -7,8 +7,8 @@ import math
 import numpy as np
 import pytest
 
-from p2p_sac_jax.ablation.curves import gather
 from p2p_sac_jax.ablation.measures import lower_is_better, measure
+from p2p_sac_jax.ablation.run_curves import gather
 from p2p_sac_jax.config import AttackConfig, PopulationConfig, TrainConfig
 from p2p_sac_jax.experiment.summary import summarise
 from tests.helpers.curves import curves_of

@@ -14,10 +14,10 @@ import pytest
 
 from p2p_sac_jax.ablation import engine
 from p2p_sac_jax.ablation import results as files
-from p2p_sac_jax.ablation.curves import Curves
 from p2p_sac_jax.ablation.engine import ablate
 from p2p_sac_jax.ablation.grid import make_grid
 from p2p_sac_jax.ablation.plan import Throughput
+from p2p_sac_jax.ablation.run_curves import Curves
 from p2p_sac_jax.config_io import from_dict
 from p2p_sac_jax.experiment.metrics import read_rows
 from p2p_sac_jax.experiment.train import train

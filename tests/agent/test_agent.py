@@ -17,7 +17,7 @@ from p2p_sac_jax.agent.protocol.peer_network import Delivery, PeerNetwork
 from p2p_sac_jax.agent.transport.in_process import Hub, in_process_network
 from p2p_sac_jax.agent.transport.zenoh_transport import ZenohTransport
 from p2p_sac_jax.config import ConfigError
-from p2p_sac_jax.experiment.setup import make_setup
+from p2p_sac_jax.experiment.build import build_experiment
 from tests.helpers.agents import (
     NAMES,
     PEERS,
@@ -66,7 +66,7 @@ async def population_of_agents(mode, folder):
 def simulated(mode):
     """The same population in one program: state [P, ...] and metrics of all rounds."""
     config = agent_config(mode)
-    setup = make_setup(config, placement(config, "vmap"), restless_world(config))
+    setup = build_experiment(config, placement(config, "vmap"), restless_world(config))
     inputs = setup.peer_inputs, setup.run_inputs
     # These programs run under strict settings elsewhere; here they cost half the time.
     with jax.debug_key_reuse(False), jax.debug_nans(False):

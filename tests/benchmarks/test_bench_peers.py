@@ -12,13 +12,13 @@ FAKED = """
 import jax
 from benchmarks import bench_peers
 from p2p_sac_jax.commands import flags
-from p2p_sac_jax.experiment.capacity import DoesNotFitError
+from p2p_sac_jax.experiment.device_memory import InsufficientMemoryError
 
 def compare(group, config, rivals):
     size, peers, replay = group
     assert peers == 1 or rivals == ["rejax"]
     if peers == 8:
-        raise DoesNotFitError("too many")
+        raise InsufficientMemoryError("too many")
     if peers == 4:
         raise jax.errors.JaxRuntimeError("RESOURCE_EXHAUSTED: no room")
     side = {"updates_per_s": 1.0, "compile_s": 0.0}

@@ -23,8 +23,8 @@ from benchmarks.op_profile import _events, profile, table
 from benchmarks.sizes import repeated_world, sized_config
 from benchmarks.training_loop import TrainingLoop
 from p2p_sac_jax.config import ConfigError, TrainConfig
-from p2p_sac_jax.experiment import capacity
-from p2p_sac_jax.experiment.capacity import DoesNotFitError
+from p2p_sac_jax.experiment import device_memory
+from p2p_sac_jax.experiment.device_memory import InsufficientMemoryError
 from p2p_sac_jax.experiment.devices import Placement, choose_placement
 from tests.helpers.commands import run_each
 
@@ -188,9 +188,10 @@ def test_kernels_of_a_gpu_keep_their_names_and_count_once():
 
 
 def test_a_loop_that_does_not_fit_says_so_before_it_compiles(monkeypatch):
-    monkeypatch.setattr(capacity, "free_memory", lambda _: 1e3)
+    monkeypatch.setattr(device_memory, "free_memory", lambda _: 1e3)
     monkeypatch.setattr(loops, "compile_program", None)
-    with pytest.raises(DoesNotFitError, match=r"peers=2 .* does not fit .* are free"):
+    too_large = r"peers=2 .* does not fit .* are free"
+    with pytest.raises(InsufficientMemoryError, match=too_large):
         TrainingLoop(tiny(2))
 
 
@@ -219,7 +220,7 @@ class Loop:
 
     def __init__(self, config):
         if Loop.alive >= Loop.room:
-            raise DoesNotFitError(f"P={config.population.peers} does not fit")
+            raise InsufficientMemoryError(f"P={config.population.peers} does not fit")
         Loop.alive += 1
         self.config, self.compile_s, self.memory = config, 0.5, {"total": 10**6}
         self.placement = Placement(config.layout, None, config.population.peers, 0)

@@ -3,8 +3,8 @@
 import jax
 import pytest
 
+from p2p_sac_jax.experiment.build import build_experiment
 from p2p_sac_jax.experiment.devices import Placement
-from p2p_sac_jax.experiment.setup import make_setup
 from tests.helpers.populations import assert_close, run, small_config
 
 pytestmark = pytest.mark.accelerator
@@ -31,7 +31,7 @@ def test_cpu_and_accelerator_agree_to_1e_4(accelerator, environment):
     for device in (jax.devices("cpu")[0], accelerator):
         with jax.default_device(device), jax.default_matmul_precision("float32"):
             placement = Placement("vmap", None, config.population.peers, 0)
-            outcome = run(config, setup=make_setup(config, placement))
+            outcome = run(config, setup=build_experiment(config, placement))
         assert {device} == set(outcome.state.obs.devices())
         states.append(outcome.state)
     assert int(states[0].learner.updates.min()) >= 32

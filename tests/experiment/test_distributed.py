@@ -15,7 +15,7 @@ import pytest
 from jax._src.clusters import ClusterEnv
 
 from p2p_sac_jax.config import ConfigError
-from p2p_sac_jax.experiment import capacity, devices, distributed
+from p2p_sac_jax.experiment import device_memory, devices, distributed
 from p2p_sac_jax.experiment.cluster import Cluster, find_cluster
 from p2p_sac_jax.experiment.devices import choose_placement
 from p2p_sac_jax.validation import validate
@@ -111,7 +111,7 @@ def test_a_long_reason_is_shortened_for_the_others(monkeypatch):
     monkeypatch.setattr(distributed, "processes", lambda: 2)
     monkeypatch.setattr(distributed, "_devices", lambda: pair)
     monkeypatch.setattr(distributed, "_collected", lambda row, _: np.stack([row, row]))
-    with pytest.raises(distributed.Agreed, match=r"^\u2603{500,} \.\.\.$"):
+    with pytest.raises(distributed.SharedConfigError, match=r"^\u2603{500,} \.\.\.$"):
         distributed.run_on_all(fail)
 
 
@@ -130,13 +130,13 @@ def test_a_process_without_memory_does_not_blame_another(monkeypatch, capsys):
 
 
 def test_pages_of_files_count_as_free(monkeypatch, tmp_path):
-    monkeypatch.setattr(capacity, "_GROUP", tmp_path)
+    monkeypatch.setattr(device_memory, "_GROUP", tmp_path)
     (tmp_path / "memory.max").write_text("9000\n")
     (tmp_path / "memory.current").write_text("5000\n")
     (tmp_path / "memory.stat").write_text("anon 7\ninactive_file 2000\n")
-    assert capacity.free_memory() == capacity.free_memory(1) == 6000
+    assert device_memory.free_memory() == device_memory.free_memory(1) == 6000
     (tmp_path / "memory.max").write_text("max\n")
-    assert capacity.free_memory() > 1e8
+    assert device_memory.free_memory() > 1e8
 
 
 def test_what_is_put_on_devices_can_be_gathered():

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from p2p_sac_jax.ablation.curves import Curves
+from p2p_sac_jax.ablation.run_curves import Curves
 
 
 def curves_of(level, every=5, peers=2, trained=1.0):

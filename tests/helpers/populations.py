@@ -11,8 +11,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from p2p_sac_jax.config import TrainConfig
+from p2p_sac_jax.experiment.build import Experiment, build_experiment
 from p2p_sac_jax.experiment.devices import Placement, choose_placement
-from p2p_sac_jax.experiment.setup import Setup, make_setup
 from p2p_sac_jax.peer import PeerMetrics, PeerState
 
 
@@ -48,7 +48,7 @@ class Programs(NamedTuple):
 class Outcome(NamedTuple):
     """A population after its run."""
 
-    setup: Setup
+    setup: Experiment
     state: PeerState
     metrics: list[PeerMetrics]  # one a chunk
     programs: Programs
@@ -57,7 +57,7 @@ class Outcome(NamedTuple):
 def run(
     config: TrainConfig,
     layout: str = "vmap",
-    setup: Setup | None = None,
+    setup: Experiment | None = None,
     programs: Programs | None = None,
     chunks: int | None = None,
     devices: int = 1,
@@ -68,7 +68,7 @@ def run(
     inputs alone: peers, edges, and hyper-parameters that are traced.
     """
     if setup is None:
-        setup = make_setup(config, placement(config, layout, devices))
+        setup = build_experiment(config, placement(config, layout, devices))
     if programs is None:
         programs = _programs(setup)
     inputs = setup.peer_inputs, setup.run_inputs
@@ -94,7 +94,7 @@ def _small_run() -> Outcome:
     return run(small_config())
 
 
-def _programs(setup: Setup) -> Programs:
+def _programs(setup: Experiment) -> Programs:
     traces = []
 
     def run_chunk(*arguments: Any) -> tuple[PeerState, PeerMetrics]:

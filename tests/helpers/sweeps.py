@@ -10,11 +10,11 @@ import numpy as np
 
 from p2p_sac_jax.ablation import grid
 from p2p_sac_jax.ablation import results as files
-from p2p_sac_jax.ablation.curves import DIAGNOSTICS, Curves
+from p2p_sac_jax.ablation.run_curves import DIAGNOSTICS, Curves
 from p2p_sac_jax.ablation.runs import Cell
 from p2p_sac_jax.config import TrainConfig
 from p2p_sac_jax.config_io import save_json, to_dict
-from p2p_sac_jax.experiment.setup import adjacency_of
+from p2p_sac_jax.experiment.build import adjacency_of
 
 ALONE = {"exchange.topology": "empty"}
 ARMS: dict[str, dict[str, Any]] = {"memory": ALONE, "network": {}}

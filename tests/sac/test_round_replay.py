@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from p2p_sac_jax.config import ConfigError
-from p2p_sac_jax.experiment.setup import make_setup
+from p2p_sac_jax.experiment.build import build_experiment
 from p2p_sac_jax.peer import components as components
 from p2p_sac_jax.sac.replay import make_replay
 from p2p_sac_jax.sac.round_replay import make_round_replay
@@ -109,7 +109,7 @@ def test_the_program_copies_no_replay_from_peer_to_peer():
         exploration={"source": "policy"},
         sac={"replay_capacity": rows},
     )
-    setup = make_setup(config, placement(config, "map"))
+    setup = build_experiment(config, placement(config, "map"))
     inputs = setup.peer_inputs, setup.run_inputs
     state = jax.eval_shape(setup.population.init, *inputs)
     program = jax.jit(setup.population.run_chunk, donate_argnums=0)

@@ -9,7 +9,7 @@ import pytest
 
 from p2p_sac_jax.exchange.exchange import Clock, make_exchange
 from p2p_sac_jax.exchange.guidance import bootstrap as guide
-from p2p_sac_jax.experiment.setup import make_setup
+from p2p_sac_jax.experiment.build import build_experiment
 from p2p_sac_jax.hyper import make_hyper
 from p2p_sac_jax.peer.components import make_peer_components
 from tests.helpers.populations import (
@@ -49,7 +49,7 @@ def test_one_peer_after_the_other_agrees_after_32_updates(batched):
 def test_some_peers_at_a_time_agree_after_32_updates(batched):
     config = small_config()
     some = placement(config, "map")._replace(mesh=None, map_batch_size=2)
-    outcome = run(config, setup=make_setup(config, some))
+    outcome = run(config, setup=build_experiment(config, some))
     assert_close(outcome.state, batched.state, 1e-5)
 
 

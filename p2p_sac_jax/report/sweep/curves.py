@@ -7,8 +7,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from p2p_sac_jax.ablation.curves import Curves
 from p2p_sac_jax.ablation.results import Cell
+from p2p_sac_jax.ablation.run_curves import Curves
 from p2p_sac_jax.experiment import statistics
 from p2p_sac_jax.experiment.metrics import fraction
 from p2p_sac_jax.report.sweep.charts import Trace

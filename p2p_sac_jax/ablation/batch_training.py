@@ -10,9 +10,10 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from p2p_sac_jax.ablation.curves import Curves, gather
 from p2p_sac_jax.ablation.plan import Batch, Shape, shape_of
+from p2p_sac_jax.ablation.run_curves import Curves, gather
 from p2p_sac_jax.ablation.runs import Cell
+from p2p_sac_jax.ablation.uniform_price import best_uniform_price
 from p2p_sac_jax.config import (
     ConfigError,
     EnvironmentConfig,
@@ -22,13 +23,12 @@ from p2p_sac_jax.config import (
 from p2p_sac_jax.config_io import to_dict
 from p2p_sac_jax.environments.registry import make_world
 from p2p_sac_jax.experiment import provenance
-from p2p_sac_jax.experiment.capacity import check_fits, state_need
+from p2p_sac_jax.experiment.build import Experiment, adjacency_of, build_experiment
 from p2p_sac_jax.experiment.chunk import advance
+from p2p_sac_jax.experiment.device_memory import check_fits, state_memory
 from p2p_sac_jax.experiment.devices import Placement, choose_placement
 from p2p_sac_jax.experiment.metrics import Row
 from p2p_sac_jax.experiment.programs import Programs, compile_programs
-from p2p_sac_jax.experiment.reference_prices import best_uniform
-from p2p_sac_jax.experiment.setup import Setup, adjacency_of, make_setup
 from p2p_sac_jax.hyper import RunSpec
 
 _FILLER = ""  # label of a run that makes up the number
@@ -38,7 +38,7 @@ class Prepared(NamedTuple):
     """A batch with its inputs; nothing is compiled yet."""
 
     batch: Batch
-    setup: Setup
+    setup: Experiment
     placement: Placement
     need: int  # bytes of state
 
@@ -64,8 +64,8 @@ def prepare(batch: Batch) -> Prepared:
     runs = [RunSpec(c.key, c.config.seed, c.config, c.isolated) for c in batch.cells]
     runs += [runs[-1]._replace(label=_FILLER)] * (batch.size - len(runs))
     placement = choose_placement(config, len(runs))
-    setup = make_setup(_heard(config, batch.cells), placement, planned=runs)
-    need = state_need(setup)
+    setup = build_experiment(_heard(config, batch.cells), placement, planned=runs)
+    need = state_memory(setup)
     check_fits(config, f"a batch of {batch.size} runs", need.state)
     return Prepared(batch, setup, placement, need.state)
 
@@ -157,7 +157,7 @@ def _uniform(
     world = make_world(environment, population)
     if world.environment.demand is None:
         return None
-    return best_uniform(world, weeks, seed=0)[1].tolist()
+    return best_uniform_price(world, weeks, seed=0)[1].tolist()
 
 
 def _described(prepared: Prepared) -> dict[str, Any]:

@@ -24,7 +24,7 @@ EPISODES = 128  # over which the market's noise is averaged, the same for all pr
 NUM_ACTIONS = 41  # of the grid over [-1, 1], and of the one between its neighbours
 
 
-def best_uniform(
+def best_uniform_price(
     world: World, weeks: int, seed: int
 ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
     """The best constant price of each peer, and its share of the oracle's profit.

@@ -4,10 +4,10 @@ import numpy as np
 import pytest
 from scipy import optimize
 
+from p2p_sac_jax.ablation.uniform_price import best_uniform_price
 from p2p_sac_jax.config import ConfigError, EnvironmentConfig, PopulationConfig
 from p2p_sac_jax.environments.pricing import make_pricing, make_pricing_params
 from p2p_sac_jax.environments.registry import World, make_world
-from p2p_sac_jax.experiment.reference_prices import best_uniform
 from tests.environments.test_pricing import calibration
 from tests.reference import market as reference
 
@@ -37,7 +37,7 @@ def world():
 
 @pytest.fixture(scope="module")
 def found(world):
-    return best_uniform(world, WEEKS, seed=3)
+    return best_uniform_price(world, WEEKS, seed=3)
 
 
 def seller(world, peer):
@@ -112,4 +112,4 @@ def test_a_world_that_sells_nothing_is_refused():
     config = EnvironmentConfig(name="lqr")
     world = make_world(config, PopulationConfig(peers=1))
     with pytest.raises(ConfigError, match=r"needs environment\.name='pricing'"):
-        best_uniform(world, 2, 0)
+        best_uniform_price(world, 2, 0)

@@ -13,9 +13,9 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from benchmarks.transfer import Transfer, gaps
 from p2p_sac_jax.ablation.measures import HISTORICAL, Figures, measure
 from p2p_sac_jax.ablation.results import Point, Sweep
-from p2p_sac_jax.ablation.transfer import Transfer, gaps
 from p2p_sac_jax.experiment import statistics
 from p2p_sac_jax.experiment.statistics import Estimate
 

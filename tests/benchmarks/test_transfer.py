@@ -6,8 +6,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from p2p_sac_jax.ablation import transfer as module
-from p2p_sac_jax.ablation.transfer import ARMS, gaps, transfer
+from benchmarks import transfer as module
+from benchmarks.transfer import ARMS, gaps, transfer
 from p2p_sac_jax.config import ConfigError
 from tests.helpers.populations import small_config
 

@@ -14,11 +14,11 @@ import jax.numpy as jnp
 import numpy as np
 
 from p2p_sac_jax.config import ConfigError, TrainConfig
+from p2p_sac_jax.experiment.build import Experiment, build_experiment
 from p2p_sac_jax.experiment.chunk import advance
 from p2p_sac_jax.experiment.devices import choose_placement
 from p2p_sac_jax.experiment.metrics import fraction
 from p2p_sac_jax.experiment.programs import compile_programs
-from p2p_sac_jax.experiment.setup import Setup, make_setup
 from p2p_sac_jax.simulation.population import PeerInputs
 from p2p_sac_jax.validation import validate
 
@@ -55,7 +55,7 @@ def transfer(config: TrainConfig) -> Transfer:
         )
     if config.arms != ARMS:
         raise ConfigError(f"arms={config.arms!r} must be {ARMS!r}")
-    setup = make_setup(config, choose_placement(config))
+    setup = build_experiment(config, choose_placement(config))
     state, programs = compile_programs(setup)
     for step in range(0, joins, config.evaluate_every):
         state, _ = advance(setup, programs, state, step)
@@ -94,7 +94,7 @@ def _fractions(evaluation: Any) -> tuple[np.ndarray, np.ndarray]:
     return fraction(achieved, oracle), fraction(usual, oracle)
 
 
-def _everybody_at(setup: Setup, store: int) -> PeerInputs:
+def _everybody_at(setup: Experiment, store: int) -> PeerInputs:
     """All peers, each with its own policy, in the market of one of them."""
 
     def placed(leaf: jax.Array) -> jax.Array:

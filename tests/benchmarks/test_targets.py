@@ -6,10 +6,10 @@ import math
 import numpy as np
 import pytest
 
-from p2p_sac_jax.ablation import targets
+from benchmarks import targets
+from benchmarks.targets import Study, Target
+from benchmarks.transfer import Transfer
 from p2p_sac_jax.ablation.results import load_sweep
-from p2p_sac_jax.ablation.targets import Study, Target
-from p2p_sac_jax.ablation.transfer import Transfer
 from p2p_sac_jax.experiment.statistics import Estimate
 from tests.helpers.sweeps import write_sweep
 

@@ -11,14 +11,14 @@ import jax.numpy as jnp
 
 from p2p_sac_jax.config import ConfigError, TrainConfig
 from p2p_sac_jax.experiment import distributed
-from p2p_sac_jax.experiment.setup import Setup
+from p2p_sac_jax.experiment.build import Experiment
 from p2p_sac_jax.peer import PeerState
 
 _HEADROOM = 0.9  # of the free memory; the rest is for what nobody counts
 _GROUP = Path("/sys/fs/cgroup")  # a container's own limit, where it has one
 
 
-class DoesNotFitError(ConfigError):
+class InsufficientMemoryError(ConfigError):
     """A run that needs more memory than there is."""
 
 
@@ -33,7 +33,7 @@ class Need(NamedTuple):
         return f"{readable(self.state)} of state, {readable(self.replay)} of it replay"
 
 
-def state_need(setup: Setup) -> Need:
+def state_memory(setup: Experiment) -> Need:
     """What the state will take; nothing is compiled or allocated."""
     shapes: PeerState = jax.eval_shape(
         setup.population.init, setup.peer_inputs, setup.run_inputs
@@ -53,7 +53,7 @@ def check_fits(
       devices: of this process that the run uses; None is all of them.
 
     Raises:
-      DoesNotFitError: there is less.
+      InsufficientMemoryError: there is less.
     """
     here = needed / distributed.processes()
     free = free_memory() if devices is None else free_memory(devices)
@@ -64,7 +64,7 @@ def check_fits(
 def refuse(config: TrainConfig, reason: str) -> NoReturn:
     """Raises the error that names the fields a user can change."""
     capacity = config.sac.replay_capacity or config.steps
-    raise DoesNotFitError(
+    raise InsufficientMemoryError(
         f"population.peers={config.population.peers} with sac.replay_capacity="
         f"{capacity} does not fit into memory: {reason}"
     )
@@ -118,7 +118,7 @@ def _group_room() -> float:
         return math.inf
 
 
-def program_need(program: Any, devices: int) -> dict[str, int]:
+def program_memory(program: Any, devices: int) -> dict[str, int]:
     """Bytes of a compiled program over all devices; zeros where nobody tells."""
     analysis = program.memory_analysis()
 

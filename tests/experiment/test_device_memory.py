@@ -7,16 +7,16 @@ import numpy as np
 import pytest
 
 from p2p_sac_jax import ConfigError, train
-from p2p_sac_jax.experiment import capacity
-from p2p_sac_jax.experiment.setup import make_setup
+from p2p_sac_jax.experiment import device_memory
+from p2p_sac_jax.experiment.build import build_experiment
 from tests.helpers.populations import placement, small_config
 
 
 def test_the_estimate_is_what_the_state_takes():
     config = small_config(sac={"replay_capacity": 500})
-    setup = make_setup(config, placement(config, "vmap"))
+    setup = build_experiment(config, placement(config, "vmap"))
     state = jax.jit(setup.population.init)(setup.peer_inputs, setup.run_inputs)
-    need = capacity.state_need(setup)
+    need = device_memory.state_memory(setup)
 
     def taken(tree):
         leaves = [
@@ -46,17 +46,17 @@ def test_a_run_that_cannot_fit_is_refused_and_loses_nothing(tmp_path):
 
 
 def test_free_memory_is_that_of_this_machine():
-    assert 1e8 < capacity.free_memory() < 1e13
+    assert 1e8 < device_memory.free_memory() < 1e13
 
 
 def test_a_need_is_shared_by_all_processes(monkeypatch):
     config = small_config()
-    monkeypatch.setattr(capacity, "free_memory", lambda: 1e9)
-    capacity.check_fits(config, "the state", 0.8e9)
-    with pytest.raises(capacity.DoesNotFitError, match=r"1\.00 GB are free"):
-        capacity.check_fits(config, "the state", 1.2e9)
-    monkeypatch.setattr(capacity.distributed, "processes", lambda: 2)
-    capacity.check_fits(config, "the state", 1.2e9)
+    monkeypatch.setattr(device_memory, "free_memory", lambda: 1e9)
+    device_memory.check_fits(config, "the state", 0.8e9)
+    with pytest.raises(ConfigError, match=r"1\.00 GB are free"):
+        device_memory.check_fits(config, "the state", 1.2e9)
+    monkeypatch.setattr(device_memory.distributed, "processes", lambda: 2)
+    device_memory.check_fits(config, "the state", 1.2e9)
 
 
 def test_a_replay_holds_at_least_a_round():

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from p2p_sac_jax.experiment.build import Experiment
 from p2p_sac_jax.experiment.metrics import Row
-from p2p_sac_jax.experiment.setup import Setup
 
 
-def exhausted_budgets(setup: Setup, before: list[Row], rows: list[Row]) -> list[str]:
+def exhausted_budgets(
+    setup: Experiment, before: list[Row], rows: list[Row]
+) -> list[str]:
     """One line for every peer that has just sent the last message it can afford.
 
     Args:

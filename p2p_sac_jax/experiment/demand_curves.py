@@ -11,7 +11,7 @@ import numpy as np
 from p2p_sac_jax.demand import posterior as demand
 from p2p_sac_jax.environments import pricing_model as model
 from p2p_sac_jax.experiment import distributed
-from p2p_sac_jax.experiment.setup import Setup
+from p2p_sac_jax.experiment.build import Experiment
 from p2p_sac_jax.peer import PeerState
 from p2p_sac_jax.types import Array, Prior
 
@@ -19,7 +19,7 @@ NUM_PRICES = 41
 BAND_STD = 2.0  # half width of the band, in posterior standard deviations
 
 
-def store_beliefs(setup: Setup, state: PeerState) -> list[dict[str, Any]]:
+def demand_curves(setup: Experiment, state: PeerState) -> list[dict[str, Any]]:
     """Demand curves believed and true, of every peer and run.
 
     Both are taken in a week without season, at usual cost, rival and reference

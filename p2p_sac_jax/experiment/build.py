@@ -33,7 +33,7 @@ from p2p_sac_jax.simulation.schedules import partners
 NEVER = np.iinfo(np.int32).max  # joining step of a peer that only pads
 
 
-class Setup(NamedTuple):
+class Experiment(NamedTuple):
     """Everything a training loop needs before its first step."""
 
     config: TrainConfig
@@ -48,12 +48,12 @@ class Setup(NamedTuple):
     accountant: PrivacyAccountant  # what privacy costs
 
 
-def make_setup(
+def build_experiment(
     config: TrainConfig,
     placement: Placement,
     world: World | None = None,
     planned: Sequence[RunSpec] | None = None,
-) -> Setup:
+) -> Experiment:
     """Builds population and inputs; every arm at every seed is one run.
 
     Args:
@@ -93,7 +93,7 @@ def make_setup(
         allowed=np.full(len(planned), min(accountant.allowed, NEVER), np.int32),
         senders=senders,
     )
-    return Setup(
+    return Experiment(
         config=config,
         world=world,
         population=make_population(
