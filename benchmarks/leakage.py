@@ -26,8 +26,8 @@ from p2p_sac_jax.experiment.devices import choose_placement
 from p2p_sac_jax.hyper import Hyper
 from p2p_sac_jax.peer import PeerState
 from p2p_sac_jax.peer.components import (
-    ACT,
     MARKET,
+    SELECT_ACTION,
     PeerComponents,
     make_peer_components,
     stream,
@@ -348,7 +348,9 @@ def _ordinary_week(
     components: PeerComponents, peer: PeerState, params: Any, spread: Array, clock: int
 ) -> tuple[Transition, Experience]:
     """A week that the peer could live now, at a price of its own."""
-    market_key, act_key = (stream(peer.key, s, _SPARE + clock) for s in (MARKET, ACT))
+    market_key, act_key = (
+        stream(peer.key, s, _SPARE + clock) for s in (MARKET, SELECT_ACTION)
+    )
     action = components.sac.act(peer.learner, peer.obs, act_key, spread)
     week, sold = _live(
         components, market_key, peer.environment, peer.obs, action, params

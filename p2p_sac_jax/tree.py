@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from typing import Any
+
+import jax
 import jax.numpy as jnp
 
 from p2p_sac_jax.types import Array
@@ -20,3 +23,8 @@ def half_life_decay(half_life: Array, steps: Array, never: float = 1.0) -> Array
     """
     h = jnp.maximum(half_life, 1.0)
     return jnp.where(half_life > 0, h / (h + steps), never)
+
+
+def tree_where(condition: Array, new: Any, old: Any) -> Any:
+    """``new`` where ``condition`` [] holds, else ``old``, leaf by leaf."""
+    return jax.tree.map(lambda a, b: jnp.where(condition, a, b), new, old)

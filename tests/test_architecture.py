@@ -11,7 +11,16 @@ ROOT = Path(__file__).parents[1]
 PACKAGE = "p2p_sac_jax"
 MAX_LINES = 400
 
-BASE = {"types", "config", "config_io", "consistency", "hyper", "linalg", "validation"}
+BASE = {
+    "types",
+    "config",
+    "config_io",
+    "consistency",
+    "hyper",
+    "linalg",
+    "tree",
+    "validation",
+}
 PARTS = {"environments", "sac", "demand", "privacy"}
 # What each part of the package may import, beside itself. ``validation`` calls the
 # cross-field rules of every part.
@@ -56,7 +65,7 @@ def imports(path):
 
 
 def part(dotted):
-    """``p2p_sac_jax.demand.bins`` -> ``memory``; the package itself -> ``""``."""
+    """``p2p_sac_jax.demand.bins`` -> ``demand``; the package itself -> ``""``."""
     return [*dotted.split("."), ""][1]
 
 

@@ -25,7 +25,7 @@ from p2p_sac_jax.exchange.value_sharing import USES
 from p2p_sac_jax.hyper import Hyper
 from p2p_sac_jax.peer.behaviour import greedy_policy
 from p2p_sac_jax.peer.components import (
-    AGAIN,
+    REPEATED_TRAINING,
     ROWS,
     PeerComponents,
     RoundContext,
@@ -271,7 +271,7 @@ def _train(
 ) -> tuple[SacState, TrainMetrics]:
     """The updates of the step that was observed last; with new draws when repeated."""
     peer, sac, step = agent_state.peer, components.config.sac, agent_state.clock - 1
-    again = stream(jax.random.wrap_key_data(peer.key), AGAIN, nth)
+    again = stream(jax.random.wrap_key_data(peer.key), REPEATED_TRAINING, nth)
     data = jnp.where(nth > 0, jax.random.key_data(again), peer.key)
     row_key = stream(jax.random.wrap_key_data(data), ROWS, step)
     count = sac.updates_per_step * sac.batch_size if components.learns else 0

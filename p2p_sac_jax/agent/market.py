@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from p2p_sac_jax.agent.settings import named_environment
 from p2p_sac_jax.config import ConfigError, TrainConfig
-from p2p_sac_jax.environments.base import Environment, Step
+from p2p_sac_jax.environments.base import Environment, TimeStep
 from p2p_sac_jax.environments.registry import make_world
 from p2p_sac_jax.peer.components import MARKET, RESET, stream
 from p2p_sac_jax.types import Array, Score
@@ -114,7 +114,7 @@ class _Programs(NamedTuple):
 
     reset: Callable[[Array, Any, Any], tuple[Any, Array]]  # (key, clock, params)
     # (key, clock, state, action, params) -> step, score, log sales
-    step: Callable[[Array, Any, Any, Any, Any], tuple[Step, Score, Array]]
+    step: Callable[[Array, Any, Any, Any, Any], tuple[TimeStep, Score, Array]]
 
 
 @functools.cache
@@ -124,7 +124,7 @@ def _make_programs(environment: Environment) -> _Programs:
 
     def step(
         key: Array, clock: Array, state: Any, action: Array, params: Any
-    ) -> tuple[Step, Score, Array]:
+    ) -> tuple[TimeStep, Score, Array]:
         done = environment.step(stream(key, MARKET, clock), state, action, params)
         sold = environment.demand
         log_sales = jnp.zeros(()) if sold is None else sold.outcome(done.info)

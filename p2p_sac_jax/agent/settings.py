@@ -20,9 +20,7 @@ from p2p_sac_jax.agent.protocol.checks import whole
 from p2p_sac_jax.agent.protocol.peer_network import Network
 from p2p_sac_jax.config import ConfigError, EnvironmentConfig, FaultsConfig, TrainConfig
 from p2p_sac_jax.environments.base import Environment
-from p2p_sac_jax.environments.control import make_lqr, make_pendulum
-from p2p_sac_jax.environments.pricing import make_pricing
-from p2p_sac_jax.environments.registry import make_world
+from p2p_sac_jax.environments.registry import ENVIRONMENTS, make_world
 from p2p_sac_jax.exchange import mixing
 from p2p_sac_jax.hyper import make_hyper
 from p2p_sac_jax.peer.components import PeerComponents
@@ -33,13 +31,11 @@ from p2p_sac_jax.validation import validate
 _LAST_SEED = 2**31 - 1
 _ALONE = "alone"  # name of a peer without a network
 
-_MAKE = {"pricing": make_pricing, "pendulum": make_pendulum, "lqr": make_lqr}
-
 
 @functools.cache
 def named_environment(config: EnvironmentConfig) -> Environment:
     """The environment that a configuration names; the same object at every call."""
-    return _MAKE[config.name](config)
+    return ENVIRONMENTS[config.name].make(config)
 
 
 @functools.cache

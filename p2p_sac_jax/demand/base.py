@@ -68,11 +68,6 @@ class PriceMemory(NamedTuple):
     promising_regions: Callable[[Posterior, Candidates, Array], Regions]
 
 
-def keep_unless(active: Array, new: MemoryState, old: MemoryState) -> MemoryState:
-    """``new`` where ``active`` is 1, else ``old``, leaf by leaf."""
-    return jax.tree.map(lambda n, o: jnp.where(active > 0, n, o), new, old)
-
-
 def distance_to_best(values: Array, candidates: Candidates, action: Array) -> Array:
     """Root mean square distance from ``action`` to the best action of each draw.
 

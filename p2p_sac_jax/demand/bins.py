@@ -21,9 +21,9 @@ from p2p_sac_jax.demand.base import (
     PriceMemory,
     Regions,
     distance_to_best,
-    keep_unless,
     rank_regions,
 )
+from p2p_sac_jax.tree import tree_where
 from p2p_sac_jax.types import (
     Array,
     Candidates,
@@ -88,7 +88,7 @@ def make_binned_memory(num_cells: int) -> PriceMemory:
             s2=decay * state.s2 + weights * experience.reward**2,
             age=(state.age + 1.0) * (1.0 - visited),
         )
-        return keep_unless(active, new, state)
+        return tree_where(active > 0, new, state)
 
     def at(belief: Posterior, cell: Array) -> Posterior:
         c = context(cell)

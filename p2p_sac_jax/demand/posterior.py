@@ -21,11 +21,11 @@ from p2p_sac_jax.demand.base import (
     PriceMemory,
     Regions,
     distance_to_best,
-    keep_unless,
     rank_regions,
 )
 from p2p_sac_jax.linalg import cholesky, spd_inverse
 from p2p_sac_jax.privacy.clipping import clip_record
+from p2p_sac_jax.tree import tree_where
 from p2p_sac_jax.types import (
     Array,
     Candidates,
@@ -125,7 +125,7 @@ def update(
         yy=decay * state.yy + z**2,
         n=decay * state.n + 1.0,
     )
-    return keep_unless(active, new, state)
+    return tree_where(active > 0, new, state)
 
 
 def posterior(state: DemandState, prior: Prior) -> Posterior:

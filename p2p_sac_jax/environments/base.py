@@ -9,6 +9,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
+import numpy as np
+
+from p2p_sac_jax.config import EnvironmentConfig, PopulationConfig
 from p2p_sac_jax.types import Array, Candidates, Score, Transition
 
 State = Any
@@ -16,7 +19,7 @@ Params = Any
 Info = Any
 
 
-class Step(NamedTuple):
+class TimeStep(NamedTuple):
     """Result of one environment step."""
 
     state: State
@@ -52,7 +55,9 @@ class Environment(NamedTuple):
     """A bundle of pure functions and the static sizes they agree on."""
 
     reset: Callable[[Array, Params], tuple[State, Array]]  # (key, params)
-    step: Callable[[Array, State, Array, Params], Step]  # (key, state, action, params)
+    step: Callable[
+        [Array, State, Array, Params], TimeStep
+    ]  # (key, state, action, params)
     cell: Callable[[Array], Array]  # (obs) -> [] int32 in [0, num_cells)
     score: Callable[[Info], Score]
     observation_dim: int
@@ -61,3 +66,18 @@ class Environment(NamedTuple):
     cells_per_group: int = 1  # this many cells in a row make one of a coarser grid
     has_oracle: bool = False  # whether ``score`` knows oracle and baseline
     demand: DemandModel | None = None  # None: nothing to remember or imagine
+
+
+class PeerDraw(NamedTuple):
+    """The peers of a population."""
+
+    params: Any  # [P, ...] environment parameters, NumPy leaves
+    names: list[str]  # P, label of each peer in reports
+    context: np.ndarray  # [P, C] public descriptors of each peer, standardised
+
+
+class EnvironmentFactory(NamedTuple):
+    """How an environment and its peers are made from a configuration."""
+
+    make: Callable[[EnvironmentConfig], Environment]
+    draw_peers: Callable[[EnvironmentConfig, PopulationConfig], PeerDraw]

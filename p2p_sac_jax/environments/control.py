@@ -8,14 +8,20 @@ gives. Both are truncated by the clock, never terminated, and reset themselves.
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from p2p_sac_jax.config import ConfigError, EnvironmentConfig
-from p2p_sac_jax.environments.base import Environment, Step
+from p2p_sac_jax.config import ConfigError, EnvironmentConfig, PopulationConfig
+from p2p_sac_jax.environments.base import (
+    Environment,
+    EnvironmentFactory,
+    PeerDraw,
+    TimeStep,
+)
 from p2p_sac_jax.types import Array, Score
 
 PENDULUM_STEPS = 200
@@ -98,7 +104,7 @@ def make_pendulum(config: EnvironmentConfig) -> Environment:
 
     def step(
         key: Array, state: PendulumState, action: Array, params: PendulumParams
-    ) -> Step:
+    ) -> TimeStep:
         torque = _MAX_TORQUE * jnp.clip(action[0], -1.0, 1.0)
         wrapped = jnp.mod(state.angle + math.pi, 2.0 * math.pi) - math.pi
         reward = -(
@@ -154,7 +160,7 @@ def make_lqr(config: EnvironmentConfig) -> Environment:
         x = jax.random.uniform(key, (2,), minval=-_LQR_START, maxval=_LQR_START)
         return LqrState(jnp.tile(x, (3, 1)), jnp.zeros((), jnp.int32)), x
 
-    def step(key: Array, state: LqrState, action: Array, params: LqrParams) -> Step:
+    def step(key: Array, state: LqrState, action: Array, params: LqrParams) -> TimeStep:
         noise_key, reset_key = jax.random.split(key)
         x = state.x
         wanted = jnp.stack([action, -params.gain @ x[1], jnp.zeros_like(action)])
@@ -188,28 +194,6 @@ def make_lqr(config: EnvironmentConfig) -> Environment:
     )
 
 
-def make_control_params(
-    config: EnvironmentConfig, peers: int
-) -> PendulumParams | LqrParams:
-    """Parameters of ``peers`` equal tasks; every leaf has a leading axis [P].
-
-    Raises:
-      ConfigError: ``config.name`` is no control task.
-    """
-    if config.name == "pendulum":
-        one: Any = PendulumParams(mass=1.0, length=1.0)
-    elif config.name == "lqr":
-        one = LqrParams(drift=LQR_A, control=LQR_B, gain=lqr_optimum().gain)
-        one = LqrParams(*(np.asarray(leaf) for leaf in one))
-    else:
-        raise ConfigError(
-            f"environment.name={config.name!r} is no control task: pendulum or lqr"
-        )
-    return jax.tree.map(
-        lambda leaf: np.repeat(np.asarray(leaf, np.float32)[None], peers, axis=0), one
-    )
-
-
 def lqr_optimum(discount: float = 1.0) -> LqrOptimum:
     """Optimal gain and cost matrix, by value iteration on the Riccati equation.
 
@@ -234,6 +218,22 @@ def lqr_optimum(discount: float = 1.0) -> LqrOptimum:
     return LqrOptimum(gain=gain, cost=cost)
 
 
+def _equal_peers(make_one: Callable[[], NamedTuple]) -> Callable:
+    """``draw_peers`` of a task that is the same for every peer."""
+
+    def draw(config: EnvironmentConfig, population: PopulationConfig) -> PeerDraw:
+        peers, one = population.peers, make_one()
+        params = jax.tree.map(
+            lambda leaf: np.repeat(np.asarray(leaf, np.float32)[None], peers, axis=0),
+            one,
+            is_leaf=lambda node: node is not one,
+        )
+        names = [f"{config.name} {peer}" for peer in range(peers)]
+        return PeerDraw(params, names, np.zeros((peers, 1), np.float32))
+
+    return draw
+
+
 def _finish(
     moved: Any,
     final_obs: Array,
@@ -242,7 +242,7 @@ def _finish(
     reward: Array,
     episode_steps: int,
     info: Score,
-) -> Step:
+) -> TimeStep:
     """A step that starts over with ``fresh`` once the episode's clock ran out."""
     truncated = moved.step >= episode_steps
     state, obs = jax.tree.map(
@@ -250,7 +250,7 @@ def _finish(
         (fresh, fresh_obs),
         (moved, final_obs),
     )
-    return Step(
+    return TimeStep(
         state=state,
         obs=obs,
         reward=reward,
@@ -273,3 +273,14 @@ def _validate(config: EnvironmentConfig) -> None:
                 f"environment.{name}={getattr(config, name)} belongs to the market:"
                 f" set it to 0 for environment.name={config.name}"
             )
+
+
+PENDULUM = EnvironmentFactory(
+    make_pendulum, _equal_peers(lambda: PendulumParams(mass=1.0, length=1.0))
+)
+LQR = EnvironmentFactory(
+    make_lqr,
+    _equal_peers(
+        lambda: LqrParams(drift=LQR_A, control=LQR_B, gain=lqr_optimum().gain)
+    ),
+)

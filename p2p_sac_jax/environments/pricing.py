@@ -15,9 +15,16 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from p2p_sac_jax.config import EnvironmentConfig
+from p2p_sac_jax.config import EnvironmentConfig, PopulationConfig
+from p2p_sac_jax.environments import calibration, heterogeneity
 from p2p_sac_jax.environments import pricing_model as model
-from p2p_sac_jax.environments.base import DemandModel, Environment, Step
+from p2p_sac_jax.environments.base import (
+    DemandModel,
+    Environment,
+    EnvironmentFactory,
+    PeerDraw,
+    TimeStep,
+)
 from p2p_sac_jax.environments.observation import (
     OBSERVATION_DIM,
     WEEKS_PER_YEAR,
@@ -111,13 +118,29 @@ def make_pricing(config: EnvironmentConfig) -> Environment:
     )
 
 
+def _draw_sellers(config: EnvironmentConfig, population: PopulationConfig) -> PeerDraw:
+    """The calibrated sellers of a named population."""
+    sellers = calibration.select_population(
+        population.name, population.peers, population.held_out, population.newcomers
+    )
+    sellers = heterogeneity.rescale(sellers, population.heterogeneity)
+    return PeerDraw(
+        make_pricing_params(config, sellers),
+        calibration.market_names(sellers),
+        sellers.context,
+    )
+
+
+PRICING = EnvironmentFactory(make_pricing, _draw_sellers)
+
+
 def advance(
     farsighted: bool,
     state: PricingState,
     action: Array,
     noise: Noise,
     params: PricingParams,
-) -> Step:
+) -> TimeStep:
     """One week with its noise given.
 
     Args:
@@ -166,7 +189,7 @@ def advance(
     )
     obs = _observe(following, params)
     never = jnp.zeros((), dtype=bool)
-    return Step(following, obs, reward, never, never, obs, info)
+    return TimeStep(following, obs, reward, never, never, obs, info)
 
 
 def _reset(key: Array, params: PricingParams) -> tuple[PricingState, Array]:
@@ -184,7 +207,7 @@ def _step(
     state: PricingState,
     action: Array,
     params: PricingParams,
-) -> Step:
+) -> TimeStep:
     return advance(farsighted, state, action, draw_noise(key), params)
 
 

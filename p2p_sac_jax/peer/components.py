@@ -15,9 +15,7 @@ import numpy as np
 
 from p2p_sac_jax.config import TrainConfig
 from p2p_sac_jax.demand.base import PriceMemory
-from p2p_sac_jax.demand.bins import make_binned_memory
-from p2p_sac_jax.demand.no_memory import make_no_memory
-from p2p_sac_jax.demand.posterior import make_demand_memory
+from p2p_sac_jax.demand.registry import PRICE_MEMORIES
 from p2p_sac_jax.environments.base import DemandModel, Environment
 from p2p_sac_jax.exchange.messages import Mode, make_mode
 from p2p_sac_jax.hyper import Hyper
@@ -31,20 +29,20 @@ from p2p_sac_jax.types import Array, Guidance
     INIT,
     RESET,
     MARKET,
-    ACT,
+    SELECT_ACTION,
     THOMPSON,
     UPDATE,
-    IMAGINE,
+    MODEL_ROLLOUT,
     INSIGHT,
     EVALUATE,
     PRETRAIN,
     PRIVACY,
-    RATE,
+    CONFIDENCE_ERROR,
     WARMUP,
     ROWS,
     SAMPLE_OBSERVATIONS,
     BANDIT,
-    AGAIN,
+    REPEATED_TRAINING,
 ) = range(17)
 
 
@@ -60,7 +58,7 @@ class StepKeys(NamedTuple):
     bandit: Array
 
 
-_STEP = StepKeys(MARKET, ACT, THOMPSON, UPDATE, IMAGINE, WARMUP, BANDIT)
+_STEP = StepKeys(MARKET, SELECT_ACTION, THOMPSON, UPDATE, MODEL_ROLLOUT, WARMUP, BANDIT)
 
 
 class RoundContext(NamedTuple):
@@ -110,7 +108,8 @@ def make_peer_components(
     scalar = config.exchange.value_sharing == "scalar" or config.learner != "sac"
     sizes = environment.observation_dim, environment.action_dim
     num_cells = 1 if scalar else environment.num_cells
-    memory = _make_memory(config.memory.kind, environment)
+    features = 0 if environment.demand is None else environment.demand.num_features
+    memory = PRICE_MEMORIES[config.memory.kind](features, environment.num_cells)
     replay = make_replay(config.sac.replay_capacity or config.steps, *sizes)
     return PeerComponents(
         config=config,
@@ -128,14 +127,6 @@ def make_peer_components(
         ),
         num_cells=num_cells,
     )
-
-
-def _make_memory(kind: str, environment: Environment) -> PriceMemory:
-    if kind == "demand" and environment.demand is not None:
-        return make_demand_memory(environment.demand.num_features)
-    if kind == "bins":
-        return make_binned_memory(environment.num_cells)
-    return make_no_memory()
 
 
 def stream(key: Array, stage: Array | int, clock: Array | int) -> Array:

@@ -25,8 +25,8 @@ from p2p_sac_jax.exchange.value_sharing import USES
 from p2p_sac_jax.hyper import Hyper
 from p2p_sac_jax.peer.behaviour import greedy_policy
 from p2p_sac_jax.peer.components import (
+    CONFIDENCE_ERROR,
     EVALUATE,
-    RATE,
     RESET,
     PeerComponents,
     RoundContext,
@@ -54,6 +54,7 @@ from p2p_sac_jax.peer.stages import (
 from p2p_sac_jax.sac.replay import Replay
 from p2p_sac_jax.sac.round_replay import Presampled, RoundRows
 from p2p_sac_jax.sac.sac import SacMetrics
+from p2p_sac_jax.tree import tree_where
 from p2p_sac_jax.types import Array, LocalSummary, Prior, Score, Transition
 
 # One number, not none: results without elements crash jaxlib 0.11 under shard_map.
@@ -217,7 +218,7 @@ def _hold_inactive(active: Array, new: PeerState, old: PeerState) -> PeerState:
         "last_seen",
         "visits",
     )
-    held = _select(
+    held = tree_where(
         active > 0,
         {name: getattr(new, name) for name in names},
         {name: getattr(old, name) for name in names},
@@ -264,7 +265,7 @@ def _pretrain_on_model(
     )
     state = state._replace(learner=learner)
     if components.world_model is not None:
-        state = state._replace(belief=_select(informed, belief, state.belief))
+        state = state._replace(belief=tree_where(informed, belief, state.belief))
     return state
 
 
@@ -302,7 +303,7 @@ def _evaluate(
             lived,
             state.potential,
             hyper.sac.discount,
-            stream(state.key, RATE, clock),
+            stream(state.key, CONFIDENCE_ERROR, clock),
         ),
     )
 
@@ -310,7 +311,3 @@ def _evaluate(
 def _log_sales(components: PeerComponents, info: Any) -> Array:
     model = components.environment.demand
     return jnp.zeros(()) if model is None else model.outcome(info)
-
-
-def _select(condition: Array, new: Any, old: Any) -> Any:
-    return jax.tree.map(lambda a, b: jnp.where(condition, a, b), new, old)

@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from functools import partial
 from typing import Any, NamedTuple
 
 import jax
@@ -22,6 +21,7 @@ from p2p_sac_jax.config import ConfigError, SacConfig
 from p2p_sac_jax.hyper import SacHyper
 from p2p_sac_jax.sac.distributions import sample_and_log_prob, squash
 from p2p_sac_jax.sac.networks import Networks, make_networks
+from p2p_sac_jax.tree import tree_where
 from p2p_sac_jax.types import Array, Transition
 
 # (value [B], next_obs [B, D]) -> [B]: where the network mixes in its values.
@@ -156,7 +156,7 @@ def make_sac(config: SacConfig, obs_dim: int, action_dim: int) -> Sac:
         )
         # Here, where every leaf is at hand: chosen later, the old state would have to
         # be copied first.
-        return jax.tree.map(partial(jnp.where, active > 0), after, state), metrics
+        return tree_where(active > 0, after, state), metrics
 
     return Sac(init, policy, act, mode, value, update)
 

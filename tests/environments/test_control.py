@@ -9,7 +9,13 @@ import numpy as np
 import pytest
 from scipy.linalg import solve_discrete_are
 
-from p2p_sac_jax.config import ConfigError, EnvironmentConfig, SacConfig, TrainConfig
+from p2p_sac_jax.config import (
+    ConfigError,
+    EnvironmentConfig,
+    PopulationConfig,
+    SacConfig,
+    TrainConfig,
+)
 from p2p_sac_jax.environments import control
 from p2p_sac_jax.hyper import make_hyper
 from p2p_sac_jax.sac.replay import make_replay
@@ -17,14 +23,15 @@ from p2p_sac_jax.sac.sac import make_sac
 from p2p_sac_jax.types import Transition
 from tests.reference import control as reference
 
-MAKERS = {"pendulum": control.make_pendulum, "lqr": control.make_lqr}
+MAKERS = {"pendulum": control.PENDULUM, "lqr": control.LQR}
 STEPS = {"pendulum": control.PENDULUM_STEPS, "lqr": control.LQR_STEPS}
 
 
 @functools.cache
 def make(name, peers=1):
     config = EnvironmentConfig(name=name)
-    return MAKERS[name](config), control.make_control_params(config, peers)
+    draw = MAKERS[name].draw_peers(config, PopulationConfig(peers=peers))
+    return MAKERS[name].make(config), draw.params
 
 
 def rollout(env, params, policy, steps, key):
@@ -162,8 +169,6 @@ def test_cells_stay_in_range(name):
 def test_impossible_configurations_are_named():
     with pytest.raises(ConfigError, match=r"environment\.inventory=3"):
         control.make_pendulum(EnvironmentConfig(name="pendulum", inventory=3))
-    with pytest.raises(ConfigError, match="pricing"):
-        control.make_control_params(EnvironmentConfig(), 2)
 
 
 class Learning(NamedTuple):
