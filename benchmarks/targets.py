@@ -14,8 +14,8 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from benchmarks.transfer import Transfer, gaps
-from p2p_sac_jax.ablation.measures import HISTORICAL, Figures, measure
-from p2p_sac_jax.ablation.results import Point, Sweep
+from p2p_sac_jax.ablation.measures import Values, measure
+from p2p_sac_jax.ablation.results import Sweep
 from p2p_sac_jax.experiment import statistics
 from p2p_sac_jax.experiment.statistics import Estimate
 
@@ -47,30 +47,37 @@ class Target(NamedTuple):
 class Study(NamedTuple):
     """Figures of a sweep by (arm, value of the swept field), one dict a seed."""
 
-    figures: dict[tuple[str, Any], list[Figures]]
+    figures: dict[tuple[str, Any], list[Values]]
+    historical: dict[tuple[str, Any], list[Values]]  # the same of the usual price
     end: float  # steps of a run
 
     def values(self, arm: str, at: Any, name: str) -> np.ndarray:
         """[S] one figure of an arm at every finished seed, NaN elsewhere."""
-        rows = self.figures.get((arm, at)) or self.figures.get((arm, None)) or []
-        return np.array([row.get(name, np.nan) for row in rows])
+        return _values(self.figures, arm, at, name)
+
+    def historical_values(self, arm: str, at: Any, name: str) -> np.ndarray:
+        """[S] the same figure of the historical price in the arm's market."""
+        return _values(self.historical, arm, at, name)
 
 
 def read_study(sweep: Sweep) -> Study:
     """Figures of every cell of a sweep over at most one field."""
     field = next(iter(sweep.factors), None)
 
-    def figures(point: Point) -> list[Figures]:
-        weeks = [c.meta["config"]["evaluation_weeks"] if c else 0 for c in point.cells]
-        return [
-            measure(cell.curves, evaluation_weeks=w) if cell else {}
-            for cell, w in zip(point.cells, weeks, strict=True)
+    own, usual = {}, {}
+    for point in sweep.points:
+        measures = [
+            measure(
+                cell.curves, evaluation_weeks=cell.meta["config"]["evaluation_weeks"]
+            )
+            if cell
+            else None
+            for cell in point.cells
         ]
-
-    return Study(
-        {(p.arm, p.values.get(field or "")): figures(p) for p in sweep.points},
-        float(sweep.meta["config"]["steps"]),
-    )
+        key = point.arm, point.values.get(field or "")
+        own[key] = [one.arm if one else {} for one in measures]
+        usual[key] = [one.historical if one else {} for one in measures]
+    return Study(own, usual, float(sweep.meta["config"]["steps"]))
 
 
 def headline(study: Study) -> Iterator[Target]:
@@ -90,7 +97,7 @@ def headline(study: Study) -> Iterator[Target]:
             "earned in 200 weeks, less the historical price's",
             name,
             of("network", "earned_200"),
-            of("network", f"{HISTORICAL}earned_200"),
+            study.historical_values("network", name, "earned_200"),
             0.01,
         )
         for weeks, bar in ((25, 0.90), (200, 0.94)):
@@ -126,7 +133,7 @@ def newcomers(study: Study) -> Iterator[Target]:
         ("brands", 0.01, 0.04),
     ):
         ours = study.values("network", where, name)
-        usual = study.values("network", where, HISTORICAL + name)
+        usual = study.historical_values("network", where, name)
         claim = "newcomers' first 25 weeks, less "
         yield _less(f"{claim}the historical price's", where, ours, usual, above_usual)
         for arm in ("memory", "memory wide"):
@@ -183,6 +190,13 @@ def reference_price(study: Study) -> Iterator[Target]:
             study.values("bandit network", None, figure),
             0.0,
         )
+
+
+def _values(
+    figures: dict[tuple[str, Any], list[Values]], arm: str, at: Any, name: str
+) -> np.ndarray:
+    rows = figures.get((arm, at)) or figures.get((arm, None)) or []
+    return np.array([row.get(name, np.nan) for row in rows])
 
 
 def _alone(claim: str, where: str, values: np.ndarray, bar: float) -> Target:

@@ -1,11 +1,13 @@
-"""What one population at one seed is judged by: its curves as named figures.
+"""What one population at one seed is judged by: its curves as named quantities.
 
-Liars, and peers that have not joined yet, count nowhere. A figure that a population
-cannot have, such as earnings in more steps than it was trained, has no name in the
-result; NaN is one that was lost because learning diverged.
+Byzantine peers, and peers that have not joined yet, count nowhere. A quantity that a
+population cannot have, such as earnings in more steps than it was trained, has no
+entry in the result; NaN is one that was lost because learning diverged.
 """
 
 from __future__ import annotations
+
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -15,14 +17,70 @@ from p2p_sac_jax.experiment.metrics import fraction
 from p2p_sac_jax.experiment.summary import NEWCOMER_STEPS
 
 THRESHOLD = 0.95  # share of the oracle that counts as learned
-PERIODS = (25, 50, 100, 200)  # steps at which early figures are taken
-# Prefixes of the same figures of prices that never move: the usual one, and the best.
-HISTORICAL, UNIFORM = "historical_", "uniform_"
-STEPS_TO, RETURN = "steps_to_", "return_"  # how names of these figures begin
+PERIODS = (25, 50, 100, 200)  # steps at which early quantities are taken
+ARRIVAL = f"steps_to_{THRESHOLD:g}"
 BYTES, CALIBRATION = "bytes_per_peer", "confidence_calibration"
 
 Array = np.ndarray
-Figures = dict[str, float]
+Values = dict[str, float]  # by the name of a measure
+
+
+class Measure(NamedTuple):
+    """One quantity of a population, as tables and reports name and write it."""
+
+    name: str  # in tables and files
+    label: str  # for a reader; "{step}" is what one environment step is called
+    unit: str  # "share" of the oracle's, "return", "steps", "bytes", "correlation"
+    better: str = "higher"  # or "lower"
+    column: str = ""  # head of a column where the label is too long
+
+
+_ALL = (
+    Measure("final", "final score", "share", column="final"),
+    Measure("worst", "final score of the worst peer", "share", column="worst peer"),
+    Measure("gap_closed", "gap closed", "share"),
+    Measure("jump_start", "first evaluation", "share"),
+    Measure("area", "mean score over training", "share"),
+    Measure(ARRIVAL, "{step}s to a lasting 95\u00a0%", "steps", "lower"),
+    Measure("earned", "earned while learning", "share", column="earned"),
+    Measure("newcomers_earned", f"newcomers, first {NEWCOMER_STEPS}", "share"),
+    Measure("return_final", "final return", "return"),
+    Measure("return_worst", "return of the worst peer", "return"),
+    Measure("return_jump_start", "return at the first evaluation", "return"),
+    Measure("return_area", "mean return over training", "return"),
+    Measure(BYTES, "bytes sent per peer", "bytes", "lower"),
+    # Confidence is calibrated where its correlation with the error is well below 0.
+    Measure(CALIBRATION, "confidence against error", "correlation", "lower"),
+    *(
+        measure
+        for n in PERIODS
+        for measure in (
+            Measure(f"score_{n}", f"score after {n} {{step}}s", "share"),
+            Measure(f"worst_{n}", f"worst peer after {n} {{step}}s", "share"),
+            Measure(
+                f"earned_{n}",
+                f"earned in the first {n} {{step}}s",
+                "share",
+                column=f"earned, first {n}",
+            ),
+            Measure(f"return_score_{n}", f"return after {n} {{step}}s", "return"),
+            Measure(
+                f"return_worst_{n}",
+                f"return of the worst peer after {n} {{step}}s",
+                "return",
+            ),
+        )
+    ),
+)
+MEASURES = {measure.name: measure for measure in _ALL}
+
+
+class PopulationMeasures(NamedTuple):
+    """Measures of one population, and of prices that never move in its market."""
+
+    arm: Values
+    historical: Values  # the price before learning, for ever; empty without an oracle
+    uniform: Values  # the best constant price; empty where it is not known
 
 
 def measure(
@@ -30,9 +88,8 @@ def measure(
     *,
     evaluation_weeks: int,
     uniform_fraction: ArrayLike | None = None,
-    threshold: float = THRESHOLD,
-) -> Figures:
-    """The figures of one population.
+) -> PopulationMeasures:
+    """The measures of one population.
 
     Where the oracle is known, everything earned is a share of it:
 
@@ -48,46 +105,36 @@ def measure(
     * ``earned``, ``earned_25`` and so on: in training, in all steps and in the first;
     * ``newcomers_earned``: in the first ``NEWCOMER_STEPS`` steps after joining late.
 
-    All of these exist with the prefix ``historical_`` and, but for earnings, with
-    ``uniform_``. Where no oracle is known there are ``return_final``, ``return_worst``
-    and so on, of an evaluation episode, up to ``return_area``. ``bytes_per_peer``, of
-    the whole run, and ``confidence_calibration``, at its end, are of both.
+    All of these exist for the historical price and, but for earnings, for the best
+    uniform price. Where no oracle is known there are ``return_final``,
+    ``return_worst`` and so on, of an evaluation episode, up to ``return_area``.
+    ``bytes_per_peer``, of the whole run, and ``confidence_calibration``, at its end,
+    are of both.
 
     Args:
       curves: of the population.
       evaluation_weeks: steps of an evaluation episode.
       uniform_fraction: [P] share of the oracle's that each peer's best constant price
         earns, if known.
-      threshold: share of the oracle's to reach and keep.
     """
+    historical: Values = {}
+    uniform: Values = {}
     if np.isfinite(curves.oracle).any():
-        figures = _shares(curves, curves.oracle_fraction, threshold)
-        figures |= _earnings(curves, curves.achieved)
-        historical = _shares(curves, curves.baseline_fraction, threshold)
-        figures |= _named(HISTORICAL, historical | _earnings(curves, curves.baseline))
+        values = _shares(curves, curves.oracle_fraction)
+        values |= _earnings(curves, curves.achieved)
+        historical = _shares(curves, curves.baseline_fraction)
+        historical |= _earnings(curves, curves.baseline)
         if uniform_fraction is not None:
             constant = np.broadcast_to(uniform_fraction, curves.score.shape)
-            figures |= _named(UNIFORM, _shares(curves, constant, threshold))
+            uniform = _shares(curves, constant)
     else:
-        figures = _named(RETURN, _scores(curves, curves.score * evaluation_weeks))
+        scores = _scores(curves, curves.score * evaluation_weeks)
+        values = {f"return_{name}": value for name, value in scores.items()}
     # Every byte that reached a peer had left another one.
-    figures[BYTES] = float(np.nansum(curves.bytes_received) / len(curves.joins))
+    values[BYTES] = float(np.nansum(curves.bytes_received) / len(curves.joins))
     if np.isfinite(curves.calibration[-1]):
-        figures[CALIBRATION] = float(curves.calibration[-1])
-    return figures
-
-
-def lower_is_better(name: str) -> bool:
-    """Whether less of this figure is an improvement.
-
-    Confidence is calibrated where its correlation with the error is well below 0.
-    """
-    name = name.removeprefix(HISTORICAL).removeprefix(UNIFORM)
-    return name.startswith(STEPS_TO) or name in (BYTES, CALIBRATION)
-
-
-def _named(prefix: str, figures: Figures) -> Figures:
-    return {prefix + name: value for name, value in figures.items()}
+        values[CALIBRATION] = float(curves.calibration[-1])
+    return PopulationMeasures(values, historical, uniform)
 
 
 def _present(curves: Curves, clock: Array) -> Array:
@@ -95,14 +142,14 @@ def _present(curves: Curves, clock: Array) -> Array:
     return ~curves.byzantine & (curves.joins < clock[:, None])
 
 
-def _scores(curves: Curves, values: Array) -> Figures:
-    """Figures of evaluations [E, P] in any unit."""
+def _scores(curves: Curves, values: Array) -> Values:
+    """Measures of evaluations [E, P] in any unit."""
     values, steps = values.astype(float), curves.steps
     present = _present(curves, steps)
     mean = values.mean(axis=1, where=present)
     lowest = values.min(axis=1, where=present, initial=np.inf)
     span = steps[-1] - steps[0]
-    figures = {
+    measured = {
         "final": mean[-1],
         "worst": lowest[-1],
         "jump_start": mean[0],
@@ -111,31 +158,31 @@ def _scores(curves: Curves, values: Array) -> Figures:
     for period in PERIODS:
         nearest = np.abs(steps - period).argmin()
         if abs(steps[nearest] - period) <= steps[0] / 2:  # the first is one chunk
-            figures[f"score_{period}"] = mean[nearest]
-            figures[f"worst_{period}"] = lowest[nearest]
-    return {name: float(value) for name, value in figures.items()}
+            measured[f"score_{period}"] = mean[nearest]
+            measured[f"worst_{period}"] = lowest[nearest]
+    return {name: float(value) for name, value in measured.items()}
 
 
-def _shares(curves: Curves, values: Array, threshold: float) -> Figures:
-    """Figures of evaluations [E, P] as shares of the oracle's."""
+def _shares(curves: Curves, values: Array) -> Values:
+    """Measures of evaluations [E, P] as shares of the oracle's."""
     present = _present(curves, curves.steps)
     mean = values.mean(axis=1, dtype=float, where=present)
     historical = curves.baseline_fraction[-1].mean(dtype=float, where=present[-1])
-    figures = _scores(curves, values)
+    measured = _scores(curves, values)
     if historical < 1.0:
-        figures["gap_closed"] = float((mean[-1] - historical) / (1.0 - historical))
-    figures[f"{STEPS_TO}{threshold:g}"] = _sustained(curves.steps, mean, threshold)
-    return figures
+        measured["gap_closed"] = float((mean[-1] - historical) / (1.0 - historical))
+    measured[ARRIVAL] = _sustained(curves.steps, mean)
+    return measured
 
 
-def _sustained(steps: Array, curve: Array, threshold: float) -> float:
-    """The step from which on ``curve`` is never below ``threshold``."""
-    below = np.flatnonzero(~(curve >= threshold))
+def _sustained(steps: Array, curve: Array) -> float:
+    """The step from which on ``curve`` is never below ``THRESHOLD``."""
+    below = np.flatnonzero(~(curve >= THRESHOLD))
     first = below[-1] + 1 if below.size else 0
     return float(steps[first]) if first < len(steps) else np.inf
 
 
-def _earnings(curves: Curves, values: Array) -> Figures:
+def _earnings(curves: Curves, values: Array) -> Values:
     """Shares of the oracle's that ``values`` [T, P] sum up to in training."""
     clock = np.arange(1, len(values) + 1)
     present = _present(curves, clock)
@@ -147,12 +194,12 @@ def _earnings(curves: Curves, values: Array) -> Figures:
         attainable = curves.oracle.sum(axis=0, dtype=float, where=counted)[peers]
         return float(fraction(earned, attainable).mean())
 
-    figures = {"earned": share(present)}
+    measured = {"earned": share(present)}
     for period in PERIODS:
         if period <= len(values):
-            figures[f"earned_{period}"] = share(present & (clock <= period)[:, None])
+            measured[f"earned_{period}"] = share(present & (clock <= period)[:, None])
     joins = np.where(curves.byzantine, 0, curves.joins).astype(np.int64)
     if joins.any() and joins.max() + NEWCOMER_STEPS <= len(values):
         fresh = (joins > 0) & (clock[:, None] <= joins + NEWCOMER_STEPS)
-        figures["newcomers_earned"] = share(present & fresh)
-    return figures
+        measured["newcomers_earned"] = share(present & fresh)
+    return measured

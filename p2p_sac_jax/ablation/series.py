@@ -3,19 +3,14 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
 from typing import Any, NamedTuple
 
-from p2p_sac_jax.ablation.measures import (
-    HISTORICAL,
-    UNIFORM,
-    Figures,
-    measure,
-)
+from p2p_sac_jax.ablation.measures import PopulationMeasures, Values, measure
 from p2p_sac_jax.ablation.results import Cell, Sweep
 
-# They stand beside the arms, though no cell was run for them.
-PRICES = {HISTORICAL: "historical price", UNIFORM: "best uniform price"}
+# Prices that never move stand beside the arms, though no cell was run for them.
+HISTORICAL, UNIFORM = PRICES = "historical price", "best uniform price"
+_NO_MEASURES = PopulationMeasures({}, {}, {})
 # Fields of these sections, and those of none, decide what such a price earns.
 _MARKET = ("environment", "population", "attack")
 
@@ -26,11 +21,11 @@ class Series(NamedTuple):
     arm: str
     values: dict[str, Any]  # field -> value, which tell the line from others
     settings: dict[str, Any]  # these, and what the arm itself sets
-    seeds: list[Figures]  # one for each seed, empty where there is no cell
+    seeds: list[Values]  # one for each seed, empty where there is no cell
     end: float  # step of the last evaluation, the earliest of all seeds
 
 
-def read_lines(sweep: Sweep, threshold: float) -> list[Series]:
+def read_lines(sweep: Sweep) -> list[Series]:
     """The prices that never move, then the arms."""
     prices: dict[str, Series] = {}
     arms = []
@@ -38,12 +33,14 @@ def read_lines(sweep: Sweep, threshold: float) -> list[Series]:
         settings = point.values | sweep.arms[point.arm]
         cells = [cell for cell in point.cells if cell is not None]
         end = min((int(cell.curves.steps[-1]) for cell in cells), default=math.inf)
-        seeds = [_figures(cell, threshold) for cell in point.cells]
-        own = [_without(figures, PRICES) for figures in seeds]
+        seeds = [_measures(cell) for cell in point.cells]
+        own = [measured.arm for measured in seeds]
         arms.append(Series(point.arm, point.values, settings, own, end))
         market = {name: v for name, v in settings.items() if _is_market(name)}
-        for prefix, price in PRICES.items():
-            own = [_with(figures, prefix) for figures in seeds]
+        for price, own in (
+            (HISTORICAL, [measured.historical for measured in seeds]),
+            (UNIFORM, [measured.uniform for measured in seeds]),
+        ):
             if not any(own):
                 continue
             line = Series(price, market, market, own, end)
@@ -53,29 +50,14 @@ def read_lines(sweep: Sweep, threshold: float) -> list[Series]:
     return [*prices.values(), *arms]
 
 
-def _figures(cell: Cell | None, threshold: float) -> Figures:
+def _measures(cell: Cell | None) -> PopulationMeasures:
     if cell is None:
-        return {}
+        return _NO_MEASURES
     return measure(
         cell.curves,
         evaluation_weeks=cell.meta["config"]["evaluation_weeks"],
         uniform_fraction=cell.meta.get("uniform_fraction"),
-        threshold=threshold,
     )
-
-
-def _without(figures: Figures, prefixes: Iterable[str]) -> Figures:
-    unwanted = tuple(prefixes)
-    return {n: value for n, value in figures.items() if not n.startswith(unwanted)}
-
-
-def _with(figures: Figures, prefix: str) -> Figures:
-    """Those that begin with ``prefix``, without it."""
-    return {
-        name.removeprefix(prefix): value
-        for name, value in figures.items()
-        if name.startswith(prefix)
-    }
 
 
 def _is_market(field: str) -> bool:

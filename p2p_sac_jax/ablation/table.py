@@ -11,13 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from p2p_sac_jax.ablation.measures import (
-    BYTES,
-    RETURN,
-    STEPS_TO,
-    THRESHOLD,
-    lower_is_better,
-)
+from p2p_sac_jax.ablation.measures import ARRIVAL, MEASURES
 from p2p_sac_jax.ablation.results import Sweep
 from p2p_sac_jax.ablation.series import PRICES, Series, counterpart, read_lines
 from p2p_sac_jax.config import ConfigError
@@ -49,7 +43,6 @@ def make_table(
     *,
     measures: Collection[str] = (),
     over: Collection[str] = (),
-    threshold: float = THRESHOLD,
 ) -> list[Row]:
     """Rows of a sweep, by point and figure.
 
@@ -76,13 +69,12 @@ def make_table(
       measures: only these figures; all if there are none.
       over: swept fields whose values are the tasks of one row: seeds of all tasks
         are pooled, and resampled within theirs.
-      threshold: share of the oracle's, of the steps to it.
 
     Raises:
       ConfigError: the reference or a field is unknown.
     """
-    lines = read_lines(sweep, threshold)
-    _check("reference", reference, ["", *sweep.arms, *PRICES.values()])
+    lines = read_lines(sweep)
+    _check("reference", reference, ["", *sweep.arms, *PRICES])
     for field in over:
         _check("over", field, sweep.factors)
     told_apart = [field for line in lines for field in line.values]
@@ -144,7 +136,7 @@ def _seeds(line: Series, name: str) -> Array:
 
 def _estimates(name: str, tasks: list[Array]) -> Row:
     everyone = np.concatenate(tasks)
-    if name.startswith(STEPS_TO):
+    if name == ARRIVAL:
         median, low, high = statistics.median_steps(tasks)
         censored = int(np.isinf(everyone).sum())
         return {"censored": censored, "median": median, "low": low, "high": high}
@@ -153,11 +145,11 @@ def _estimates(name: str, tasks: list[Array]) -> Row:
 
 
 def _comparison(name: str, tasks: list[Array], others: list[Array], end: float) -> Row:
-    if name.startswith(STEPS_TO):
+    if name == ARRIVAL:
         row = _spread("ratio", statistics.ratio_of_medians(tasks, others, end))
     else:
         row = _spread("difference", statistics.difference(tasks, others))
-    sign = -1.0 if lower_is_better(name) else 1.0
+    sign = -1.0 if MEASURES[name].better == "lower" else 1.0
     better = statistics.probability_of_improvement(
         [sign * task for task in tasks], [sign * other for other in others]
     )
@@ -239,7 +231,7 @@ def format_figure(row: Row | None) -> str:
     """Such as "0.968 [0.967, 0.969]"; "never" is beyond the end of the run."""
     if row is None or not row["seeds"]:
         return ""
-    centre = "median" if row["measure"].startswith(STEPS_TO) else "iqm"
+    centre = "median" if row["measure"] == ARRIVAL else "iqm"
     ends = [row[name] for name in (centre, "low", "high")]
     return _bracketed(ends, _style(row["measure"]), "never")
 
@@ -248,7 +240,7 @@ def format_difference(row: Row | None) -> str:
     """Such as "+0.004 [+0.002, +0.006]", of steps "3.2 [2.1, unbounded] times"."""
     if row is None or not row["pairs"]:
         return ""
-    if row["measure"].startswith(STEPS_TO):
+    if row["measure"] == ARRIVAL:
         ratio = [row[name] for name in _interval("ratio")]
         return f"{_bracketed(ratio, '.1f', 'unbounded')} times"
     ends = [row[name] for name in _interval("difference")]
@@ -256,9 +248,8 @@ def format_difference(row: Row | None) -> str:
 
 
 def _style(measure: str) -> str:
-    if measure.startswith(STEPS_TO) or measure == BYTES:
-        return ",.0f"
-    return ",.1f" if measure.startswith(RETURN) else ".3f"
+    styles = {"steps": ",.0f", "bytes": ",.0f", "return": ",.1f"}
+    return styles.get(MEASURES[measure].unit, ".3f")
 
 
 def _bracketed(ends: Sequence[float | None], style: str, beyond: str) -> str:

@@ -109,7 +109,7 @@ def test_every_axis_has_its_panels(page):
     assert kinds == ["radio"] * 4
     labels = [label or "" for label in page.attributes("svg", "aria-label")]
     for axis in ("week of training", "all peers together", "seconds", "bytes"):
-        panels_of_axis = [x for x in labels if x.startswith("Series") and axis in x]
+        panels_of_axis = [x for x in labels if x.startswith("Line") and axis in x]
         assert len(panels_of_axis) >= 5  # 2 of each number of peers, 2 over peers
 
 

@@ -7,15 +7,10 @@ import pathlib
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
-from p2p_sac_jax.ablation.measures import (
-    BYTES,
-    HISTORICAL,
-    RETURN,
-    STEPS_TO,
-    THRESHOLD,
-)
+from p2p_sac_jax.ablation.measures import ARRIVAL, BYTES
 from p2p_sac_jax.ablation.results import Cell, Sweep, load_sweep
 from p2p_sac_jax.ablation.series import (
+    HISTORICAL,
     PRICES,
     Series,
     counterpart,
@@ -28,7 +23,7 @@ from p2p_sac_jax.report import style
 from p2p_sac_jax.report.sweep import words
 
 PEERS, TOPOLOGY = "population.peers", "exchange.topology"
-ARRIVAL = f"{STEPS_TO}{THRESHOLD:g}"
+RETURN = "return_"
 # Figures of the report, if a population has them, in the order of its tables.
 MEASURES = (
     *("final", "worst", "gap_closed", "earned_50", "earned_200", "earned"),
@@ -139,7 +134,7 @@ class SweepData:
         market = self.unit == "week"
         names = ("best price", "historical") if market else ("optimum", "no action")
         found = [(names[0], 1.0)]
-        line = counterpart(seen.line, self.lines, PRICES[HISTORICAL])
+        line = counterpart(seen.line, self.lines, HISTORICAL)
         if line is not None:
             known = [seed[measure] for seed in line.seeds if measure in seed]
             found += [(names[1], float(iqm(known)))] if known else []
@@ -198,7 +193,7 @@ def load(folder: pathlib.Path) -> SweepData:
     arms = [arm for arm in sweep.arms if arm in finished]
     control = _control(sweep, arms)
     factors = {name: v for name, v in sweep.factors.items() if len(v) > 1}
-    lines = read_lines(sweep, THRESHOLD)
+    lines = read_lines(sweep)
     rows = make_table(sweep, control, measures=MEASURES)
     columns = list(rows[0])
     fields = columns[1 : columns.index("measure")]  # the first one is the arm
@@ -244,7 +239,7 @@ def _seen(
     """
     panel = panel_field(factors)
     looks: dict[str, style.Look] = {}
-    of_points = [line for line in lines if line.arm not in PRICES.values()]
+    of_points = [line for line in lines if line.arm not in PRICES]
     for point, line in zip(sweep.points, of_points, strict=True):
         cells = [cell for cell in point.cells if cell is not None]
         told = {n: v for n, v in point.values.items() if n in factors and n != panel}

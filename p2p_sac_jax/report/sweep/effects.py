@@ -6,13 +6,13 @@ from collections import Counter
 
 import numpy as np
 
-from p2p_sac_jax.ablation.measures import RETURN
 from p2p_sac_jax.experiment import statistics
 from p2p_sac_jax.report.elements import figure, text
 from p2p_sac_jax.report.style import Look
 from p2p_sac_jax.report.sweep import charts, rows, words
 from p2p_sac_jax.report.sweep.charts import Trace
 from p2p_sac_jax.report.sweep.data import (
+    RETURN,
     Omitted,
     Seen,
     SweepData,

@@ -7,11 +7,12 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from p2p_sac_jax.ablation.measures import BYTES, RETURN, STEPS_TO
+from p2p_sac_jax.ablation.measures import BYTES
 from p2p_sac_jax.ablation.table import Row
 from p2p_sac_jax.report import style
 from p2p_sac_jax.report.elements import cell, percent, size
 
+RETURN, STEPS_TO = "return_", "steps_to_"
 _FIELDS = {
     "population.peers": "number of peers",
     "population.name": "population",
