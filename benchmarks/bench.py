@@ -25,75 +25,72 @@ import sys
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
-from absl import flags as absl_flags
-
-from p2p_sac_jax.commands import flags
-from p2p_sac_jax.commands.flag_parsers import numbers, words, write
+from benchmarks.flag_parsers import names, numbers, write
+from p2p_sac_jax.commands.flags import Flag, Program
 from p2p_sac_jax.config import ConfigError, TrainConfig
 
 if TYPE_CHECKING:
     from benchmarks.measure import Case
 
-_SIZES = absl_flags.DEFINE_string(
+PROGRAM = Program(__doc__, config=True)
+_SIZES = PROGRAM.string(
     "sizes",
     "standard,market",
     "standard: pendulum, 2x256, batch 256; market: pricing, 2x64, batch 64",
 )
-_PEERS = absl_flags.DEFINE_string(
+_PEERS = PROGRAM.string(
     "peers", None, "population sizes: 1,4,16,64,256, or 16,256 with --exchange_cost"
 )
-_LAYOUT = absl_flags.DEFINE_string(
+_LAYOUT = PROGRAM.string(
     "layout", None, "auto, vmap, map: all three on a CPU, auto elsewhere"
 )
-_DEVICES = absl_flags.DEFINE_string(
+_DEVICES = PROGRAM.string(
     "devices", "0", "how many devices share the peers; 0 is as many as are useful"
 )
-_EXCHANGE_EVERY = absl_flags.DEFINE_integer(
+_EXCHANGE_EVERY = PROGRAM.integer(
     "exchange_every", 16, "steps between two rounds of the exchange"
 )
-_UPDATES = absl_flags.DEFINE_string(
+_UPDATES = PROGRAM.string(
     "updates", None, "gradient updates a step: 1, or 1,16 with --exchange_cost"
 )
-_REPLAY = absl_flags.DEFINE_integer("replay", 10_000, "transitions each peer keeps")
-_REPEATS = absl_flags.DEFINE_integer("repeats", 7, "turns; medians count")
-_DEVICE = absl_flags.DEFINE_enum(
+_REPLAY = PROGRAM.integer("replay", 10_000, "transitions each peer keeps")
+_REPEATS = PROGRAM.integer("repeats", 7, "turns; medians count")
+_DEVICE = PROGRAM.choice(
     "device", "auto", ["auto", "cpu", "gpu", "tpu"], "what to run on"
 )
-_OUT = absl_flags.DEFINE_string("out", "", "JSON file to write the figures to")
-_FIGURE = absl_flags.DEFINE_string("figure", "", "SVG file to draw the figures in")
-_EXCHANGE_COST = absl_flags.DEFINE_boolean(
+_OUT = PROGRAM.string("out", "", "JSON file to write the figures to")
+_FIGURE = PROGRAM.string("figure", "", "SVG file to draw the figures in")
+_EXCHANGE_COST = PROGRAM.boolean(
     "exchange_cost", False, "time what the exchange adds to training instead"
 )
-_PROFILE = absl_flags.DEFINE_boolean(
+_PROFILE = PROGRAM.boolean(
     "profile", False, "show which operations a step spends its time on instead"
 )
-flags.define_config()
 
-_ELSEWHERE = (  # flags that mean nothing with --exchange_cost
-    *("sizes", "layout", "devices", "exchange_every", "replay"),
-    *("device", "figure", "profile"),
-)
+# Flags that have no meaning with --exchange_cost.
+_LOOP_FLAGS = (_SIZES, _LAYOUT, _DEVICES, _EXCHANGE_EVERY, _REPLAY, _DEVICE, _FIGURE)
 _MANY = "1,4,16,64,256"  # peers, where nobody says
 _LAYOUTS = ("auto", "vmap", "map")
 
 
-def main(argv: list[str]) -> None:
+@PROGRAM.main
+def main() -> None:
     """Prints a table, and writes figures and picture if asked to."""
-    del argv
     if _REPEATS.value < 1:
         raise ConfigError(f"--repeats={_REPEATS.value} must be at least 1")
     if _PROFILE.value:
-        _refuse(("out", "figure"), "must be left out with --profile")
+        _refuse((_OUT, _FIGURE), "must be left out with --profile")
     if _EXCHANGE_COST.value:
-        _refuse(_ELSEWHERE, "must be left out with --exchange_cost")
+        _refuse((*_LOOP_FLAGS, _PROFILE), "must be left out with --exchange_cost")
         _time_exchange()
     else:
-        _refuse(("config",), "must be left out without --exchange_cost")
+        if PROGRAM.preset is not None:
+            raise ConfigError("--config must be left out without --exchange_cost")
         _time_loops()
 
 
 def _time_loops() -> None:
-    sizes = words("sizes", _SIZES.value, ("standard", "market"))
+    sizes = names("sizes", _SIZES.value, ("standard", "market"))
     counts = numbers("devices", _DEVICES.value, least=0)
     peers = numbers("peers", _PEERS.value or _MANY)
     if min(counts) > max(peers):
@@ -172,7 +169,7 @@ def _configs(size: str) -> Iterator[TrainConfig]:
     for count, devices in itertools.product(peers, asked):
         if devices > count:
             _progress(f"{size}, P={count}, left out: devices={devices} are more")
-    layouts = words("layout", _LAYOUT.value or ",".join(_LAYOUTS), _LAYOUTS)
+    layouts = names("layout", _LAYOUT.value or ",".join(_LAYOUTS), _LAYOUTS)
     for updates in numbers("updates", _UPDATES.value or "1"):
         for count in peers:
             for layout in layouts:
@@ -217,12 +214,12 @@ def _time_exchange() -> None:
 
 def _config() -> TrainConfig:
     """The configuration named on the command line, or the pricing preset."""
-    if absl_flags.FLAGS.config is not None:
-        return flags.get_train_config()
-    from configs import pricing
+    if PROGRAM.preset is not None:
+        return PROGRAM.get_config()
+    from p2p_sac_jax.commands.presets import load_preset
     from p2p_sac_jax.config_io import from_dict
 
-    return from_dict(pricing.get_config().to_dict())
+    return from_dict(load_preset("pricing").config.to_dict())
 
 
 def _machine(figures: dict[str, Any]) -> str:
@@ -242,11 +239,11 @@ def _progress(line: str) -> None:
     print(line, file=sys.stderr, flush=True)
 
 
-def _refuse(names: tuple[str, ...], why: str) -> None:
-    for name in names:
-        if absl_flags.FLAGS[name].present:
-            raise ConfigError(f"--{name} {why}")
+def _refuse(flags: tuple[Flag, ...], why: str) -> None:
+    for flag in flags:
+        if flag.present:
+            raise ConfigError(f"--{flag.name} {why}")
 
 
 if __name__ == "__main__":
-    flags.run(main)
+    main()

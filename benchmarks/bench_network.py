@@ -22,29 +22,29 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from absl import flags as absl_flags
 
+from benchmarks.flag_parsers import write
 from examples.ports import free_ports
-from p2p_sac_jax.commands import flags
-from p2p_sac_jax.commands.flag_parsers import write
+from p2p_sac_jax.commands.flags import Program
 from p2p_sac_jax.config import ConfigError
 
 if TYPE_CHECKING:
     from p2p_sac_jax.agent.protocol.peer_network import Delivery
 
-_PEERS = absl_flags.DEFINE_integer("peers", 8, "processes, each a peer")
-_RATE = absl_flags.DEFINE_float("rate", 100.0, "insights a second of each peer")
-_SECONDS = absl_flags.DEFINE_float("seconds", 10.0, "for which they send")
-_OUT = absl_flags.DEFINE_string("out", "", "JSON file to write the figures to")
+PROGRAM = Program(__doc__)
+_PEERS = PROGRAM.integer("peers", 8, "processes, each a peer")
+_RATE = PROGRAM.number("rate", 100.0, "insights a second of each peer")
+_SECONDS = PROGRAM.number("seconds", 10.0, "for which they send")
+_OUT = PROGRAM.string("out", "", "JSON file to write the figures to")
 
 _KIND = "market_insight"
 _NUMBERS = 16  # in each of two arrays of an insight
 _PATIENCE_S = 60.0
 
 
-def main(argv: list[str]) -> None:
+@PROGRAM.main
+def main() -> None:
     """Prints a table, and writes the figures if asked to."""
-    del argv
     for flag, least in ((_PEERS, 2), (_RATE, 1.0), (_SECONDS, 1.0)):
         if flag.value < least:
             raise ConfigError(f"--{flag.name}={flag.value} must be at least {least}")
@@ -192,4 +192,4 @@ def _insight(number: int) -> dict[str, np.ndarray]:
 
 
 if __name__ == "__main__":
-    flags.run(main)
+    main()

@@ -20,8 +20,6 @@ import statistics
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
-from absl import flags as absl_flags
-
 from benchmarks.baselines import (
     Contestant,
     Turns,
@@ -31,26 +29,27 @@ from benchmarks.baselines import (
     stable_baselines,
     take_turns,
 )
-from p2p_sac_jax.commands import flags
-from p2p_sac_jax.commands.flag_parsers import numbers, words, write
+from benchmarks.flag_parsers import names, numbers, write
+from p2p_sac_jax.commands.flags import Program
 from p2p_sac_jax.config import ConfigError
 
-_PEERS = absl_flags.DEFINE_string("peers", "1,4,16,64", "population sizes to time")
-_SIZES = absl_flags.DEFINE_string(
+PROGRAM = Program(__doc__)
+_PEERS = PROGRAM.string("peers", "1,4,16,64", "population sizes to time")
+_SIZES = PROGRAM.string(
     "sizes",
     "standard,market",
     "standard: pendulum, 2x256, batch 256; market: pricing, 2x64, batch 64, where"
     " rivals run the pendulum at that size",
 )
-_REPEATS = absl_flags.DEFINE_integer("repeats", 7, "turns; the median ratio counts")
-_REPLAY = absl_flags.DEFINE_string("replay", "10000", "rows each agent keeps")
-_CHOSEN = absl_flags.DEFINE_string(
+_REPEATS = PROGRAM.integer("repeats", 7, "turns; the median ratio counts")
+_REPLAY = PROGRAM.string("replay", "10000", "rows each agent keeps")
+_CHOSEN = PROGRAM.string(
     "rivals",
     "rejax,sbx,sb3",
     "whom to time: rejax, sbx, sb3 (the last two: one peer only), or rejax_uniform,"
     " which is rejax with replay rows drawn independently",
 )
-_OUT = absl_flags.DEFINE_string("out", "", "JSON file to write the figures to")
+_OUT = PROGRAM.string("out", "", "JSON file to write the figures to")
 
 
 class _Rival(NamedTuple):
@@ -85,12 +84,12 @@ _NOTES = (
 )
 
 
-def main(argv: list[str]) -> None:
+@PROGRAM.main
+def main() -> None:
     """Prints one line for each rival and size, and writes the figures if asked to."""
-    del argv
     peers, replays = numbers("peers", _PEERS.value), numbers("replay", _REPLAY.value)
-    sizes = words("sizes", _SIZES.value, ("standard", "market"))
-    rivals = words("rivals", _CHOSEN.value, tuple(_RIVALS))
+    sizes = names("sizes", _SIZES.value, ("standard", "market"))
+    rivals = names("rivals", _CHOSEN.value, tuple(_RIVALS))
     if _REPEATS.value < 1:
         raise ConfigError(f"--repeats={_REPEATS.value} must be at least 1")
     if all(_RIVALS[name].alone for name in rivals) and 1 not in peers:
@@ -256,4 +255,4 @@ def _check_installed(rivals: Sequence[str]) -> None:
 
 
 if __name__ == "__main__":
-    flags.run(main)
+    main()

@@ -23,20 +23,19 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
-from absl import flags as absl_flags
 from absl import logging
 
+from benchmarks.flag_parsers import write
 from examples.ports import free_ports
-from p2p_sac_jax.commands import flags
-from p2p_sac_jax.commands.flag_parsers import write
+from p2p_sac_jax.commands.flags import Program
 from p2p_sac_jax.config import ConfigError, TrainConfig
 
-_SEEDS = absl_flags.DEFINE_integer("seeds", 5, "populations; seeds from config.seed on")
-_VETERANS = absl_flags.DEFINE_integer("veterans", 6, "stores that know the market")
-_WEEKS = absl_flags.DEFINE_integer("weeks", 104, "weeks that they live before")
-_WATCHED = absl_flags.DEFINE_integer("watched", 25, "first weeks of the newcomers")
-_OUT = absl_flags.DEFINE_string("out", "", "JSON file to write the figures to")
-flags.define_config()
+PROGRAM = Program(__doc__, config=True)
+_SEEDS = PROGRAM.integer("seeds", 5, "populations; seeds from config.seed on")
+_VETERANS = PROGRAM.integer("veterans", 6, "stores that know the market")
+_WEEKS = PROGRAM.integer("weeks", 104, "weeks that they live before")
+_WATCHED = PROGRAM.integer("watched", 25, "first weeks of the newcomers")
+_OUT = PROGRAM.string("out", "", "JSON file to write the figures to")
 
 
 class Store(NamedTuple):
@@ -48,11 +47,11 @@ class Store(NamedTuple):
     earned: list[tuple[float, ...]]  # by week: own, the oracle's, at the usual price
 
 
-def main(argv: list[str]) -> None:
+@PROGRAM.main
+def main() -> None:
     """Measures seed after seed, and prints a table."""
-    del argv
     logging.set_verbosity(logging.WARNING)
-    config = flags.get_train_config()
+    config = PROGRAM.get_config()
     newcomers = config.population.newcomers
     most = config.population.peers - newcomers
     if newcomers < 1:
@@ -194,4 +193,4 @@ def _share(stores: Sequence[Store], part: int = 0) -> float:
 
 
 if __name__ == "__main__":
-    flags.run(main)
+    main()

@@ -9,16 +9,15 @@ from __future__ import annotations
 
 import csv
 import dataclasses
-import importlib
 import sys
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
-from absl import flags as absl_flags
 from absl import logging
 
-from p2p_sac_jax.commands import flags
+from p2p_sac_jax.commands.flags import Program
+from p2p_sac_jax.commands.presets import load_preset
 from p2p_sac_jax.config import ConfigError
 from p2p_sac_jax.config_io import from_dict
 
@@ -58,23 +57,22 @@ _MEASURES = (
     "confidence_calibration",
 )
 
-_WORKDIR = absl_flags.DEFINE_string(
+PROGRAM = Program(__doc__)
+_WORKDIR = PROGRAM.string(
     "workdir", "runs/evidence", "folder of all studies; goes on where it stopped"
 )
-_TABLES = absl_flags.DEFINE_string(
+_TABLES = PROGRAM.string(
     "tables", "docs/evidence", "folder that the tables are written to"
 )
-_STUDIES = absl_flags.DEFINE_list("studies", [], "only these, by comma; all if empty")
-_SEEDS = absl_flags.DEFINE_integer("seeds", 0, "seeds of each study; 0 is its own")
-_COMPUTE = absl_flags.DEFINE_bool(
-    "compute", True, "false writes tables of what is there"
-)
-_REPORT = absl_flags.DEFINE_bool("report", True, "write report.html of each study")
+_STUDIES = PROGRAM.strings("studies", "only these, by comma; all if empty")
+_SEEDS = PROGRAM.integer("seeds", 0, "seeds of each study; 0 is its own")
+_COMPUTE = PROGRAM.boolean("compute", True, "false writes tables of what is there")
+_REPORT = PROGRAM.boolean("report", True, "write report.html of each study")
 
 
-def main(argv: list[str]) -> int | None:
+@PROGRAM.main
+def main() -> int | None:
     """Computes what is missing, study by study, and writes the tables after each."""
-    del argv
     logging.set_verbosity(logging.WARNING)
     known = (*STUDIES, "held_out")
     unknown = [name for name in _STUDIES.value if name not in known]
@@ -111,10 +109,10 @@ def _study(name: str, folder: Path, tables: Path) -> None:
     reporter = Reporter()
     if _COMPUTE.value:
         reporter.log(f"--- {name}")
-        study = importlib.import_module(f"configs.ablations.{name}")
-        config = from_dict(study.get_config().to_dict())
+        study = load_preset(f"ablations/{name}")
+        config = from_dict(study.config.to_dict())
         seeds = _SEEDS.value or config.seeds
-        grid = make_grid(config, getattr(study, "SWEEP", {}), study.ARMS, seeds)
+        grid = make_grid(config, study.sweep, study.arms, seeds)
         ablate(grid, folder, name=name, reporter=reporter)
     if not is_sweep(folder):
         return
@@ -133,8 +131,7 @@ def _held_out(work: Path, tables: Path) -> None:
 
     path = tables / "held_out.csv"
     done = {(row["population"], row["seed"]) for row in _rows(path)}
-    study = importlib.import_module("configs.ablations.newcomers")
-    base = from_dict(study.get_config().to_dict())
+    base = from_dict(load_preset("ablations/newcomers").config.to_dict())
     count = _SEEDS.value or base.seeds
     for name in _HELD_OUT if _COMPUTE.value else ():
         for first in range(base.seed, base.seed + count, _TOGETHER):
@@ -223,4 +220,4 @@ def _append(path: Path, header: Iterable[str], rows: Iterable[Iterable[Any]]) ->
 
 
 if __name__ == "__main__":
-    flags.run(main)
+    main()

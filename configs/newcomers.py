@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from ml_collections import ConfigDict
 
-from configs import pricing
+from p2p_sac_jax.configs import pricing
 
 
 def get_config() -> ConfigDict:

@@ -17,22 +17,22 @@ import time
 from typing import Any
 
 import numpy as np
-from absl import flags as absl_flags
 
-from p2p_sac_jax.commands import flags
+from p2p_sac_jax.commands.flags import Program
 from p2p_sac_jax.config import ConfigError
 
-_IDENTITY = absl_flags.DEFINE_string("identity", "", "folder of its identity")
-_LISTEN = absl_flags.DEFINE_list("listen", [], "HOST:PORT to accept peers at")
-_CONNECT = absl_flags.DEFINE_list("connect", [], "HOST:PORT of its victims, by comma")
-_PER_S = absl_flags.DEFINE_float("per_s", 50.0, "hostile messages a second")
+PROGRAM = Program(__doc__)
+_IDENTITY = PROGRAM.string("identity", "", "folder of its identity")
+_LISTEN = PROGRAM.strings("listen", "HOST:PORT to accept peers at")
+_CONNECT = PROGRAM.strings("connect", "HOST:PORT of its victims, by comma")
+_PER_S = PROGRAM.number("per_s", 50.0, "hostile messages a second")
 _LOUD = 10.0
 _KINDS = 6  # of hostile bytes, see ``_byzantine``
 
 
-def main(argv: list[str]) -> None:
+@PROGRAM.main
+def main() -> None:
     """Lies until it is told to stop."""
-    del argv
     if not _IDENTITY.value:
         raise ConfigError("--identity is missing")
     asyncio.run(_lie())
@@ -95,4 +95,4 @@ def _byzantine(draws: random.Random, kind: int, identity: Any, roster: Any) -> b
 
 
 if __name__ == "__main__":
-    flags.run(main)
+    main()

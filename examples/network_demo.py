@@ -22,28 +22,26 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
-from absl import flags as absl_flags
-
 from examples.ports import free_ports
-from p2p_sac_jax.commands import flags
+from p2p_sac_jax.commands.flags import Program
 from p2p_sac_jax.config import ConfigError
 
 HONEST, LIAR, VICTIM = ("anna", "bela", "carla", "doris"), "mallory", "carla"
 _FIRST_WEEK_S = 180.0  # a peer may have to compile first
 
-_SECONDS = absl_flags.DEFINE_float("seconds", 120.0, "from when all are at work")
-_WEEK_S = absl_flags.DEFINE_float("week_s", 1.0, "seconds that a week lasts")
-_FOLDER = absl_flags.DEFINE_string(
+PROGRAM = Program(__doc__, arguments=True)
+_SECONDS = PROGRAM.number("seconds", 120.0, "from when all are at work")
+_WEEK_S = PROGRAM.number("week_s", 1.0, "seconds that a week lasts")
+_FOLDER = PROGRAM.string(
     "folder", "", "new folder for identities, states and logs; empty is a temporary one"
 )
-_CONFIG = absl_flags.DEFINE_string(
-    "config", "configs/peer.py", "configuration of the peers"
-)
+_CONFIG = PROGRAM.string("config", "configs/peer.py", "configuration of the peers")
 
 
-def main(argv: list[str]) -> int:
+@PROGRAM.main
+def main() -> int:
     """Starts the peers, does them harm, and prints what became of them."""
-    overrides = argv[1:]
+    overrides = PROGRAM.arguments
     if _SECONDS.value <= 0 or _WEEK_S.value <= 0:
         raise ConfigError("--seconds and --week_s must be above 0")
     folder = Path(_FOLDER.value or tempfile.mkdtemp(prefix="p2p_network_"))
@@ -174,4 +172,4 @@ class Demo:
 
 
 if __name__ == "__main__":
-    flags.run(main)
+    main()

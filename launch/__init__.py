@@ -1,1 +1,1 @@
-"""Command-line programs: short absl mains over the importable package."""
+"""Programs run from a clone, ``python -m launch.train``; the package has them all."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from ml_collections import ConfigDict
 
-from configs import pendulum
+from p2p_sac_jax.configs import pendulum
 
 ARMS = {
     "memory": {"exchange.topology": "empty"},

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from ml_collections import ConfigDict
 
-from configs import pricing
-from configs.ablations import arms
+from p2p_sac_jax.configs import pricing
+from p2p_sac_jax.configs.ablations import arms
 
 _CONSORTIUM = {"exchange.mode": "consortium"}
 _PUBLIC = {"exchange.mode": "public"}

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from ml_collections import ConfigDict
 
-from configs import reference_price
-from configs.ablations import arms
+from p2p_sac_jax.configs import reference_price
+from p2p_sac_jax.configs.ablations import arms
 
 ARMS = {
     "plain": arms.PLAIN,

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from ml_collections import ConfigDict
 
-from configs import public
-from configs.ablations import arms
+from p2p_sac_jax.configs import public
+from p2p_sac_jax.configs.ablations import arms
 
 ARMS = {
     "memory": arms.MEMORY,

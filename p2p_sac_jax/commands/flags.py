@@ -1,226 +1,239 @@
-"""The edge of every command line: absl flags in, a checked configuration out.
+"""The edge of every program: flags in, a checked configuration and exit status out.
 
-A main looks like this::
+A program is a module like this::
 
-    flags.define_config()
+    PROGRAM = Program(__doc__, config=True)
+    _WORKDIR = PROGRAM.string("workdir", "", "folder of the run")
 
-    def main(argv: list[str]) -> int | None:
-        config = flags.get_train_config()
+    @PROGRAM.main
+    def main() -> int | None:
+        config = PROGRAM.get_config(_WORKDIR.value)
         ...
 
     if __name__ == "__main__":
-        flags.run(main)
+        main()
 
-Whatever the user got wrong is told in one line on stderr, with exit status 2.
-Nothing here loads JAX before the flags have been read.
+A user error ends in one line on stderr and exit status 2, an interrupt in status 130.
+Nothing here loads JAX.
 """
 
 from __future__ import annotations
 
-import os
+import functools
 import re
-import runpy
 import sys
-import warnings
-from collections.abc import Callable, Iterator, Mapping, Sequence
+import textwrap
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
-from absl import app
 from absl import flags as absl_flags
 from ml_collections import config_flags
 
+from p2p_sac_jax.commands.presets import Preset, load_preset
 from p2p_sac_jax.config import ConfigError, TrainConfig
 from p2p_sac_jax.config_io import flatten, from_dict, load_json, suggestion
 from p2p_sac_jax.validation import validate
 
-FLAGS = absl_flags.FLAGS
-USER_ERROR = 2
+USER_ERROR, INTERRUPTED = 2, 130
+_EXAMPLE = "--config=pricing"
+_HELP = {"--help", "-help", "-h", "-?", "--helpshort", "--helpfull"}
+_CONFIG_HELP = {
+    "--config": "preset, for example pricing or ablations/headline, or a Python file",
+    "--config.FIELD=VALUE": "changes a field; docs/configuration.md lists them",
+}
 
-# Flags belong to the main that calls ``define_config``, and its --help shows them.
-absl_flags.disclaim_key_flags()
-
-_OVERRIDE = re.compile(r"--?(no)?config\.([^=]+)(=|$)")
-_SELECTION = re.compile(r"--?config(?:=(.*))?$")
-_HELP = {"--help", "-help", "-h", "-?", "--helpshort", "--helpfull", "--helpxml"}
-_EXAMPLE = "--config=configs/pricing.py"
-
-
-def define_config(flag_values: absl_flags.FlagValues = FLAGS) -> None:
-    """Defines ``--config=FILE`` and its overrides ``--config.FIELD=VALUE``."""
-    config_flags.DEFINE_config_file(
-        "config",
-        default=None,
-        help_string=f"configuration file, for example {_EXAMPLE}; "
-        "--config.FIELD=VALUE changes one field",
-        flag_values=flag_values,
-    )
+Flag = absl_flags.FlagHolder[Any]
 
 
-def get_train_config(
-    workdir: str | os.PathLike[str] = "", flag_values: absl_flags.FlagValues = FLAGS
-) -> TrainConfig:
-    """The configuration the user asked for, validated.
+class Program:
+    """One program: its flags, which no other program sees, and its command line.
 
-    Args:
-      workdir: folder of an earlier run, whose configuration is used where there
-        is no ``--config``: a run goes on without repeating its flags.
-      flag_values: parsed flags.
-
-    Raises:
-      ConfigError: there is no configuration, or it cannot run.
+    Attributes:
+      arguments: words of the command line that are not flags.
+      preset: what ``--config`` names, None without it.
     """
-    chosen = flag_values["config"].value
-    if chosen is not None:
-        config = from_dict(chosen.to_dict())
-    elif workdir and (Path(workdir) / "run.json").is_file():
-        config = from_dict(load_json(Path(workdir) / "run.json").get("config", {}))
-    else:
-        raise ConfigError(f"--config is missing; for example {_EXAMPLE}")
-    validate(config)
-    return config
 
+    def __init__(
+        self, doc: str | None, *, config: bool = False, arguments: bool = False
+    ) -> None:
+        """No flags but those of the configuration.
 
-def parse(argv: Sequence[str], flag_values: absl_flags.FlagValues = FLAGS) -> list[str]:
-    """Parses the command line.
+        Args:
+          doc: help text, shown above the list of flags.
+          config: whether there are ``--config=PRESET`` and ``--config.FIELD=VALUE``.
+          arguments: whether words that are not flags are allowed.
+        """
+        self._doc = (doc or "").strip()
+        self._takes_config, self._takes_arguments = config, arguments
+        self._values = absl_flags.FlagValues()
+        self.arguments: list[str] = []
+        self.preset: Preset | None = None
 
-    Args:
-      argv: program name and arguments. Overrides are looked up in ``sys.argv``.
-      flag_values: flags to fill.
+    def string(self, name: str, default: str | None, text: str) -> Flag:
+        """A flag that takes any text."""
+        return absl_flags.DEFINE_string(name, default, text, self._values)
 
-    Returns:
-      The program name and what is not a flag.
+    def strings(self, name: str, text: str) -> Flag:
+        """A flag that takes texts separated by commas; none by default."""
+        return absl_flags.DEFINE_list(name, [], text, self._values)
 
-    Raises:
-      ConfigError: the user got something wrong; the message is one line.
-    """
-    fields: dict[str, Any] = {}
-    try:
-        if "config" in flag_values:
-            fields = _check_overrides(argv)
-        with warnings.catch_warnings():
-            # ml_collections loads the file by a method that Python has deprecated.
-            warnings.filterwarnings("ignore", r"the load_module\(\)")
-            return flag_values(list(argv))
-    except absl_flags.UnrecognizedFlagError as error:
-        hint = suggestion(error.flagname, list(flag_values), "--")
-        raise ConfigError(f"unknown flag --{error.flagname}{hint}") from error
-    except absl_flags.IllegalFlagValueError as error:
-        raise ConfigError(_explain_value(str(error), fields)) from error
-    except absl_flags.Error as error:
-        raise ConfigError(_one_line(error)) from error
+    def repeated(self, name: str, text: str) -> Flag:
+        """A flag that may be given several times; a list, empty by default."""
+        return absl_flags.DEFINE_multi_string(name, [], text, self._values)
 
+    def integer(self, name: str, default: int | None, text: str) -> Flag:
+        """A flag that takes a whole number."""
+        return absl_flags.DEFINE_integer(name, default, text, flag_values=self._values)
 
-def run(main: Callable[[list[str]], int | None], *, arguments: bool = False) -> None:
-    """Runs a main behind parsed flags and exits with its status.
+    def number(self, name: str, default: float, text: str) -> Flag:
+        """A flag that takes a number."""
+        return absl_flags.DEFINE_float(name, default, text, flag_values=self._values)
 
-    Args:
-      main: takes the program name and its arguments; None is success. A
-        ``ConfigError`` raised in it ends in one line and status 2.
-      arguments: whether words that are not flags are welcome.
-    """
-    wants_help = bool(_HELP.intersection(sys.argv[1:]))
+    def boolean(self, name: str, default: bool, text: str) -> Flag:
+        """A flag that is given as ``--name`` or ``--noname``."""
+        return absl_flags.DEFINE_boolean(name, default, text, self._values)
 
-    def flags_parser(argv: list[str]) -> list[str]:
+    def choice(
+        self, name: str, default: str | None, choices: Sequence[str], text: str
+    ) -> Flag:
+        """A flag that takes one of ``choices``."""
+        return absl_flags.DEFINE_enum(name, default, choices, text, self._values)
+
+    def get_config(self, workdir: str | Path = "") -> TrainConfig:
+        """The configuration that the command line asks for, validated.
+
+        Args:
+          workdir: folder of an earlier run, whose configuration is used where there
+            is no ``--config``: a run continues without its flags.
+
+        Raises:
+          ConfigError: there is no configuration, or it cannot run.
+        """
+        if self.preset is not None:
+            config = from_dict(self.preset.config.to_dict())
+        elif workdir and (Path(workdir) / "run.json").is_file():
+            config = from_dict(load_json(Path(workdir) / "run.json").get("config", {}))
+        else:
+            raise ConfigError(f"--config is missing; for example {_EXAMPLE}")
+        validate(config)
+        return config
+
+    def main(self, function: Callable[[], int | None]) -> Callable[..., NoReturn]:
+        """Decorates the function that runs behind parsed flags.
+
+        Args:
+          function: returns the exit status; None is success. A ``ConfigError`` in it
+            ends in one line and status 2.
+
+        Returns:
+          The entry point: takes a command line, by default ``sys.argv``, and exits.
+        """
+
+        @functools.wraps(function)
+        def start(argv: Sequence[str] | None = None) -> NoReturn:
+            argv = sys.argv if argv is None else argv
+            try:
+                if _HELP.intersection(argv[1:]):
+                    print(self.help())
+                    sys.exit(0)
+                self.parse(argv)
+                absl_flags.FLAGS.mark_as_parsed()  # libraries read flags of their own
+                sys.exit(function())
+            except ConfigError as error:
+                print(f"error: {_one_line(error)}", file=sys.stderr)
+                sys.exit(USER_ERROR)
+            except KeyboardInterrupt:
+                print("SIGINT: interrupted", file=sys.stderr)
+                sys.exit(INTERRUPTED)
+
+        return start
+
+    def help(self) -> str:
+        """The help text and one entry for each flag."""
+        entries = dict(_CONFIG_HELP) if self._takes_config else {}
+        for name in self._values:
+            flag = self._values[name]
+            shown = (
+                "" if flag.default in (None, "", [], False) else f" ({flag.default})"
+            )
+            entries[f"--{name}"] = f"{flag.help}{shown}"
+        lines = [
+            textwrap.fill(f"  {name}  {_one_line(text)}", 88, subsequent_indent=6 * " ")
+            for name, text in entries.items()
+        ]
+        return "\n".join([self._doc, "", "Flags:", *lines])
+
+    def parse(self, argv: Sequence[str]) -> None:
+        """Parses a command line, program name first.
+
+        Raises:
+          ConfigError: it has a user error.
+        """
+        words = list(argv)
+        fields: dict[str, Any] = {}
+        if self._takes_config:
+            words, fields = self._define_config(words)
         try:
-            words = parse(argv)
-            if len(words) > 1 and not arguments:
-                raise ConfigError(f"unexpected argument {words[1]!r}")
-            return words
-        except ConfigError as error:
-            _exit_with(error)
-        except SystemExit as error:  # absl leaves --help with status 1
-            raise SystemExit(0 if wants_help else error.code) from None
+            self.arguments = self._values(words)[1:]
+        except absl_flags.UnrecognizedFlagError as error:
+            hint = suggestion(error.flagname, list(self._values), "--")
+            raise ConfigError(f"unknown flag --{error.flagname}{hint}") from error
+        except absl_flags.IllegalFlagValueError as error:
+            raise ConfigError(_explain_value(str(error), fields)) from error
+        except absl_flags.Error as error:
+            raise ConfigError(_one_line(error)) from error
+        if self.arguments and not self._takes_arguments:
+            raise ConfigError(f"unexpected argument {self.arguments[0]!r}")
 
-    def guarded(argv: list[str]) -> int | None:
-        try:
-            return main(argv)
-        except (ConfigError, app.UsageError) as error:
-            _exit_with(error)
+    def _define_config(self, words: list[str]) -> tuple[list[str], dict[str, Any]]:
+        """Loads the preset and defines a flag for each overridden field.
 
-    app.run(guarded, flags_parser=flags_parser)
-
-
-def _exit_with(error: Exception) -> NoReturn:
-    print(f"error: {_one_line(error)}", file=sys.stderr)
-    raise SystemExit(USER_ERROR)
-
-
-def _one_line(error: object) -> str:
-    return " ".join(str(error).split())
-
-
-def _check_overrides(argv: Sequence[str]) -> dict[str, Any]:
-    """Checks that the file loads and that each override names one of its fields.
-
-    ml_collections would answer with a traceback.
-
-    Returns:
-      The leaves of the configuration file, by dotted name; empty without one.
-    """
-    overrides = list(_overrides(argv))
-    path = _selected(argv)
-    if path is None:
-        if overrides:
-            name = f"--config.{overrides[0]}"
-            raise ConfigError(f"{name} needs {_EXAMPLE} or another file before it")
-        return {}
-    config = _load(path)
-    leaves = dict(flatten(config))
-    sections = {name.rpartition(".")[0] for name in leaves}
-    for name in overrides:
-        if name in sections:
-            fields = ", ".join(leaf for leaf in leaves if leaf.startswith(f"{name}."))
-            raise ConfigError(f"--config.{name} is a section; set one of {fields}")
-        if name not in leaves:
-            hint = suggestion(name, leaves, "--config.")
-            raise ConfigError(f"unknown flag --config.{name}{hint}")
-    return leaves
-
-
-def _arguments(argv: Sequence[str]) -> Iterator[tuple[str, str]]:
-    """Each argument with the one after it, up to ``--``."""
-    words = list(argv[1:])
-    for word, following in zip(words, [*words[1:], ""], strict=False):
-        if word == "--":
-            return
-        yield word, following
-
-
-def _overrides(argv: Sequence[str]) -> Iterator[str]:
-    for word, _ in _arguments(argv):
-        match = _OVERRIDE.match(word)
-        if match:
-            yield match[2]
-
-
-def _selected(argv: Sequence[str]) -> str | None:
-    chosen = None
-    for word, following in _arguments(argv):
-        match = _SELECTION.match(word)
-        if match:
-            chosen = following if match[1] is None else match[1]
-    return chosen
-
-
-def _load(path: str) -> Mapping[str, Any]:
-    name, _, variant = path.partition(":")
-    file = Path(name)
-    if not file.is_file():
-        near = sorted(file.parent.glob("*.py")) if file.parent.is_dir() else []
-        known = [str(other) for other in near if other.stem != "__init__"]
-        hint = suggestion(str(file), known) or f"; for example {_EXAMPLE}"
-        raise ConfigError(f"--config={path} is not a file{hint}")
-    try:
-        loaded = runpy.run_path(str(file))["get_config"](
-            *([variant] if variant else [])
+        Returns:
+          The words without ``--config``, and the fields of the preset by dotted name.
+        """
+        chosen, words = _take_config(words)
+        matches = (re.match(r"--?(?:no)?config\.([^=]+)", word) for word in words)
+        overrides = [match[1] for match in matches if match]
+        if chosen is None:
+            if overrides:
+                raise ConfigError(f"--config.{overrides[0]} needs {_EXAMPLE} as well")
+            return words, {}
+        self.preset = load_preset(chosen)
+        fields = dict(flatten(self.preset.config.to_dict()))
+        for name in overrides:
+            _check_override(name, fields)
+        config_flags.DEFINE_config_dict(
+            "config", self.preset.config, flag_values=self._values, sys_argv=words
         )
-        return loaded.to_dict()
-    except ConfigError:
-        raise
-    except Exception as error:  # the file is the user's own program
-        reason = f"{type(error).__name__}: {error}"
-        raise ConfigError(f"--config={path} does not load: {reason}") from error
+        return words, fields
+
+
+def _take_config(words: Sequence[str]) -> tuple[str | None, list[str]]:
+    """The last value of ``--config``, None without one, and all other words."""
+    chosen, rest, following = None, [], iter(words)
+    for word in following:
+        if word == "--":
+            return chosen, [*rest, word, *following]
+        if word in ("--config", "-config"):
+            chosen = next(following, "")
+        elif match := re.match(r"--?config=(.*)", word, re.DOTALL):
+            chosen = match[1]
+        else:
+            rest.append(word)
+    return chosen, rest
+
+
+def _check_override(name: str, fields: Mapping[str, Any]) -> None:
+    """ml_collections would answer with a traceback."""
+    if name in fields:
+        return
+    inside = [field for field in fields if field.startswith(f"{name}.")]
+    if inside:
+        listed = ", ".join(inside)
+        raise ConfigError(f"--config.{name} is a section; set one of {listed}")
+    hint = suggestion(name, fields, "--config.")
+    raise ConfigError(f"unknown flag --config.{name}{hint}")
 
 
 def _explain_value(message: str, fields: Mapping[str, Any]) -> str:
@@ -230,3 +243,7 @@ def _explain_value(message: str, fields: Mapping[str, Any]) -> str:
         return _one_line(message)
     kind = type(fields[match[1]]).__name__
     return _one_line(f"--config.{match[1]}={match[2]} must be of type {kind}")
+
+
+def _one_line(error: object) -> str:
+    return " ".join(str(error).split())

@@ -11,7 +11,6 @@ from tests.helpers.commands import ROOT, run_each
 FAKED = """
 import jax
 from benchmarks import bench_peers
-from p2p_sac_jax.commands import flags
 from p2p_sac_jax.experiment.device_memory import InsufficientMemoryError
 
 def compare(group, config, rivals):
@@ -30,7 +29,7 @@ def compare(group, config, rivals):
 
 bench_peers._compare = compare
 bench_peers._check_installed = lambda rivals: None
-flags.run(bench_peers.main)
+bench_peers.main()
 """
 
 

@@ -7,9 +7,9 @@ import dataclasses
 
 import pytest
 
-from configs import guarded, newcomers, pricing
 from p2p_sac_jax import train
 from p2p_sac_jax.config_io import from_dict
+from p2p_sac_jax.configs import guarded, newcomers, pricing
 from p2p_sac_jax.validation import CHOICES
 
 pytestmark = pytest.mark.evidence

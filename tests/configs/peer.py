@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from ml_collections import ConfigDict
 
-from configs import peer
+from p2p_sac_jax.configs import peer
 
 
 def get_config() -> ConfigDict:

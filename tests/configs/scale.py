@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from ml_collections import ConfigDict
 
-from configs import lqr
+from p2p_sac_jax.configs import lqr
 
 
 def get_config() -> ConfigDict:

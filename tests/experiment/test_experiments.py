@@ -6,7 +6,7 @@ import math
 
 import pytest
 
-from configs import lqr, newcomers, pendulum, reference_price
+from p2p_sac_jax.configs import lqr, newcomers, pendulum, reference_price
 from p2p_sac_jax import train
 from p2p_sac_jax.config_io import from_dict
 from tests.helpers.populations import small_config

@@ -1,51 +1,47 @@
 """The command line's edge: overrides, one-line errors, exit status, no JAX."""
 
+import importlib
 import json
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
-from absl import flags as absl_flags
 
 from p2p_sac_jax import config_io
-from p2p_sac_jax.commands import flags
+from p2p_sac_jax.commands import flags, presets
 from p2p_sac_jax.config import ConfigError
 
 ROOT = Path(__file__).parents[2]
+PROGRAMS = "ablate", "calibrate", "make_identity", "report", "run_peer", "train"
 PRICING = f"--config={ROOT / 'configs' / 'pricing.py'}"
 
 PROGRAM = """
 import sys
-from p2p_sac_jax.commands import flags
+from p2p_sac_jax.commands.flags import Program
 
-flags.define_config()
+PROGRAM = Program("What it does.", config=True)
 
-def main(argv):
+@PROGRAM.main
+def main():
     loaded = "jax" in sys.modules
-    config = flags.get_train_config()
+    config = PROGRAM.get_config()
+    if config.seed == 9:
+        raise KeyboardInterrupt
     from jax._src import xla_bridge
     print(config.sac.tau, loaded, xla_bridge.backends_are_initialized())
     return 3
 
-flags.run(main)
+main()
 """
 
 
-@pytest.fixture
-def parse(monkeypatch):
-    """Parses arguments into flags of their own and returns the configuration."""
-
-    def parse(*arguments, workdir=""):
-        argv = ["program", *arguments]
-        monkeypatch.setattr(sys, "argv", argv)  # config_flags finds overrides there
-        values = absl_flags.FlagValues()
-        flags.define_config(values)
-        absl_flags.DEFINE_string("workdir", "", "folder", flag_values=values)
-        flags.parse(argv, values)
-        return flags.get_train_config(workdir, values)
-
-    return parse
+def parse(*arguments, workdir=""):
+    """The configuration of a program with these arguments."""
+    program = flags.Program("", config=True)
+    program.string("workdir", "", "folder")
+    program.parse(["program", *arguments])
+    return program.get_config(workdir)
 
 
 def run_program(*arguments):
@@ -58,7 +54,7 @@ def run_program(*arguments):
     )
 
 
-def test_overrides_reach_the_configuration(parse):
+def test_overrides_reach_the_configuration():
     config = parse(
         PRICING,
         "--config.sac.tau=1e-3",
@@ -102,20 +98,14 @@ def test_overrides_reach_the_configuration(parse):
             "--config.exploration is a section; set one of exploration.bonus, "
             "exploration.source, exploration.std_max, exploration.std_min",
         ),
-        ([], "--config is missing; for example --config=configs/pricing.py"),
+        ([], "--config is missing; for example --config=pricing"),
         (
             ["--config.sac.tau=.1"],
-            "--config.sac.tau needs --config=configs/pricing.py or another file "
-            "before it",
-        ),
-        (
-            [PRICING.replace("pricing", "prcing")],
-            f"{PRICING.replace('pricing', 'prcing')} is not a file; "
-            f"did you mean {PRICING.removeprefix('--config=')}?",
+            "--config.sac.tau needs --config=pricing as well",
         ),
     ],
 )
-def test_user_errors_are_one_helpful_line(parse, arguments, message):
+def test_user_errors_are_one_helpful_line(arguments, message):
     with pytest.raises(ConfigError) as error:
         parse(*arguments)
     assert str(error.value) == message
@@ -127,10 +117,10 @@ def test_user_errors_are_one_helpful_line(parse, arguments, message):
         ("def get_config(): return 1 / 0", "ZeroDivisionError: division by zero"),
         ("def get_config(:", "SyntaxError"),
         ("x = 1", "get_config"),
-        ("def get_config(): return 3", "to_dict"),
+        ("def get_config(): return 3", "returns no ConfigDict but 3"),
     ],
 )
-def test_a_broken_file_is_named_with_its_reason(parse, tmp_path, text, reason):
+def test_a_broken_file_is_named_with_its_reason(tmp_path, text, reason):
     path = tmp_path / "broken.py"
     path.write_text(text)
     with pytest.raises(ConfigError) as error:
@@ -139,10 +129,10 @@ def test_a_broken_file_is_named_with_its_reason(parse, tmp_path, text, reason):
     assert reason in str(error.value)
 
 
-def test_an_unknown_field_in_a_file_is_named(parse, tmp_path):
+def test_an_unknown_field_in_a_file_is_named(tmp_path):
     path = tmp_path / "mine.py"
     path.write_text(
-        "from configs import pricing\n"
+        "from p2p_sac_jax.configs import pricing\n"
         "def get_config():\n"
         "    config = pricing.get_config()\n"
         "    config.sac.tua = 0.1\n"
@@ -152,12 +142,35 @@ def test_an_unknown_field_in_a_file_is_named(parse, tmp_path):
         parse(f"--config={path}")
 
 
-def test_a_run_goes_on_with_its_saved_configuration(parse, tmp_path):
+def test_a_run_goes_on_with_its_saved_configuration(tmp_path):
     first = parse(PRICING, "--config.seed=7")
     run = {"config": config_io.to_dict(first)}
     (tmp_path / "run.json").write_text(json.dumps(run))
     assert parse(workdir=tmp_path) == first
     assert parse(PRICING, workdir=tmp_path).seed == 0
+
+
+@pytest.mark.parametrize("name", ["smoke", "configs/smoke.py", "./configs/smoke.py"])
+def test_presets_are_found_by_name_from_any_folder(name, tmp_path, monkeypatch):
+    monkeypatch.chdir(ROOT if name.startswith(".") else tmp_path)
+    assert parse(f"--config={name}").steps == 24
+
+
+def test_an_unknown_preset_is_told_what_there_is():
+    with pytest.raises(ConfigError) as error:
+        parse("--config=prcing")
+    start, _, listed = str(error.value).partition("; presets: ")
+    assert start.endswith("neither a file nor a preset; did you mean pricing?")
+    assert {"pricing", "smoke", "ablations/headline"} <= {*listed.split(", ")}
+    assert "arms" not in listed
+    with pytest.raises(ConfigError, match=r"did you mean .*configs/pricing\.py\?"):
+        parse(PRICING.replace("pricing", "prcing"))
+
+
+@pytest.mark.parametrize("name", presets.preset_names())
+def test_every_preset_can_run(name):
+    config = parse(f"--config={name}")
+    assert config.steps > 0
 
 
 def test_main_decides_the_exit_status_and_jax_waits():
@@ -170,7 +183,7 @@ def test_main_decides_the_exit_status_and_jax_waits():
     [
         ["--config=configs/pricing.py", "--config.sac.tua=.1"],  # told by the parser
         ["--config=configs/pricing.py", "--config.sac.tau=7"],  # told inside main
-        ["--config=configs/pricing.py", "word"],
+        ["--config=pricing", "word"],
     ],
 )
 def test_user_errors_leave_with_status_2_and_one_line(arguments):
@@ -181,7 +194,24 @@ def test_user_errors_leave_with_status_2_and_one_line(arguments):
     assert done.stderr.count("\n") == 1
 
 
+def test_an_interrupt_leaves_with_status_130():
+    done = run_program("--config=pricing", "--config.seed=9")
+    assert (done.returncode, done.stderr) == (130, "SIGINT: interrupted\n")
+
+
 def test_help_is_a_success():
     done = run_program("--help")
     assert done.returncode == 0
+    assert done.stdout.startswith("What it does.\n")
     assert "--config.FIELD=VALUE" in done.stdout
+
+
+@pytest.mark.parametrize("name", PROGRAMS)
+def test_every_program_explains_itself_within_a_screen(name, capsys):
+    module = importlib.import_module(f"p2p_sac_jax.commands.{name}")
+    with pytest.raises(SystemExit) as left:
+        module.main([name, "--help"])
+    assert left.value.code in (None, 0)
+    lines = capsys.readouterr().out.splitlines()
+    assert len(lines) < 45
+    assert f"    p2p-sac-{name.replace('_', '-')} " in "\n".join(lines)

@@ -1,34 +1,33 @@
-"""Comma-separated flags, and files that flags name, for mains that measure."""
+"""Flags that hold lists separated by commas, and flags that name an output file."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
-from absl import flags as absl_flags
-
+from p2p_sac_jax.commands.flags import Flag
 from p2p_sac_jax.config import ConfigError
 from p2p_sac_jax.config_io import suggestion
 
 
-def words(flag: str, text: str, allowed: tuple[str, ...]) -> list[str]:
-    """Distinct names from a comma-separated list.
+def names(flag: str, text: str, allowed: tuple[str, ...]) -> list[str]:
+    """Distinct names from a list separated by commas.
 
     Raises:
-      ConfigError: there is none, or one that is not allowed.
+      ConfigError: the list is empty or holds a name that is not allowed.
     """
-    found = list(dict.fromkeys(word.strip() for word in text.split(",") if word))
-    for word in found or [""]:
-        if word not in allowed:
-            hint = suggestion(word, allowed) or f"; allowed: {', '.join(allowed)}"
-            raise ConfigError(f"--{flag}={text!r}: unknown {word!r}{hint}")
+    found = list(dict.fromkeys(name.strip() for name in text.split(",") if name))
+    for name in found or [""]:
+        if name not in allowed:
+            hint = suggestion(name, allowed) or f"; allowed: {', '.join(allowed)}"
+            raise ConfigError(f"--{flag}={text!r}: unknown {name!r}{hint}")
     return found
 
 
 def numbers(flag: str, text: str, least: int = 1) -> list[int]:
-    """Distinct whole numbers from a comma-separated list.
+    """Distinct whole numbers from a list separated by commas.
 
     Raises:
-      ConfigError: there is none, or one below ``least``.
+      ConfigError: the list is empty or holds a number below ``least``.
     """
     found = [word.strip() for word in text.split(",") if word.strip()]
     if not found or not all(word.isdecimal() and int(word) >= least for word in found):
@@ -38,8 +37,10 @@ def numbers(flag: str, text: str, least: int = 1) -> list[int]:
     return list(dict.fromkeys(int(word) for word in found))
 
 
-def write(flag: absl_flags.FlagHolder[str], text: str) -> None:
-    """Writes to the file that a flag names, if any; no text only tries whether it can.
+def write(flag: Flag, text: str) -> None:
+    """Writes ``text`` to the file that a flag names, if it names one.
+
+    An empty text only checks that the file can be written.
 
     Raises:
       ConfigError: the file cannot be written.

@@ -1,0 +1,154 @@
+"""Computes a grid of runs: every arm, every combination of swept values, every seed.
+
+    p2p-sac-ablate --config=PRESET --workdir=DIR [--sweep=FIELD=VALUE,VALUE ...]
+
+Finished cells are kept: the same command resumes after an interruption, and a wider
+sweep or more seeds compute only what is new. Exit status 0 when all cells are there,
+1 if cells failed, 2 after a user error, 130 or 143 after a signal.
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Any
+
+from absl import logging
+
+from p2p_sac_jax.ablation import grid as grids
+from p2p_sac_jax.ablation.results import SWEEP
+from p2p_sac_jax.commands.flags import Program
+from p2p_sac_jax.commands.slurm import Queue
+from p2p_sac_jax.config import ConfigError, TrainConfig
+from p2p_sac_jax.config_io import from_dict, load_json
+
+PROGRAM = Program(__doc__, config=True)
+_WORKDIR = PROGRAM.string(
+    "workdir", "", "folder of the sweep; a stopped sweep there resumes"
+)
+_SWEEP = PROGRAM.repeated(
+    "sweep",
+    "FIELD=VALUE,VALUE,...: values of one field, in place of those in the preset; may"
+    " be given several times",
+)
+_ARMS = PROGRAM.strings("arms", "only these arms of the preset, separated by commas")
+_SEEDS = PROGRAM.integer("seeds", 0, "number of seeds; 0 is config.seeds")
+_SHARE = PROGRAM.integer("cell", 0, "index of the share of the grid, from 0")
+_NUM_SHARES = PROGRAM.integer(
+    "num_cells", 1, "number of shares of the grid, one for each process"
+)
+_REPORT = PROGRAM.boolean("report", True, "write report.html at the end")
+_QUEUE = Queue(PROGRAM)
+# Columns of the table on the console, where the figures exist.
+_SHOWN = ("steps_to_0.95", "earned_50", "earned", "final", "worst", "return_final")
+
+
+@PROGRAM.main
+def main() -> int | None:
+    """Computes what is missing and prints the table."""
+    logging.set_verbosity(logging.WARNING)
+    if not _WORKDIR.value:
+        raise ConfigError("--workdir is missing; for example --workdir=runs/sweep")
+    folder = Path(_WORKDIR.value)
+    index, count = _SHARE.value, _NUM_SHARES.value
+    if count < 1:
+        raise ConfigError(f"--num_cells={count} must be at least 1")
+    if not 0 <= index < count:
+        raise ConfigError(f"--cell={index} must be in [0, {count}), as --num_cells")
+    name, grid = _requested(folder)
+    if _QUEUE.requested():
+        return _QUEUE.submit(folder)
+    return _compute(name, grid, folder, (index, count))
+
+
+def _compute(
+    name: str, grid: grids.Grid, folder: Path, share: tuple[int, int]
+) -> int | None:
+    from p2p_sac_jax.ablation.engine import Stopped, ablate
+    from p2p_sac_jax.experiment.console import Reporter
+
+    reporter = Reporter()
+    try:
+        outcome = ablate(grid, folder, name=name, share=share, reporter=reporter)
+    except Stopped as stop:
+        print(stop, file=sys.stderr)
+        return stop.exit_status
+    reporter.log(
+        f"{outcome.computed} cells computed in {outcome.seconds:.0f} s with "
+        f"{outcome.compilations} compilations"
+    )
+    _present(folder, reporter, share)
+    if outcome.failed:
+        print(f"{outcome.failed} cells failed; see the report", file=sys.stderr)
+        return 1
+    return None
+
+
+def _present(folder: Path, reporter: Any, share: tuple[int, int]) -> None:
+    """Table and report; a process that computes one share of a grid writes neither."""
+    from p2p_sac_jax.ablation.results import load_sweep
+    from p2p_sac_jax.ablation.table import (
+        format_table,
+        make_table,
+        write_csv,
+    )
+
+    sweep = load_sweep(folder)
+    if share[1] > 1 or not any(cell for point in sweep.points for cell in point.cells):
+        return
+    rows = make_table(sweep, "memory" if "memory" in sweep.arms else "")
+    write_csv(folder / "table.csv", rows)
+    known = {row["measure"] for row in rows}
+    shown = [name for name in _SHOWN if name in known]
+    title = f"{sweep.meta['name']}: interquartile means over seeds"
+    caption = f"In brackets 95 % intervals. All figures: {folder / 'table.csv'}"
+    reporter.table(format_table(rows, shown), title, caption)
+    if _REPORT.value:
+        from p2p_sac_jax.report import write_report
+
+        reporter.log(f"report: {write_report(folder)}")
+
+
+def _requested(folder: Path) -> tuple[str, grids.Grid]:
+    """The grid of the command line, or the one that the folder holds."""
+    preset = PROGRAM.preset
+    if preset is not None:
+        config = PROGRAM.get_config()
+        arms = preset.arms or grids.standard_arms(config)
+        name, factors, seeds = preset.name, preset.sweep, config.seeds
+    elif (folder / SWEEP).is_file():
+        known = load_json(folder / SWEEP)
+        config = from_dict(known["config"])
+        arms, factors, name = known["arms"], known["factors"], known["name"]
+        seeds = len(known["seeds"])
+    else:
+        raise ConfigError(
+            "--config is missing; for example --config=ablations/peer_count"
+        )
+    return name, grids.make_grid(
+        config,
+        factors | _swept(config),
+        _chosen(arms),
+        _SEEDS.value if _SEEDS.present else seeds,
+    )
+
+
+def _swept(config: TrainConfig) -> dict[str, list[Any]]:
+    swept: dict[str, list[Any]] = {}
+    for text in _SWEEP.value:
+        field, values = grids.parse_sweep(text, config)
+        if field in swept:
+            raise ConfigError(f"--sweep={field} is given twice")
+        swept[field] = values
+    return swept
+
+
+def _chosen(arms: dict[str, Any]) -> dict[str, Any]:
+    unknown = [name for name in _ARMS.value if name not in arms]
+    if unknown:
+        raise ConfigError(f"--arms={unknown[0]!r} must be one of {', '.join(arms)}")
+    return {n: arms[n] for n in arms if not _ARMS.value or n in _ARMS.value}
+
+
+if __name__ == "__main__":
+    main()

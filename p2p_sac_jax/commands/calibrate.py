@@ -1,0 +1,139 @@
+"""Regenerates the calibration table from bayesm's orange juice data.
+
+    p2p-sac-calibrate --output=table.csv        # downloads the Debian package
+    p2p-sac-calibrate --package=r-cran-bayesm.deb --output=table.csv
+    p2p-sac-calibrate --rda=orangeJuice.rda --check
+
+Needs the PyPI package rdata, and apt-get and dpkg-deb unless --rda is given; not R.
+"""
+
+from __future__ import annotations
+
+import subprocess
+import tempfile
+import warnings
+from pathlib import Path
+
+import numpy as np
+
+from p2p_sac_jax.commands.flags import Program
+from p2p_sac_jax.config import ConfigError
+from p2p_sac_jax.environments import calibration, estimation
+
+PACKAGE = "r-cran-bayesm"
+TOLERANCE = 1e-6
+
+PROGRAM = Program(__doc__)
+_PACKAGE = PROGRAM.string("package", "", "the Debian package of bayesm (.deb)")
+_RDA = PROGRAM.string("rda", "", "orangeJuice.rda; takes the place of the package")
+_OUTPUT = PROGRAM.string("output", "", "file to write the table to (.csv)")
+_CHECK = PROGRAM.boolean(
+    "check",
+    False,
+    f"compare with the shipped table to {TOLERANCE:g}; the default without --output",
+)
+
+
+@PROGRAM.main
+def main() -> None:
+    """Writes or checks the table."""
+    with tempfile.TemporaryDirectory() as folder:
+        rda = _RDA.value or unpack(_PACKAGE.value or download(folder), folder)
+        table = make_table(rda)
+    # Compare first: the output may be the shipped table itself.
+    if _CHECK.value or not _OUTPUT.value:
+        worst = largest_difference(table, calibration.load_table())
+        print(f"largest difference from the shipped table: {worst:.2g}")
+        if not worst <= TOLERANCE:
+            raise ConfigError(f"the table differs by more than {TOLERANCE:g}")
+    if _OUTPUT.value:
+        try:
+            text = calibration.format_table(table)
+            Path(_OUTPUT.value).write_text(text, encoding="ascii")
+        except OSError as error:
+            raise ConfigError(f"--output: {error}") from error
+        print(f"{len(table['store'])} rows written to {_OUTPUT.value}")
+
+
+def download(folder: str) -> str:
+    """Path of the Debian package, fetched into ``folder`` by apt-get."""
+    _call(["apt-get", "download", PACKAGE], folder)
+    found = sorted(Path(folder).glob(f"{PACKAGE}_*.deb"))
+    if not found:
+        raise ConfigError(f"apt-get download {PACKAGE} left no package")
+    return str(found[0])
+
+
+def unpack(package: str, folder: str) -> str:
+    """Path of orangeJuice.rda, unpacked from ``package`` below ``folder``."""
+    if not Path(package).is_file():
+        raise ConfigError(f"no such package: {package}")
+    _call(["dpkg-deb", "-x", str(Path(package).resolve()), "x"], folder)
+    found = sorted(Path(folder, "x").rglob("orangeJuice.rda"))
+    if not found:
+        raise ConfigError(f"{package} holds no orangeJuice.rda")
+    return str(found[0])
+
+
+def make_table(rda: str) -> calibration.Table:
+    """The whole table, demographics included, from orangeJuice.rda."""
+    try:
+        import rdata
+    except ImportError as error:
+        raise ConfigError(
+            "the PyPI package rdata is missing: pip install rdata"
+        ) from error
+    if not Path(rda).is_file():
+        raise ConfigError(f"no such file: {rda}")
+    try:
+        with warnings.catch_warnings():  # rdata warns before it fails: one line will do
+            warnings.simplefilter("ignore")
+            data = rdata.read_rda(rda)["orangeJuice"]
+        sales, stores = data["yx"], data["storedemo"]
+        prices = [name for name in sales if name.startswith("price")]
+        panel = estimation.Panel(
+            *(sales[name].to_numpy(np.int64) for name in ("store", "brand", "week")),
+            log_units=sales["logmove"].to_numpy(np.float64),
+            prices=sales[prices].to_numpy(np.float64),
+            feature=sales["feat"].to_numpy(np.float64),
+            deal=sales["deal"].to_numpy(np.float64),
+            margin=sales["profit"].to_numpy(np.float64),
+        )
+        ids = stores["STORE"].to_numpy(np.int64)
+        demographics = {
+            name: estimation.standardise(stores[name.upper()].to_numpy(np.float64))
+            for name in calibration.DEMOGRAPHICS
+        }
+        table = estimation.estimate_table(panel)
+        where = {store: row for row, store in enumerate(ids)}
+        rows = [where[store] for store in table["store"]]
+    except (KeyError, ValueError, TypeError, EOFError, NotImplementedError) as error:
+        raise ConfigError(f"{rda} is not bayesm's orange juice data") from error
+    return table | {name: column[rows] for name, column in demographics.items()}
+
+
+def largest_difference(table: calibration.Table, shipped: calibration.Table) -> float:
+    """Largest |a - b| / max(1, |b|) over all entries; inf where shapes differ."""
+    if list(table) != list(shipped) or len(table["store"]) != len(shipped["store"]):
+        return float("inf")
+    gaps = [
+        np.abs(table[name] - shipped[name]) / np.maximum(1.0, np.abs(shipped[name]))
+        for name in shipped
+    ]
+    return float(np.max(gaps))
+
+
+def _call(command: list[str], folder: str) -> None:
+    try:
+        subprocess.run(command, cwd=folder, check=True, capture_output=True, text=True)
+    except FileNotFoundError as error:
+        raise ConfigError(
+            f"{command[0]} is missing: give --rda=orangeJuice.rda instead"
+        ) from error
+    except subprocess.CalledProcessError as error:
+        lines = error.stderr.strip().splitlines() or [f"exit {error.returncode}"]
+        raise ConfigError(f"{' '.join(command)} failed: {lines[-1]}") from error
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,227 @@
+"""Runs one peer on a real network: one store, one process.
+
+    p2p-sac-run-peer --config=peer --identity=DIR --workdir=DIR
+                     --listen=HOST:PORT --connect=HOST:PORT,HOST:PORT
+
+The identity comes from p2p-sac-make-identity. Logs are lines of JSON on stderr, and
+audit.jsonl in --workdir lists what left the peer. SIGTERM and SIGINT end the peer
+after the current week with its state saved; the same command resumes.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import importlib
+import logging
+import os
+import signal
+import sys
+import time
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+from p2p_sac_jax.commands.flags import Program
+from p2p_sac_jax.config import ConfigError, TrainConfig
+
+PROGRAM = Program(__doc__, config=True)
+_IDENTITY = PROGRAM.string("identity", "", "folder of the peer's identity")
+_NAME = PROGRAM.string("name", "", "expected name of the peer; empty accepts any")
+_WORKDIR = PROGRAM.string("workdir", "", "folder of state, audit and message logs")
+_LISTEN = PROGRAM.strings("listen", "HOST:PORT to accept peers at")
+_CONNECT = PROGRAM.strings("connect", "HOST:PORT of other peers, separated by commas")
+_STORE = PROGRAM.integer(
+    "store", -1, "store of the simulated market; -1 is the peer's index in the roster"
+)
+_WEEK_S = PROGRAM.number("week_s", 604_800.0, "seconds of a week")
+_WEEKS = PROGRAM.integer("weeks", 0, "number of weeks to run; 0 is no end")
+_ORIGIN = PROGRAM.string(
+    "origin",
+    "1970-01-05",
+    "start of the network's week 0 in UTC, such as 2026-11-23T08:00; the same for all"
+    " peers",
+)
+_SYNC_S = PROGRAM.number(
+    "sync_s", 60.0, "seconds between two requests for missing messages"
+)
+_METRICS = PROGRAM.string(
+    "metrics", "", "PORT on loopback, or HOST:PORT, for Prometheus; empty is off"
+)
+_MARKET = PROGRAM.string(
+    "market", "", "MODULE:FACTORY, a factory (config, name) -> Market of your own"
+)
+
+
+@PROGRAM.main
+def main() -> None:
+    """Checks the flags, builds the peer and runs it."""
+    config = PROGRAM.get_config()
+    for flag in (_IDENTITY, _WORKDIR):
+        if not flag.value:
+            raise ConfigError(f"--{flag.name} is missing")
+    for flag in (_SYNC_S, _WEEKS):
+        if not 0 <= flag.value < float("inf"):
+            raise ConfigError(f"--{flag.name}={flag.value} must be at least 0")
+    if not 0.0 < _WEEK_S.value < float("inf"):
+        raise ConfigError(f"--week_s={_WEEK_S.value} must be above 0")
+    _log_as_json()
+    asyncio.run(_serve(config))
+
+
+async def _serve(config: TrainConfig) -> None:
+    from p2p_sac_jax.agent.ops.audit import AuditLog
+    from p2p_sac_jax.agent.ops.identity import load_identity, load_roster
+    from p2p_sac_jax.agent.ops.monitor import Endpoint, PeerCollector
+    from p2p_sac_jax.agent.protocol.peer_network import PeerNetwork
+    from p2p_sac_jax.agent.service import Service
+    from p2p_sac_jax.agent.transport.zenoh_transport import ZenohTransport
+    from p2p_sac_jax.experiment.compilation_cache import use_compilation_cache
+
+    use_compilation_cache()
+    folder = _make_folder()
+    identity, roster = load_identity(_IDENTITY.value), load_roster(_IDENTITY.value)
+    clock = _make_clock()
+    _check_network(config, identity, roster, int(clock()))
+    audit = AuditLog(folder / "audit.jsonl")
+    network = PeerNetwork(
+        ZenohTransport(_IDENTITY.value, listen=_LISTEN.value, connect=_CONNECT.value),
+        identity,
+        roster,
+        folder=folder / "network",
+        audit=audit,
+    )
+    index = list(roster.keys).index(identity.name)
+    market = _make_market(config, identity.name, index)
+    agent = _make_agent(config, market, network, index, int(clock()))
+    audit.budget = lambda: agent.budget
+    _warn_of_expiry()
+    service = Service(
+        agent,
+        market,
+        network,
+        clock=clock,
+        week_s=_WEEK_S.value,
+        sync_s=_SYNC_S.value,
+    )
+    stop = asyncio.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(number, stop.set)
+    endpoint = None
+    if _METRICS.value:
+        collector = PeerCollector(network.status, lambda: service.figures)
+        endpoint = Endpoint(_METRICS.value, collector)
+    try:
+        await service.run(stop, _WEEKS.value)
+    finally:
+        if endpoint is not None:
+            endpoint.close()
+
+
+def _make_folder() -> Path:
+    os.umask(0o077)  # state and logs are private to the peer
+    folder = Path(_WORKDIR.value)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ConfigError(f"--workdir={str(folder)!r}: {error.strerror}") from error
+    return folder
+
+
+def _check_network(config: TrainConfig, identity: Any, roster: Any, week: int) -> None:
+    """Refuses an identity or a clock that does not fit the configuration."""
+    if _NAME.value not in ("", identity.name):
+        raise ConfigError(
+            f"--name={_NAME.value!r} must be {identity.name!r}, the name in"
+            f" --identity={_IDENTITY.value!r}"
+        )
+    if roster.mode != config.exchange.mode:
+        raise ConfigError(
+            f"exchange.mode={config.exchange.mode!r} must be {roster.mode!r}, that of"
+            f" the network {roster.network!r}"
+        )
+    if roster.mode != "private" and not 0 <= week < config.steps:
+        raise ConfigError(
+            f"--origin={_ORIGIN.value} with --week_s={_WEEK_S.value:g} makes this week"
+            f" {week} of the network; in mode {roster.mode} noise exists for"
+            f" weeks 0 to steps={config.steps}"
+        )
+
+
+def _make_agent(
+    config: TrainConfig, market: Any, network: Any, index: int, week: int
+) -> Any:
+    """The agent, with its saved state if there is one."""
+    from p2p_sac_jax.agent.agent import P2PSACAgent
+    from p2p_sac_jax.agent.storage import has_state
+
+    folder = Path(_WORKDIR.value) / "state"
+    agent = P2PSACAgent(
+        market.observation_dim,
+        market.action_dim,
+        config,
+        network=network,
+        sync_interval=_SYNC_S.value,
+        params=market.params,
+        environment=market.environment,
+        peer_id=index,
+        start_clock=week,
+        folder=folder,
+    )
+    if has_state(folder):
+        agent.load()
+    return agent
+
+
+def _warn_of_expiry() -> None:
+    from p2p_sac_jax.agent.ops.identity import certificate_ends
+
+    left = certificate_ends(_IDENTITY.value) - datetime.now(UTC)
+    if left < timedelta(days=30):
+        logging.getLogger("p2p_sac_jax").warning(
+            "certificate ends soon", extra={"data": {"days": left.days}}
+        )
+
+
+def _make_clock() -> Callable[[], float]:
+    """Weeks of the network since its origin, with their fraction."""
+    try:
+        origin = datetime.fromisoformat(_ORIGIN.value)
+    except ValueError as error:
+        raise ConfigError(
+            f"--origin={_ORIGIN.value!r} must be a date, such as 2026-11-23"
+        ) from error
+    if origin.tzinfo is None:
+        origin = origin.replace(tzinfo=UTC)
+    start_s, week_s = origin.timestamp(), _WEEK_S.value
+    return lambda: (time.time() - start_s) / week_s
+
+
+def _make_market(config: TrainConfig, name: str, index: int) -> Any:
+    from p2p_sac_jax.agent.market import SimulatedMarket
+
+    if not _MARKET.value:
+        return SimulatedMarket(config, index if _STORE.value < 0 else _STORE.value)
+    module, _, factory = _MARKET.value.partition(":")
+    try:
+        make = getattr(importlib.import_module(module), factory)
+    except (ImportError, AttributeError, ValueError) as error:
+        raise ConfigError(f"--market={_MARKET.value!r}: {error}") from error
+    market = make(config, name) if callable(make) else make
+    for need in ("reset", "step", "observation_dim", "action_dim", "environment"):
+        if not hasattr(market, need):
+            raise ConfigError(f"--market={_MARKET.value!r}: no {need} in {market!r}")
+    return market
+
+
+def _log_as_json() -> None:
+    from p2p_sac_jax.agent.ops.monitor import JsonLines
+
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(JsonLines())
+    logging.basicConfig(level=logging.WARNING, handlers=[handler], force=True)
+    logging.getLogger("p2p_sac_jax").setLevel(logging.INFO)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,106 @@
+"""Trains a population of peers, or resumes the run in --workdir.
+
+    p2p-sac-train --config=PRESET --workdir=DIR [--config.FIELD=VALUE ...]
+
+Exit status 0 when done, 2 after a user error, 130 or 143 after a signal: the state is
+saved and the same command resumes. docs/scaling.md describes several processes.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+import sys
+
+from absl import logging
+
+from p2p_sac_jax.commands.flags import USER_ERROR, Program
+from p2p_sac_jax.config import ConfigError, TrainConfig
+from p2p_sac_jax.config_io import to_dict
+from p2p_sac_jax.experiment.cluster import MODES
+from p2p_sac_jax.validation import CHOICES
+
+PROGRAM = Program(__doc__, config=True)
+_WORKDIR = PROGRAM.string(
+    "workdir", "", "folder of the run; a stopped run there resumes"
+)
+_OVERWRITE = PROGRAM.boolean("overwrite", False, "remove the run in --workdir first")
+_PRINT_CONFIG = PROGRAM.boolean(
+    "print_config", False, "print the resolved configuration as JSON and exit"
+)
+_DEVICE = PROGRAM.choice(
+    "device", None, CHOICES["device"], "takes the place of config.device"
+)
+_DISTRIBUTED = PROGRAM.choice(
+    "distributed",
+    "auto",
+    MODES,
+    "auto connects the processes of a scheduler that JAX recognises",
+)
+_COORDINATOR = PROGRAM.string(
+    "coordinator", None, "HOST:PORT where process 0 listens; needs the next two"
+)
+_NUM_PROCESSES = PROGRAM.integer(
+    "num_processes", None, "number of processes that train together"
+)
+_PROCESS_ID = PROGRAM.integer("process_id", None, "index of this process, from 0")
+
+
+@PROGRAM.main
+def main() -> int | None:
+    """Checks what can be checked before JAX is loaded, then trains."""
+    logging.set_verbosity(logging.WARNING)  # orbax logs every step
+    config = PROGRAM.get_config(_WORKDIR.value)
+    if _DEVICE.value is not None:
+        config = dataclasses.replace(config, device=_DEVICE.value)
+    if _PRINT_CONFIG.value:
+        print(json.dumps(to_dict(config), indent=1))
+        return None
+    if not _WORKDIR.value:
+        raise ConfigError("--workdir is missing; for example --workdir=runs/001")
+    return _train(config, _WORKDIR.value)
+
+
+def _train(config: TrainConfig, workdir: str) -> int | None:
+    from p2p_sac_jax.experiment import distributed
+    from p2p_sac_jax.experiment.signals import Interrupted
+    from p2p_sac_jax.experiment.train import train
+
+    distributed.start(
+        _DISTRIBUTED.value,
+        _COORDINATOR.value,
+        _NUM_PROCESSES.value,
+        _PROCESS_ID.value,
+    )
+    status = None
+    try:
+        if distributed.processes() > 1:
+            _redirect_library_output()
+        train(config, workdir, overwrite=_OVERWRITE.value)
+    except Interrupted as stop:
+        if distributed.is_main():
+            print(stop, file=sys.stderr)
+        status = stop.exit_status
+    except distributed.SharedConfigError as error:
+        if error.raised_here:
+            print(f"error: {error}", file=sys.stderr)
+        status = USER_ERROR
+    except BaseException as error:
+        if distributed.processes() == 1:
+            raise
+        distributed.abandon(error)
+    distributed.stop()
+    return status
+
+
+def _redirect_library_output() -> None:
+    """Libraries that connect processes print on stdout; theirs goes to stderr."""
+    sys.stdout.flush()
+    own = os.dup(sys.stdout.fileno())
+    os.dup2(sys.stderr.fileno(), sys.stdout.fileno())
+    sys.stdout = os.fdopen(own, "w", buffering=1, encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()
