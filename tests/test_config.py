@@ -31,7 +31,7 @@ def changed(**fields):
 
 
 def preset(name):
-    module = importlib.import_module(f"configs.{name}")
+    module = importlib.import_module(f"p2p_sac_jax.configs.{name}")
     return config_io.from_dict(module.get_config().to_dict())
 
 

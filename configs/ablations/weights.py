@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from ml_collections import ConfigDict
 
-from p2p_sac_jax.configs import public
+from p2p_sac_jax.configs import brands
 from p2p_sac_jax.configs.ablations import arms
 
 ARMS = {
@@ -24,7 +24,7 @@ ARMS = {
 
 def get_config() -> ConfigDict:
     """Two years of the population ``brands``, where stores differ most."""
-    config = public.get_config()
+    config = brands.get_config()
     config.steps = 104
     config.seed = 1000
     config.seeds = 5

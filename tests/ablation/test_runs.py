@@ -178,7 +178,7 @@ def test_a_killed_sweep_goes_on_where_it_was(tmp_path):
 def test_user_errors_are_one_line(tmp_path):
     config = f"--config={FILE}"
     expected = {
-        (): "--config is missing; for example --config=configs/ablations/",
+        (): "--config is missing; for example --config=ablations/",
         (config, "--cell=2"): "--cell=2 must be in [0, 1), as --num_cells",
         (config, "--num_cells=0"): "--num_cells=0 must be at least 1",
         (config, "--arms=all"): "--arms='all' must be one of memory, network",

@@ -156,10 +156,10 @@ def test_the_page_on_networks_has_an_example_that_runs(capsys):
     """With a smaller learner, so that it compiles in seconds."""
     page = (ROOT / "docs" / "network.md").read_text(encoding="utf-8")
     (example,) = re.findall(r"```python\n(.*?)```", page, re.DOTALL)
-    assert "from configs import pricing" in example
+    assert "from p2p_sac_jax.configs import pricing" in example
     exec(
         example.replace(
-            "configs import pricing", "tests.configs import tiny as pricing"
+            "p2p_sac_jax.configs import pricing", "tests.configs import tiny as pricing"
         ),
         {},
     )
