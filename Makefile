@@ -1,6 +1,5 @@
-# One environment in .venv, installed once per set of extras: a stamp file makes
-# the second call skip it. Options for a program go into ARGS:
-#   make train ARGS="--config.seeds=3"
+# One environment in .venv; a stamp file marks each set of extras that is installed.
+# Options of a program go into ARGS: make train ARGS="--config.seeds=3"
 
 PYTHON ?= $(shell python3.11 -c '' 2>/dev/null && echo python3.11 || echo python3)
 CONFIG ?= configs/pricing.py
@@ -14,7 +13,8 @@ BENCH := .venv-bench
 LAST = $$(ls runs 2>/dev/null | grep -E '^[0-9]+$$' | sort -n | tail -n 1)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup train resume test lint calibrate bench bench-peers bench-gpu evidence network clean
+.PHONY: help setup train resume test test-all style lint calibrate network \
+  bench bench-peers bench-gpu evidence clean
 
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/make \1\t\2/p' Makefile | expand -t 18
@@ -27,38 +27,42 @@ train: $(VENV)/stamp-run ## train in a new folder runs/NNN (CONFIG, ARGS)
 	echo "workdir: $$new"; \
 	exec $(BIN)/python -m launch.train --config=$(CONFIG) --workdir="$$new" $(ARGS)
 
-resume: $(VENV)/stamp-run ## go on with the last folder in runs/ (ARGS)
+resume: $(VENV)/stamp-run ## continue the last folder in runs/ (ARGS)
 	@last=$(LAST); \
 	test -n "$$last" || { echo "nothing to resume: runs/ is empty" >&2; exit 2; }; \
 	echo "workdir: runs/$$last"; \
 	exec $(BIN)/python -m launch.train --workdir="runs/$$last" $(ARGS)
 
-test: $(VENV)/stamp-test ## style and tests, as in continuous integration (ARGS)
-	$(BIN)/ruff check .
-	$(BIN)/ruff format --check .
+test: style ## style and tests: minutes (ARGS)
 	$(BIN)/python -m pytest -n 2 --dist loadfile $(ARGS)
 
-lint: $(VENV)/stamp-test ## style and types
+test-all: lint ## what make test leaves out: types and thorough tests
+	$(BIN)/python -m pytest -n 2 --dist loadfile \
+	  -m "thorough and not evidence and not accelerator" $(ARGS)
+
+style: $(VENV)/stamp-test
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
-	$(BIN)/pyright
+
+lint: style ## style and types
+	$(BIN)/basedpyright
 
 calibrate: $(VENV)/stamp-calibrate ## derive the market table from scanner data (ARGS)
 	$(BIN)/python -m launch.calibrate $(or $(ARGS),--check --output=$(TABLE))
 
-bench: $(VENV)/stamp-run ## time whole training steps, see docs/benchmark.md (ARGS)
-	$(BIN)/python -m benchmarks.bench $(ARGS)
-
-network: $(VENV)/stamp-run,network ## five peers on loopback, one killed, one lying (ARGS)
+network: $(VENV)/stamp-run,network ## five peers on this machine, one byzantine (ARGS)
 	$(BIN)/python -m examples.network_demo $(ARGS)
 
-bench-peers: $(BENCH)/stamp ## time them beside third-party SACs (ARGS)
+bench: $(VENV)/stamp-run ## time training, see docs/benchmark.md (ARGS)
+	$(BIN)/python -m benchmarks.bench $(ARGS)
+
+bench-peers: $(BENCH)/stamp ## time it beside other SAC implementations (ARGS)
 	$(BENCH)/bin/python -m benchmarks.bench_peers $(ARGS)
 
-bench-gpu: $(VENV)/stamp-test,cuda $(BENCH)/stamp ## all checks and figures of a GPU
+bench-gpu: $(VENV)/stamp-test,cuda $(BENCH)/stamp ## all checks and timings of a GPU
 	bash benchmarks/bench_gpu.sh $(BIN)/python $(BENCH)/bin/python
 
-evidence: $(VENV)/stamp-run ## regenerate docs/evidence, see docs/ablations.md: hours (ARGS)
+evidence: $(VENV)/stamp-run ## recompute docs/evidence: hours, resumable (ARGS)
 	$(BIN)/python -m benchmarks.evidence $(ARGS)
 
 clean: ## remove the environments and all caches; runs/ stays
@@ -70,7 +74,7 @@ $(VENV)/stamp-%: setup.cfg pyproject.toml constraints.txt | $(BIN)/pip
 	$(INSTALL) --constraint constraints.txt --editable '.[$*]'
 	@touch $@
 
-# PyTorch does not go with two kinds of pins: see benchmarks/baselines/requirements.txt.
+# PyTorch conflicts with two kinds of pins, see benchmarks/baselines/requirements.txt.
 $(BENCH)/stamp: setup.cfg pyproject.toml constraints.txt benchmarks/baselines/requirements.txt
 	@$(MAKE) --no-print-directory VENV=$(BENCH) $(BENCH)/bin/pip
 	grep -Ev '^(mpmath|nvidia-)' constraints.txt > $(BENCH)/constraints.txt
@@ -79,7 +83,7 @@ $(BENCH)/stamp: setup.cfg pyproject.toml constraints.txt benchmarks/baselines/re
 	  --requirement benchmarks/baselines/requirements.txt
 	@touch $@
 
-# Debian without python3-venv has no ensurepip: borrow the system's pip instead.
+# Debian without python3-venv has no ensurepip; the system's pip takes its place.
 $(BIN)/pip:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
 	  { echo "Python 3.11 or newer is needed: make PYTHON=/path/to/python" >&2; exit 2; }

@@ -25,9 +25,24 @@ def names(requirements):
 
 
 def text_files():
-    folders = ("p2p_sac_jax", "launch", "configs", "tests", "docs", ".ci")
+    folders = (
+        *("p2p_sac_jax", "launch", "configs", "benchmarks", "examples", "tools"),
+        *("tests", "docs", ".ci", ".github"),
+    )
     nested = [path for folder in folders for path in (ROOT / folder).rglob("*")]
-    suffixes = {".py", ".md", ".cfg", ".toml", ".txt", ".json", ".cff", ".yml", ""}
+    suffixes = {
+        ".py",
+        ".md",
+        ".cfg",
+        ".toml",
+        ".txt",
+        ".json",
+        ".cff",
+        ".yml",
+        ".yaml",
+        ".sh",
+        "",
+    }
     for path in [*ROOT.iterdir(), *nested]:
         if path.is_file() and path.suffix in suffixes and path != Path(__file__):
             yield path
@@ -62,13 +77,6 @@ def test_no_file_says_where_packages_come_from():
     assert found == []
 
 
-def test_types_and_data_are_shipped_but_programs_are_not(metadata):
-    assert (ROOT / "p2p_sac_jax" / "py.typed").is_file()
-    shipped = metadata["options.package_data"]["*"]
-    assert {part.strip() for part in shipped.split(",")} >= {"py.typed", "*.csv"}
-    assert metadata["options.packages.find"]["include"] == "p2p_sac_jax*"
-
-
 def test_licence_and_citation_agree_with_the_metadata(metadata):
     licence = (ROOT / "LICENSE").read_text(encoding="utf-8")
     citation = (ROOT / "CITATION.cff").read_text(encoding="utf-8")
@@ -78,10 +86,22 @@ def test_licence_and_citation_agree_with_the_metadata(metadata):
         assert f"\n{field}: {metadata['metadata'][field]}\n" in citation
 
 
-def test_continuous_integration_runs_the_same_tests():
+def test_continuous_integration_runs_what_a_developer_runs():
     script = ROOT / ".ci" / "run"
-    assert "make test" in script.read_text(encoding="utf-8")
+    commands = script.read_text(encoding="utf-8").splitlines()[-2:]
+    assert commands == ["make test", "make test-all"]
     assert script.stat().st_mode & 0o100
+    workflow = (ROOT / ".github" / "workflows" / "ci.yml").read_text(encoding="utf-8")
+    assert "run: .ci/run" in workflow
+
+
+def test_commit_hooks_are_make_targets():
+    targets = re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(), re.MULTILINE)
+    hooks = (ROOT / ".pre-commit-config.yaml").read_text(encoding="utf-8")
+    called = re.findall(r"entry: make (\S+)", hooks)
+    assert called
+    assert {*called} <= {*targets}
+    assert re.findall(r"repo: (\S+)", hooks) == ["local"]
 
 
 def test_public_names_can_be_imported():
