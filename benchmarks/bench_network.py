@@ -29,7 +29,7 @@ from p2p_sac_jax.commands.flags import Program
 from p2p_sac_jax.config import ConfigError
 
 if TYPE_CHECKING:
-    from p2p_sac_jax.agent.protocol.peer_network import Delivery
+    from p2p_sac_jax.agent.protocol.base import Delivery
 
 PROGRAM = Program(__doc__)
 _PEERS = PROGRAM.integer("peers", 8, "processes, each a peer")

@@ -173,14 +173,14 @@ async def _connect(networks: Sequence[Any], patience_s: float = 20.0) -> None:
 
 async def _live(stores: Sequence[Store], weeks: int) -> None:
     """All stores live ``weeks`` weeks in step."""
-    from p2p_sac_jax.agent.service import live_week
+    from p2p_sac_jax.agent.service import run_week
 
     for store in stores:
         if not store.obs:
             store.obs.append(store.market.reset(store.agent.clock))
     for _ in range(weeks):
         for store in stores:
-            outcome, _ = await live_week(store.agent, store.market, store.obs[0])
+            outcome, _ = await run_week(store.agent, store.market, store.obs[0])
             store.obs[0] = outcome.observation
             store.earned.append(tuple(outcome.figures.values()))
         await asyncio.sleep(0)  # what was sent arrives

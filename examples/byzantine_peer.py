@@ -40,8 +40,9 @@ def main() -> None:
 
 async def _lie() -> None:
     from p2p_sac_jax.agent.ops.identity import load_identity, load_roster
+    from p2p_sac_jax.agent.protocol.base import Delivery
     from p2p_sac_jax.agent.protocol.payloads import KINDS
-    from p2p_sac_jax.agent.protocol.peer_network import Delivery, PeerNetwork
+    from p2p_sac_jax.agent.protocol.peer_network import PeerNetwork
     from p2p_sac_jax.agent.transport.zenoh_transport import ZenohTransport
 
     folder = _IDENTITY.value
@@ -72,7 +73,7 @@ async def _lie() -> None:
 
 def _byzantine(draws: random.Random, kind: int, identity: Any, roster: Any) -> bytes:
     """Bytes that must be refused: garbage, oversize, forged, replayed, ahead, stale."""
-    from p2p_sac_jax.agent.protocol.envelope import MAX_BYTES, VERSION, Envelope, seal
+    from p2p_sac_jax.agent.protocol.envelope import MAX_BYTES, VERSION, Envelope, sign
 
     if kind == 0:
         return draws.randbytes(200)
@@ -91,7 +92,7 @@ def _byzantine(draws: random.Random, kind: int, identity: Any, roster: Any) -> b
         time_ms=now + (3_600_000 if kind == 4 else 0),
         body=draws.randbytes(40),
     )
-    return seal(envelope, identity.signing_key)
+    return sign(envelope, identity.signing_key)
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""The deployable peer: one process on a real network, driving the same functions.
+"""The deployable peer: one process on a real network.
 
 Names load on first use, so importing the package starts nothing.
 """
@@ -10,18 +10,18 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from p2p_sac_jax.agent.agent import P2PSACAgent
-    from p2p_sac_jax.agent.history import PriceHistory
+    from p2p_sac_jax.agent.price_history import PriceHistory
     from p2p_sac_jax.agent.price_memory import P2PPriceMemory
     from p2p_sac_jax.agent.protocol.peer_network import PeerNetwork
     from p2p_sac_jax.agent.transport.in_process import Hub, in_process_network
 
-_HOME_OF = {
-    "Hub": "in_process",
+_MODULE_OF = {
+    "Hub": "transport.in_process",
     "P2PPriceMemory": "price_memory",
     "P2PSACAgent": "agent",
-    "PeerNetwork": "network",
-    "PriceHistory": "history",
-    "in_process_network": "in_process",
+    "PeerNetwork": "protocol.peer_network",
+    "PriceHistory": "price_history",
+    "in_process_network": "transport.in_process",
 }
 
 __all__ = [
@@ -35,6 +35,6 @@ __all__ = [
 
 
 def __getattr__(name: str) -> Any:
-    if name not in _HOME_OF:
+    if name not in _MODULE_OF:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(importlib.import_module(f"{__name__}.{_HOME_OF[name]}"), name)
+    return getattr(importlib.import_module(f"{__name__}.{_MODULE_OF[name]}"), name)

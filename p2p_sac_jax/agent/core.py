@@ -1,8 +1,8 @@
-"""The compiled functions of one agent: the simulation's own, for one peer.
+"""The compiled functions of one agent: those of the simulation, for one peer.
 
-Nothing is computed here that ``peer`` and ``exchange`` do not compute: a peer that
-lives alone in its process listens as one receiver of J senders. ``AgentState`` is plain
-arrays, so that it can be saved; every program wraps the key anew.
+``peer`` and ``exchange`` compute everything; an agent is one receiver of J senders.
+``AgentState`` holds plain arrays, so that it can be saved; each program wraps the key
+again.
 """
 
 from __future__ import annotations
@@ -60,19 +60,19 @@ class AgentState(NamedTuple):
 
     peer: PeerState  # its key as data; no environment, observation or belief
     belief: Any  # the memory's posterior under the prior of ``guidance``
-    guidance: Guidance  # what the network said at the last round
+    guidance: Guidance  # from the last exchange
     clock: Array  # [] int32 step of the shared clock
 
 
 class AgentParams(NamedTuple):
-    """Where an agent lives and how it learns; constant."""
+    """Constants of one agent."""
 
-    params: Any  # of the environment
+    environment: Any  # parameters of the environment
     hyper: Hyper
-    edges: Array  # [J] how loud each peer is to it; 0 for itself
+    mixing_weights: Array  # [J] of each peer; 0 for itself
 
 
-class Step(NamedTuple):
+class AgentStep(NamedTuple):
     """One real step as an agent reports it."""
 
     transition: Transition
@@ -81,15 +81,15 @@ class Step(NamedTuple):
 
 
 class TrainMetrics(NamedTuple):
-    """What one call of ``train`` did."""
+    """Metrics of one call of ``train``."""
 
     losses: SacMetrics  # means over the updates
-    model_rollout_fraction: Array  # [] share of imagined rows
+    model_rollout_fraction: Array  # [] fraction of model rollouts in the rows
     value_weight: Array  # [] the network's weight in the bootstrap, mean over cells
     std_weight: Array  # [] the network's weight in exploration, mean over cells
 
     def numbers(self) -> dict[str, float]:
-        """All of it by name."""
+        """All metrics by name."""
         values = self.losses._asdict() | self._asdict()
         del values["losses"]
         return {name: float(value) for name, value in values.items()}
@@ -99,32 +99,29 @@ class Core(NamedTuple):
     """Programs of one agent, compiled at their first call."""
 
     components: PeerComponents
-    start: Callable[[Array, Array, AgentParams], AgentState]  # (key data, clock, place)
-    select_action: Callable[
-        [AgentState, Array, AgentParams], Array
-    ]  # (life, obs [D], place) -> [A]
-    greedy: Callable[
-        [AgentState, Array, AgentParams], Array
-    ]  # the same without exploration
-    observe: Callable[[AgentState, Step, AgentParams], AgentState]
-    # (batch size) -> (life, nth call in this step, place) -> learner and report
+    # (key data, clock, params)
+    init: Callable[[Array, Array, AgentParams], AgentState]
+    # (state, obs [D], params) -> [A]; ``greedy`` is without exploration
+    select_action: Callable[[AgentState, Array, AgentParams], Array]
+    greedy: Callable[[AgentState, Array, AgentParams], Array]
+    observe: Callable[[AgentState, AgentStep, AgentParams], AgentState]
+    # (batch size) -> (state, index of the call within the step, params)
     train_step: Callable[
         [int], Callable[[AgentState, Array, AgentParams], tuple[SacState, TrainMetrics]]
     ]
-    # (life, connected [], allowed [], place) -> outbox, wire and 1 if it is sent
+    # (state, connected [], allowed [], params) -> outbox, message, 1 if it is sent
     make_message: Callable[
         [AgentState, Array, Array, AgentParams], tuple[Outbox, Any, Array]
     ]
-    listen: Callable[
-        [AgentState, Any, AgentParams], AgentState
-    ]  # (life, wires [J, ...], place)
+    # (state, messages [J, ...], params)
+    exchange: Callable[[AgentState, Any, AgentParams], AgentState]
     pretrain_on_model: Callable[[AgentState, AgentParams], SacState]
 
-    def wire(self) -> Any:
+    def message_shapes(self) -> Any:
         """Shapes of one peer's message, leaves ``jax.ShapeDtypeStruct``."""
         key, zero = np.zeros(2, np.uint32), np.zeros((), np.int32)
         alone = AgentParams((), (), np.zeros(1, np.float32))  # type: ignore[arg-type]
-        return jax.eval_shape(self.start, key, zero, alone).peer.outbox.held
+        return jax.eval_shape(self.init, key, zero, alone).peer.outbox.held
 
 
 @functools.cache
@@ -151,21 +148,21 @@ def make_core(config: TrainConfig, environment: Environment) -> Core:
 
     return Core(
         components=components,
-        start=of_components(_start),
+        init=of_components(_init),
         select_action=of_components(_select_action),
         greedy=of_components(_greedy),
         observe=of_components(_observe),
         train_step=train_step,
         make_message=of_components(_make_message),
-        listen=jax.jit(functools.partial(_listen, components, network.listen)),
+        exchange=jax.jit(functools.partial(_exchange, components, network.listen)),
         pretrain_on_model=of_components(_pretrain_on_model),
     )
 
 
-def _start(
-    components: PeerComponents, key: Array, clock: Array, agent_params: AgentParams
+def _init(
+    components: PeerComponents, key: Array, clock: Array, params: AgentParams
 ) -> AgentState:
-    """Before the first step and the first word of others."""
+    """The state before the first step and the first exchange."""
     environment, memory, cells = (
         components.environment,
         components.memory,
@@ -176,18 +173,18 @@ def _start(
         jax.random.wrap_key_data(key),
         environment=(),
         obs=jnp.zeros(environment.observation_dim),
-        trust=uniform_trust(1, agent_params.edges.shape[0])[0],
+        trust=uniform_trust(1, params.mixing_weights.shape[0])[0],
     )
-    silence = jnp.zeros(cells)
+    zeros = jnp.zeros(cells)
     return AgentState(
         peer=peer._replace(key=key, obs=(), belief=()),
         belief=memory.posterior(peer.memory, memory.base_prior),
         guidance=Guidance(
-            value=silence,
-            value_weight=silence,
-            entropy=silence,
-            std_weight=silence,
-            trend=silence,
+            value=zeros,
+            value_weight=zeros,
+            entropy=zeros,
+            std_weight=zeros,
+            trend=zeros,
             prior=jax.tree.map(jnp.asarray, memory.base_prior),
             has_prior=jnp.zeros(()),
         ),
@@ -195,98 +192,92 @@ def _start(
     )
 
 
-def _peer(agent_state: AgentState, obs: Array | tuple = ()) -> PeerState:
-    return agent_state.peer._replace(
-        key=jax.random.wrap_key_data(agent_state.peer.key), obs=obs
-    )
+def _peer(state: AgentState, obs: Array | tuple = ()) -> PeerState:
+    return state.peer._replace(key=jax.random.wrap_key_data(state.peer.key), obs=obs)
 
 
-def _context(agent_state: AgentState, agent_params: AgentParams) -> RoundContext:
-    return RoundContext(
-        agent_state.guidance, agent_params.params, agent_params.hyper, jnp.ones(())
-    )
+def _context(state: AgentState, params: AgentParams) -> RoundContext:
+    return RoundContext(state.guidance, params.environment, params.hyper, jnp.ones(()))
 
 
 def _select_action(
     components: PeerComponents,
-    agent_state: AgentState,
+    state: AgentState,
     obs: Array,
-    agent_params: AgentParams,
+    params: AgentParams,
 ) -> Array:
-    peer = _peer(agent_state, obs)
-    keys = step_keys(peer.key, agent_state.clock)
+    peer = _peer(state, obs)
+    keys = step_keys(peer.key, state.clock)
     return select_action(
         components,
         peer,
-        agent_state.belief,
-        _context(agent_state, agent_params),
+        state.belief,
+        _context(state, params),
         keys,
     )[0]
 
 
 def _greedy(
     components: PeerComponents,
-    agent_state: AgentState,
+    state: AgentState,
     obs: Array,
-    agent_params: AgentParams,
+    params: AgentParams,
 ) -> Array:
-    peer = agent_state.peer
-    share = model_blend_weight(
-        agent_params.hyper.memory, peer.steps, peer.normalised_error
-    )
+    peer = state.peer
+    share = model_blend_weight(params.hyper.memory, peer.steps, peer.normalised_error)
     return greedy_policy(
-        components, peer.learner, agent_state.belief, share, agent_params.params
+        components, peer.learner, state.belief, share, params.environment
     )(obs)
 
 
 def _observe(
     components: PeerComponents,
-    agent_state: AgentState,
-    step: Step,
-    agent_params: AgentParams,
+    state: AgentState,
+    step: AgentStep,
+    params: AgentParams,
 ) -> AgentState:
-    """Stores and remembers what happened at ``agent_state.clock``, and moves the clock."""
-    lived = observe(
+    """Stores the step at ``clock``, updates the memory and advances the clock."""
+    peer = observe(
         components,
-        agent_state.peer,
-        agent_state.belief,
+        state.peer,
+        state.belief,
         step.transition,
         step.log_sales,
-        _context(agent_state, agent_params),
-        agent_state.clock,
+        _context(state, params),
+        state.clock,
     )
-    replay = components.replay.insert(lived.replay, step.transition, step.kept)
-    return agent_state._replace(
-        peer=lived._replace(replay=replay),
-        belief=components.memory.posterior(lived.memory, agent_state.guidance.prior),
-        clock=agent_state.clock + 1,
+    replay = components.replay.insert(peer.replay, step.transition, step.kept)
+    return state._replace(
+        peer=peer._replace(replay=replay),
+        belief=components.memory.posterior(peer.memory, state.guidance.prior),
+        clock=state.clock + 1,
     )
 
 
 def _train(
     components: PeerComponents,
-    agent_state: AgentState,
+    state: AgentState,
     nth: Array,
-    agent_params: AgentParams,
+    params: AgentParams,
 ) -> tuple[SacState, TrainMetrics]:
-    """The updates of the step that was observed last; with new draws when repeated."""
-    peer, sac, step = agent_state.peer, components.config.sac, agent_state.clock - 1
+    """The updates of the last observed step; a repeated call draws anew."""
+    peer, sac, step = state.peer, components.config.sac, state.clock - 1
     again = stream(jax.random.wrap_key_data(peer.key), REPEATED_TRAINING, nth)
     data = jnp.where(nth > 0, jax.random.key_data(again), peer.key)
     row_key = stream(jax.random.wrap_key_data(data), ROWS, step)
     count = sac.updates_per_step * sac.batch_size if components.learns else 0
-    context = _context(agent_state, agent_params)
+    context = _context(state, params)
     learner, losses, share = update(
         components,
         peer.learner,
         components.replay.sample(peer.replay, row_key, count),
-        agent_state.belief,
+        state.belief,
         jnp.maximum(peer.steps - 1, 0),
         peer.normalised_error,
         context._replace(active=(peer.replay.size > 0).astype(jnp.float32)),
         step_keys(jax.random.wrap_key_data(data), step),
     )
-    weights = agent_state.guidance.value_weight, agent_state.guidance.std_weight
+    weights = state.guidance.value_weight, state.guidance.std_weight
     return learner, TrainMetrics(
         losses, share, *(jnp.mean(weight) for weight in weights)
     )
@@ -294,13 +285,13 @@ def _train(
 
 def _make_message(
     components: PeerComponents,
-    agent_state: AgentState,
+    state: AgentState,
     connected: Array,
     allowed: Array,
-    agent_params: AgentParams,
+    params: AgentParams,
 ) -> tuple[Outbox, Any, Array]:
-    peer, zero = _peer(agent_state), jnp.zeros(())
-    past = sample_observations(components, peer.replay, peer.key, agent_state.clock)
+    peer, zero = _peer(state), jnp.zeros(())
+    observations = sample_observations(components, peer.replay, peer.key, state.clock)
     send_conditions = SendConditions(
         active=jnp.ones(()),
         connected=connected,
@@ -308,55 +299,56 @@ def _make_message(
         frozen=zero,
         allowed=allowed,
     )
-    # The clock's streams are folded twice, for the past and for what is said of it.
+    # A second ``_peer``: both calls fold streams of the key, which key reuse checks
+    # would refuse on one key array.
     outbox, send_result = make_message(
         components,
-        _peer(agent_state),
-        past,
-        agent_params.hyper,
+        _peer(state),
+        observations,
+        params.hyper,
         send_conditions,
-        agent_state.clock,
+        state.clock,
     )
     return outbox, send_result.wire, send_result.sending
 
 
-def _listen(
+def _exchange(
     components: PeerComponents,
-    listen: Callable,
-    agent_state: AgentState,
-    wires: Any,
-    agent_params: AgentParams,
+    exchange: Callable,
+    state: AgentState,
+    messages: Any,
+    params: AgentParams,
 ) -> AgentState:
-    """A round with one receiver: what the agent makes of the latest word of all."""
+    """One round of the exchange with a single receiver."""
     peer, clock, senders = (
-        _peer(agent_state),
-        agent_state.clock,
-        agent_params.edges.shape[0],
+        _peer(state),
+        state.clock,
+        params.mixing_weights.shape[0],
     )
-    past = sample_observations(components, peer.replay, peer.key, clock)
+    observations = sample_observations(components, peer.replay, peer.key, clock)
     own = local_summary(
-        components, _peer(agent_state), past, agent_params.hyper.exchange, clock
+        components, _peer(state), observations, params.hyper.exchange, clock
     )
     receiver = Receivers(
         own=own,
-        adjacency=agent_params.edges,
+        adjacency=params.mixing_weights,
         trust=peer.trust,
         steps=peer.steps,
         sending=jnp.zeros(()),
         releases=peer.outbox.releases,
     )
-    guidance, trust, _ = listen(
-        Broadcast(wires, jnp.ones(senders)),
+    guidance, trust, _ = exchange(
+        Broadcast(messages, jnp.ones(senders)),
         jax.tree.map(lambda leaf: leaf[None], receiver),
-        agent_params.hyper,
+        params.hyper,
         jnp.zeros((), jnp.int32),
         RoundInfo(_present(1), (), _present(senders), clock),
     )
     guidance, trust = jax.tree.map(lambda leaf: leaf[0], (guidance, trust))
-    after = agent_state.peer._replace(trust=trust)
+    after = state.peer._replace(trust=trust)
     if USES[components.config.exchange.value_sharing] == "shaping":
         after = after._replace(potential=potential(guidance))
-    return agent_state._replace(
+    return state._replace(
         peer=after,
         belief=components.memory.posterior(peer.memory, guidance.prior),
         guidance=guidance,
@@ -364,21 +356,21 @@ def _listen(
 
 
 def _pretrain_on_model(
-    components: PeerComponents, agent_state: AgentState, agent_params: AgentParams
+    components: PeerComponents, state: AgentState, params: AgentParams
 ) -> SacState:
-    peer, context = _peer(agent_state), _context(agent_state, agent_params)
+    peer, context = _peer(state), _context(state, params)
     return pretrain_on_model(
         components,
         peer.learner,
-        agent_state.belief,
+        state.belief,
         context,
         peer.key,
-        agent_state.clock,
+        state.clock,
     )
 
 
 def _present(peers: int) -> Participation:
-    """Peers who are there, honest and without simulated faults; leaves [peers]."""
+    """Present and honest peers without simulated faults; leaves [peers]."""
     none, never = np.zeros(peers, np.float32), np.full(peers, NEVER, np.int32)
     plan = FaultPlan(np.arange(peers, dtype=np.int32), none, never, never, none)
     return Participation(np.zeros(peers, np.int32), none, plan)

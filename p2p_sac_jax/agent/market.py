@@ -1,7 +1,7 @@
-"""What an agent earns its living in: a small protocol, and the simulated market.
+"""The market interface of a deployed peer, and the simulated market.
 
-An environment of your own needs the attributes and the two methods of ``Market``;
-``launch.run_peer --market=MODULE:FACTORY`` takes it in place of the simulated one.
+A market of your own needs the attributes and the two methods of ``MarketInterface``;
+``launch.run_peer --market=MODULE:FACTORY`` uses it in place of the simulated one.
 """
 
 from __future__ import annotations
@@ -23,25 +23,25 @@ from p2p_sac_jax.peer.components import MARKET, RESET, stream
 from p2p_sac_jax.types import Array, Score
 
 
-class Outcome(NamedTuple):
-    """What one step brought."""
+class MarketOutcome(NamedTuple):
+    """Result of one step."""
 
     observation: NDArray[np.float32]  # [D] of the next step
     reward: float
-    terminated: bool  # whether the future is worth nothing
+    terminated: bool  # whether the value of the future is 0
     log_sales: float  # ln(units / usual units); 0 where nothing is sold
-    figures: Mapping[str, float]  # for logs and monitors alone
+    metrics: Mapping[str, float]  # for logs and monitors only
 
 
-class Market(Protocol):
-    """A place to act in, step by step.
+class MarketInterface(Protocol):
+    """A market that an agent acts in, step by step.
 
-    ``reset`` and ``step`` may be coroutines, and may take as long as a week does; if
-    they are not, they run in a thread. A step is given up when the peer has to stop.
+    ``reset`` and ``step`` may be coroutines and may take as long as a week; otherwise
+    they run in a thread. A step is abandoned when the peer has to stop.
     """
 
-    environment: Environment | None  # what is known of it; None: nothing
-    params: Any  # of ``environment`` for this store; () where there is none
+    environment: Environment | None  # None: nothing is known of it
+    params: Any  # of ``environment`` for this store; () without one
     observation_dim: int
     action_dim: int
 
@@ -53,15 +53,15 @@ class Market(Protocol):
         """
         ...
 
-    def step(self, action: NDArray[np.float32], clock: int) -> Outcome:
-        """What comes of ``action`` [A] in [-1, 1] at step ``clock``."""
+    def step(self, action: NDArray[np.float32], clock: int) -> MarketOutcome:
+        """The result of ``action`` [A] in [-1, 1] at step ``clock``."""
         ...
 
 
 class SimulatedMarket:
-    """One store of the population that a configuration names.
+    """The market of one store of the population that a configuration names.
 
-    Its draws depend on ``config.seed``, the store and the clock alone: they are those
+    Its draws depend on ``config.seed``, the store and the clock alone, and are those
     of the same store in a simulated population.
 
     Args:
@@ -82,34 +82,33 @@ class SimulatedMarket:
         self.params = jax.tree.map(lambda leaf: leaf[store], world.params)
         self.observation_dim = world.environment.observation_dim
         self.action_dim = world.environment.action_dim
-        self._programs = _make_programs(self.environment)
+        self._programs = _market_programs(self.environment)
         self._key = jax.random.fold_in(jax.random.key(config.seed), store)
         self._state: Any = None
 
     def reset(self, clock: int) -> NDArray[np.float32]:
-        """See ``Market``."""
-        begin = self._programs.reset
-        self._state, obs = begin(self._key, np.int32(clock), self.params)
+        """See ``MarketInterface``."""
+        self._state, obs = self._programs.reset(self._key, np.int32(clock), self.params)
         return np.asarray(obs)
 
-    def step(self, action: NDArray[np.float32], clock: int) -> Outcome:
-        """See ``Market``."""
+    def step(self, action: NDArray[np.float32], clock: int) -> MarketOutcome:
+        """See ``MarketInterface``."""
         action = np.asarray(action, np.float32)
         done, score, log_sales = self._programs.step(
             self._key, np.int32(clock), self._state, action, self.params
         )
         self._state = done.state
-        figures = {name: float(x) for name, x in score._asdict().items()}
-        return Outcome(
+        metrics = {name: float(x) for name, x in score._asdict().items()}
+        return MarketOutcome(
             observation=np.asarray(done.obs),
             reward=float(done.reward),
             terminated=bool(done.terminated),
             log_sales=float(log_sales),
-            figures=figures if self.environment.has_oracle else {},
+            metrics=metrics if self.environment.has_oracle else {},
         )
 
 
-class _Programs(NamedTuple):
+class _MarketPrograms(NamedTuple):
     """Compiled once for all stores of an environment."""
 
     reset: Callable[[Array, Any, Any], tuple[Any, Array]]  # (key, clock, params)
@@ -118,7 +117,7 @@ class _Programs(NamedTuple):
 
 
 @functools.cache
-def _make_programs(environment: Environment) -> _Programs:
+def _market_programs(environment: Environment) -> _MarketPrograms:
     def reset(key: Array, clock: Array, params: Any) -> tuple[Any, Array]:
         return environment.reset(stream(key, RESET, clock), params)
 
@@ -126,8 +125,8 @@ def _make_programs(environment: Environment) -> _Programs:
         key: Array, clock: Array, state: Any, action: Array, params: Any
     ) -> tuple[TimeStep, Score, Array]:
         done = environment.step(stream(key, MARKET, clock), state, action, params)
-        sold = environment.demand
-        log_sales = jnp.zeros(()) if sold is None else sold.outcome(done.info)
+        demand = environment.demand
+        log_sales = jnp.zeros(()) if demand is None else demand.outcome(done.info)
         return done, environment.score(done.info), log_sales
 
-    return _Programs(jax.jit(reset), jax.jit(step))
+    return _MarketPrograms(jax.jit(reset), jax.jit(step))

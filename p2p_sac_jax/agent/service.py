@@ -1,4 +1,4 @@
-"""One agent at work in one market, week after week, until it is told to stop."""
+"""One agent in one market, week after week, until it is stopped."""
 
 from __future__ import annotations
 
@@ -11,27 +11,29 @@ from collections.abc import Callable, Coroutine, Mapping
 from typing import Any
 
 from p2p_sac_jax.agent.agent import P2PSACAgent
-from p2p_sac_jax.agent.market import Market, Outcome
-from p2p_sac_jax.agent.protocol.peer_network import Network
-from p2p_sac_jax.agent.protocol.threads import in_thread
+from p2p_sac_jax.agent.market import MarketInterface, MarketOutcome
+from p2p_sac_jax.agent.protocol.base import AgentNetwork
+from p2p_sac_jax.agent.protocol.delivery import in_thread
 
 LOG = logging.getLogger(__name__)
-COMPANY_S = 10.0  # a peer that starts waits this long for a first other one
-SAVE_S = 10.0  # between two savings, at least
-_LOOK_S = 0.2  # how often it looks whether somebody has come
-_BEST = "oracle"  # of an outcome's figures: what could have been earned
+FIRST_PEER_S = 10.0  # a starting peer waits this long for another one
+SAVE_S = 10.0  # between two saves, at least
+_POLL_S = 0.2
+_BEST = "oracle"  # in an outcome's metrics: the largest possible profit
 
 
-async def live_week(
-    agent: P2PSACAgent, market: Market, obs: Any
-) -> tuple[Outcome, dict[str, float]]:
-    """One step: acts on an observation [D], and learns from what comes of it."""
+async def run_week(
+    agent: P2PSACAgent, market: MarketInterface, obs: Any
+) -> tuple[MarketOutcome, dict[str, float]]:
+    """One step: acts on an observation [D], and trains on the outcome."""
     action = await agent.select_action(obs)
-    outcome = await _answer(market.step, action, agent.clock)
-    return outcome, await _learn(agent, action, outcome)
+    outcome = await _call(market.step, action, agent.clock)
+    return outcome, await _train(agent, action, outcome)
 
 
-async def _learn(agent: P2PSACAgent, action: Any, outcome: Outcome) -> dict[str, float]:
+async def _train(
+    agent: P2PSACAgent, action: Any, outcome: MarketOutcome
+) -> dict[str, float]:
     agent.observe(
         action,
         outcome.reward,
@@ -43,143 +45,143 @@ async def _learn(agent: P2PSACAgent, action: Any, outcome: Outcome) -> dict[str,
 
 
 class Service:
-    """Acts, learns, talks and saves; see ``run``.
+    """Acts, trains, exchanges and saves; see ``run``.
 
     Attributes:
-      figures: of the peer by name, for monitors.
+      metrics: of the peer by name, for monitors.
     """
 
     def __init__(
         self,
         agent: P2PSACAgent,
-        market: Market,
-        network: Network,
+        market: MarketInterface,
+        network: AgentNetwork,
         *,
         clock: Callable[[], float],
         week_s: float,
         sync_s: float,
     ) -> None:
-        """Holds what works together; nothing starts yet.
+        """Stores the parts; nothing starts yet.
 
         Args:
           agent: new or loaded; it has a folder.
-          market: what it acts in.
+          market: the agent acts in it.
           network: the agent's.
-          clock: weeks of the network's clock, with their fraction. A week is lived
-            when it has come, and no week twice.
-          week_s: seconds that a week lasts.
-          sync_s: seconds between two rounds of asking for what is missing.
+          clock: weeks of the network's clock, with their fraction. A week runs when
+            the clock reaches it, and no week runs twice.
+          week_s: seconds of a week.
+          sync_s: seconds between two requests for missing messages.
         """
         self._agent, self._market, self._network = agent, market, network
         self._clock, self._week_s, self._sync_s = clock, week_s, sync_s
         self._earned = self._best = 0.0
         self._saved_at = -math.inf  # the first week is saved at once
         self._save_errors = 0
-        self.figures: dict[str, float] = {}
+        self.metrics: dict[str, float] = {}
 
     async def run(self, stop: asyncio.Event, weeks: int = 0) -> None:
-        """Works until ``stop`` is set; then saves, and leaves the network.
+        """Runs until ``stop`` is set; then saves and disconnects.
 
         Args:
-          stop: set by whoever wants it to end. A week whose outcome is not there yet is
-            given up: after the next start its action stands until it is.
+          stop: set to end the run. A week without an outcome is abandoned; after the
+            next start its action is repeated until there is one.
           weeks: number of weeks, counted from the agent's first; 0 is no end.
         """
         await self._network.connect()
-        others = asyncio.create_task(self._keep_in_step())
+        syncs = asyncio.create_task(self._sync_regularly())
         try:
-            await self._work(stop, weeks)
+            await self._run_weeks(stop, weeks)
         finally:
-            others.cancel()
+            syncs.cancel()
             self._save()
             counters = self._network.status().counters._asdict()
             await self._network.disconnect()
             done = {"week": self._agent.steps, **counters}
             LOG.info("stopped", extra={"data": done})
 
-    async def _work(self, stop: asyncio.Event, weeks: int) -> None:
+    async def _run_weeks(self, stop: asyncio.Event, weeks: int) -> None:
         agent, market, obs = self._agent, self._market, None
-        await _unless(stop, self._company())
+        await _unless(stop, self._wait_for_peer())
         while not weeks or agent.steps < weeks:
-            await _unless(stop, self._next_week())
+            await _unless(stop, self._wait_for_week())
             agent.catch_up(int(self._clock()))
             if obs is None:
-                obs = await _unless(stop, _answer(market.reset, agent.clock))
+                obs = await _unless(stop, _call(market.reset, agent.clock))
             if stop.is_set():
                 return
             action = await agent.select_action(obs)
-            answer = _answer(market.step, action, agent.clock)
-            outcome = await _unless(stop, answer)
+            step = _call(market.step, action, agent.clock)
+            outcome = await _unless(stop, step)
             if outcome is None:
                 return
-            self._note(outcome, await _learn(agent, action, outcome))
+            self._record(outcome, await _train(agent, action, outcome))
             obs = outcome.observation
             if time.monotonic() - self._saved_at >= SAVE_S:
                 self._save()
 
-    async def _company(self) -> None:
-        """Waits for somebody, for a while: who opens a store does well to listen."""
-        deadline = time.monotonic() + COMPANY_S
+    async def _wait_for_peer(self) -> None:
+        """Waits a while for another peer: a new store profits from its messages."""
+        deadline = time.monotonic() + FIRST_PEER_S
         while len(self._network.peers) > 1 and time.monotonic() < deadline:
             if self._network.status().peers:
                 return
-            await asyncio.sleep(_LOOK_S)
+            await asyncio.sleep(_POLL_S)
 
-    async def _next_week(self) -> None:
-        """Rests until the agent's next week has come."""
+    async def _wait_for_week(self) -> None:
+        """Waits until the clock reaches the agent's next week."""
         while (left := self._agent.clock - self._clock()) > 0:
-            await asyncio.sleep(min(left * self._week_s, _LOOK_S))
+            await asyncio.sleep(min(left * self._week_s, _POLL_S))
 
-    async def _keep_in_step(self) -> None:
-        """Asks for what is missing between the agent's own rounds, which may be far."""
+    async def _sync_regularly(self) -> None:
+        """Pulls missing messages between the agent's rounds, which may be far apart."""
         while True:
-            await asyncio.sleep(max(self._sync_s, _LOOK_S))
+            await asyncio.sleep(max(self._sync_s, _POLL_S))
             await self._agent.sync()
 
     def _save(self) -> None:
-        """A disk that does not take the state ends no peer: what was there stays."""
+        """Saves; a failing disk does not end the peer."""
         try:
             self._agent.save()
         except OSError as error:
             self._save_errors += 1
-            LOG.error("not saved", extra={"data": {"reason": str(error)}})
+            LOG.error("state not saved", extra={"data": {"reason": str(error)}})
         self._saved_at = time.monotonic()
 
-    def _note(self, outcome: Outcome, metrics: Mapping[str, float]) -> None:
-        self._earned += outcome.figures.get("achieved", outcome.reward)
-        self._best += outcome.figures.get(_BEST, 0.0)
-        self.figures = {
+    def _record(self, outcome: MarketOutcome, train: Mapping[str, float]) -> None:
+        self._earned += outcome.metrics.get("achieved", outcome.reward)
+        self._best += outcome.metrics.get(_BEST, 0.0)
+        self.metrics = {
             "week": self._agent.steps,
             "clock": self._agent.clock,
             "reward": outcome.reward,
             "save_errors": self._save_errors,
-            **metrics,
+            **train,
         }
         if self._best:
-            self.figures["earned_share"] = self._earned / self._best
+            self.metrics["profit_share"] = self._earned / self._best
         status = self._network.status()
-        seen = {"health": status.health, "peers": len(status.peers)}
-        rounded = {name: round(x, 4) for name, x in self.figures.items()}
-        LOG.info("week", extra={"data": rounded | seen})
+        network = {"health": status.health, "peers": len(status.peers)}
+        rounded = {name: round(x, 4) for name, x in self.metrics.items()}
+        LOG.info("week", extra={"data": rounded | network})
 
 
 async def _unless(stop: asyncio.Event, work: Coroutine[Any, Any, Any]) -> Any:
     """The result of ``work``, or None if ``stop`` is set before it is there."""
-    task, told = asyncio.create_task(work), asyncio.create_task(stop.wait())
-    await asyncio.wait((task, told), return_when=asyncio.FIRST_COMPLETED)
-    told.cancel()
+    task, stopped = asyncio.create_task(work), asyncio.create_task(stop.wait())
+    await asyncio.wait((task, stopped), return_when=asyncio.FIRST_COMPLETED)
+    stopped.cancel()
     if task.done():
         return task.result()
     task.cancel()
     return None
 
 
-async def _answer(ask: Callable[..., Any], *question: Any) -> Any:
-    """What a market answers, which may take a week; others go on meanwhile."""
-    if inspect.iscoroutinefunction(ask):
-        return await ask(*question)
+async def _call(function: Callable[..., Any], *arguments: Any) -> Any:
+    """A market's result, which may take a week; other tasks run meanwhile."""
+    if inspect.iscoroutinefunction(function):
+        return await function(*arguments)
 
     def call() -> Any:
-        return ask(*question)
+        return function(*arguments)
 
     return await in_thread(call)  # a stop must not wait for it

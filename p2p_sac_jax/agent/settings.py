@@ -1,7 +1,7 @@
-"""From what a user hands over to what an agent can run: its world and its place.
+"""Setup of an agent from a user's arguments: configuration, environment, parameters.
 
-An agent has no simulated network around it, so what only a simulation can do is
-refused here, once, with one line.
+An agent has no simulated network around it, so settings that only a simulation can
+apply are refused here.
 """
 
 from __future__ import annotations
@@ -15,9 +15,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from p2p_sac_jax.agent.arguments import whole
 from p2p_sac_jax.agent.core import AgentParams, Core, make_core
-from p2p_sac_jax.agent.protocol.checks import whole
-from p2p_sac_jax.agent.protocol.peer_network import Network
+from p2p_sac_jax.agent.protocol.base import AgentNetwork
 from p2p_sac_jax.config import ConfigError, EnvironmentConfig, FaultsConfig, TrainConfig
 from p2p_sac_jax.environments.base import Environment
 from p2p_sac_jax.environments.registry import ENVIRONMENTS, make_world
@@ -29,18 +29,18 @@ from p2p_sac_jax.types import Array, Score
 from p2p_sac_jax.validation import validate
 
 _LAST_SEED = 2**31 - 1
-_ALONE = "alone"  # name of a peer without a network
+_ALONE = "alone"  # name of a peer without network
 
 
 @functools.cache
 def named_environment(config: EnvironmentConfig) -> Environment:
-    """The environment that a configuration names; the same object at every call."""
+    """The environment of a configuration; the same object at every call."""
     return ENVIRONMENTS[config.name].make(config)
 
 
 @functools.cache
 def generic_environment(state_dim: int, action_dim: int) -> Environment:
-    """A user's own: one context cell, nothing known of demand, never stepped here."""
+    """A user's own environment: one context cell, no demand model, never stepped."""
     zero = np.zeros((), np.float32)
     return Environment(
         reset=_elsewhere,
@@ -68,7 +68,7 @@ def choose_environment(
     config: EnvironmentConfig,
     given: Environment | None = None,
 ) -> Environment:
-    """The environment given, or that ``config`` names, or where sizes differ a generic.
+    """The given environment, that of ``config`` if its sizes fit, or a generic one.
 
     Raises:
       ConfigError: a size is not a whole number above 0, or not that of ``given``.
@@ -93,10 +93,10 @@ def agent_config(
     local_weight: float | None = None,
     network_weight: float | None = None,
 ) -> TrainConfig:
-    """The configuration of an agent in that environment.
+    """The configuration of an agent in an environment.
 
-    Where nothing is sold there is no demand to remember or imagine, and the policy's
-    own spread explores.
+    Without a demand model there is no demand memory and no model rollout, and the
+    policy's own spread explores.
 
     Args:
       config: of a training run.
@@ -105,7 +105,7 @@ def agent_config(
       network_weight: in place of ``exchange.network_weight``.
 
     Raises:
-      ConfigError: ``config`` is not valid, or asks for what only a simulation has.
+      ConfigError: ``config`` is invalid, or has a setting that needs a simulation.
     """
     if environment.demand is None and config.memory.kind == "demand":
         source = config.exploration.source
@@ -139,15 +139,15 @@ def _only(name: str, value: Any, allowed: Any) -> None:
 
 
 def population_params(config: TrainConfig, environment: Environment, peer: int) -> Any:
-    """Environment parameters of one peer of the population that ``config`` names.
+    """Environment parameters of one peer of the population of ``config``.
 
     Raises:
-      ConfigError: there is no such peer, or ``environment`` is not the one named.
+      ConfigError: there is no such peer, or ``environment`` is not that of ``config``.
     """
     if environment.demand is None and environment.num_cells == 1:
-        return ()  # a user's own has none that we know
+        return ()
     if environment != named_environment(config.environment):
-        raise ConfigError("params=None must be given with an environment of one's own")
+        raise ConfigError("params=None must be given with your own environment")
     peers = config.population.peers
     if not 0 <= peer < peers:
         raise ConfigError(
@@ -158,10 +158,10 @@ def population_params(config: TrainConfig, environment: Environment, peer: int) 
 
 
 class AgentSetup(NamedTuple):
-    """Where one peer lives: its programs, its place, and who else is there."""
+    """Programs and constants of one agent, and the roster of its network."""
 
     core: Core
-    agent_params: AgentParams
+    params: AgentParams
     peers: tuple[str, ...]  # J, the roster, own name included
     name: str
 
@@ -169,18 +169,18 @@ class AgentSetup(NamedTuple):
 def make_agent_setup(
     config: TrainConfig,
     environment: Environment,
-    network: Network | None,
+    network: AgentNetwork | None,
     params: Any = None,
     peer_id: int | None = None,
 ) -> AgentSetup:
-    """Settles a peer.
+    """Builds the setup of an agent.
 
     Args:
       config: from ``agent_config``.
       environment: of the peer.
-      network: None is a peer alone.
+      network: None is an agent alone.
       params: of the environment; by default those of peer ``peer_id`` of the
-        population that ``config`` names.
+        population of ``config``.
       peer_id: by default its number in the roster.
 
     Raises:
@@ -197,14 +197,14 @@ def make_agent_setup(
     agent_params = AgentParams(params, make_hyper(config), mixing_weights[own])
     return AgentSetup(
         core=make_core(config, environment),
-        agent_params=jax.tree.map(jnp.asarray, agent_params),
+        params=jax.tree.map(jnp.asarray, agent_params),
         peers=peers,
         name=name,
     )
 
 
-def roster(network: Network, config: TrainConfig) -> tuple[tuple[str, ...], str]:
-    """Names of all peers and one's own.
+def roster(network: AgentNetwork, config: TrainConfig) -> tuple[tuple[str, ...], str]:
+    """Names of all peers, and the own name.
 
     Raises:
       ConfigError: the network has another mode than ``config``, or too few peers.
@@ -218,13 +218,13 @@ def roster(network: Network, config: TrainConfig) -> tuple[tuple[str, ...], str]
     if mode == "public" and 0 < others < needed:
         raise ConfigError(
             f"privacy.min_peers={needed} must be at most {others} in a network of"
-            f" {others + 1} peers with exchange.mode='public': nobody hears more"
+            f" {others + 1} peers with exchange.mode='public'"
         )
     return tuple(network.peers), network.name
 
 
 def privacy_accountant(components: PeerComponents) -> PrivacyAccountant:
-    """What each message of the agent costs of its privacy.
+    """Accountant of the privacy that each message of the agent costs.
 
     Raises:
       ConfigError: as ``make_accountant``.
@@ -240,7 +240,7 @@ def privacy_accountant(components: PeerComponents) -> PrivacyAccountant:
 
 
 def key_data(seed: int | None, peer_id: int) -> np.ndarray:
-    """[2] uint32 of the key that the simulation gives this peer, or of a secret one."""
+    """[2] uint32 of the key of this peer in the simulation, or of a secret key."""
     if seed is None:
         return np.frombuffer(os.urandom(8), np.uint32)
     key = jax.random.key(whole("seed", seed, 0, _LAST_SEED))

@@ -109,7 +109,7 @@ async def _serve(config: TrainConfig) -> None:
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
     endpoint = None
     if _METRICS.value:
-        collector = PeerCollector(network.status, lambda: service.figures)
+        collector = PeerCollector(network.status, lambda: service.metrics)
         endpoint = Endpoint(_METRICS.value, collector)
     try:
         await service.run(stop, _WEEKS.value)
@@ -153,7 +153,7 @@ def _make_agent(
 ) -> Any:
     """The agent, with its saved state if there is one."""
     from p2p_sac_jax.agent.agent import P2PSACAgent
-    from p2p_sac_jax.agent.storage import has_state
+    from p2p_sac_jax.agent.ops.state_file import has_state
 
     folder = Path(_WORKDIR.value) / "state"
     agent = P2PSACAgent(

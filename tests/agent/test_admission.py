@@ -9,15 +9,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from p2p_sac_jax.agent.protocol.admission import Rate
+from p2p_sac_jax.agent.protocol.admission import RateLimiter
 from p2p_sac_jax.agent.protocol.envelope import (
     FUTURE_MS,
     LAST,
     MAX_BYTES,
-    Refusal,
-    WireError,
 )
-from p2p_sac_jax.agent.protocol.refusals import Refusals
+from p2p_sac_jax.agent.protocol.refusals import Refusal, RefusalCounter, RefusalError
 from p2p_sac_jax.agent.protocol.sequence_set import SequenceSet
 from tests.helpers.signed_messages import (
     IDENTITIES,
@@ -28,7 +26,7 @@ from tests.helpers.signed_messages import (
     envelope,
     fields,
 )
-from tests.helpers.signed_messages import sealed as seal
+from tests.helpers.signed_messages import signed_message as signed
 
 EPOCH = NOW_MS - 1000  # of honest messages
 
@@ -41,7 +39,7 @@ def taken(*ranges, epoch=EPOCH):
 
 
 def refusal(admission, raw, source):
-    with pytest.raises(WireError) as caught:
+    with pytest.raises(RefusalError) as caught:
         admission.admit(raw, source)
     return caught.value.reason
 
@@ -57,40 +55,40 @@ HOSTILE = {
     "garbage": (lambda: b"\xff" * 300, "cyd", "garbage"),
     "empty": (lambda: b"", "cyd", "garbage"),
     "oversize": (lambda: bytes(MAX_BYTES + 1), "cyd", "oversize"),
-    "other network": (lambda: seal(network="farm"), "ada", "wrong_network"),
-    "other mode": (lambda: seal(mode="private"), "ada", "wrong_mode"),
-    "stranger": (lambda: seal(sender="mallory"), "mallory", "unknown_sender"),
-    "forged sender": (lambda: seal(signer="cyd"), "cyd", "wrong_source"),
-    "forged, unknown source": (lambda: seal(signer="cyd"), "", "wrong_source"),
-    "handed on unasked": (lambda: seal(sequence=9), "cyd", "wrong_source"),
-    "forged answer": (lambda: seal(signer="cyd", sequence=9), None, "bad_signature"),
+    "other network": (lambda: signed(network="farm"), "ada", "wrong_network"),
+    "other mode": (lambda: signed(mode="private"), "ada", "wrong_mode"),
+    "stranger": (lambda: signed(sender="mallory"), "mallory", "unknown_sender"),
+    "forged sender": (lambda: signed(signer="cyd"), "cyd", "wrong_source"),
+    "forged, unknown source": (lambda: signed(signer="cyd"), "", "wrong_source"),
+    "handed on unasked": (lambda: signed(sequence=9), "cyd", "wrong_source"),
+    "forged answer": (lambda: signed(signer="cyd", sequence=9), None, "bad_signature"),
     "forged epoch": (
-        lambda: seal(signer="cyd", epoch=EPOCH + 10),
+        lambda: signed(signer="cyd", epoch=EPOCH + 10),
         None,
         "bad_signature",
     ),
-    "as myself": (lambda: seal(sender="bob", signer="cyd"), None, "echo"),
-    "replay": (lambda: seal(sequence=5), "ada", "replay"),
-    "replayed answer": (lambda: seal(sequence=1), None, "replay"),
-    "stale epoch": (lambda: seal(sequence=9, epoch=EPOCH - 1), "ada", "stale_epoch"),
+    "as myself": (lambda: signed(sender="bob", signer="cyd"), None, "echo"),
+    "replay": (lambda: signed(sequence=5), "ada", "replay"),
+    "replayed answer": (lambda: signed(sequence=1), None, "replay"),
+    "stale epoch": (lambda: signed(sequence=9, epoch=EPOCH - 1), "ada", "stale_epoch"),
     "future": (
-        lambda: seal(sequence=9, time_ms=NOW_MS + FUTURE_MS + 1),
+        lambda: signed(sequence=9, time_ms=NOW_MS + FUTURE_MS + 1),
         "ada",
         "future",
     ),
     "future start": (
-        lambda: seal(epoch=NOW_MS + FUTURE_MS + 1),
+        lambda: signed(epoch=NOW_MS + FUTURE_MS + 1),
         "ada",
         "future",
     ),
-    "beyond all numbers": (lambda: seal(sequence=LAST), "cyd", "garbage"),
+    "beyond all numbers": (lambda: signed(sequence=LAST), "cyd", "garbage"),
     "unknown kind": (
-        lambda: seal(sequence=9, kind="gossip", body=b""),
+        lambda: signed(sequence=9, kind="gossip", body=b""),
         "ada",
         "wrong_kind",
     ),
-    "NaN": (lambda: seal(sequence=9, body=nan_body()), "ada", "bad_number"),
-    "other body": (lambda: seal(sequence=9, body=b"\x80"), "ada", "bad_body"),
+    "NaN": (lambda: signed(sequence=9, body=nan_body()), "ada", "bad_number"),
+    "other body": (lambda: signed(sequence=9, body=b"\x80"), "ada", "bad_body"),
 }
 
 
@@ -109,21 +107,21 @@ def test_what_is_hostile_is_refused_and_moves_nothing(name):
     assert set(windows) == {"ada"}
     assert list(windows["ada"].ranges()) == before
     if source != "ada":  # her rate is untouched: two at once
-        assert door.admit(seal(sequence=4), "ada").envelope.sequence == 4
-        assert door.admit(seal(sequence=6), "ada").envelope.sequence == 6
+        assert door.admit(signed(sequence=4), "ada").envelope.sequence == 4
+        assert door.admit(signed(sequence=6), "ada").envelope.sequence == 6
 
 
 def test_the_next_message_and_the_next_start_are_let_in():
     door = admission(windows={"ada": taken((1, 5))})
-    assert door.admit(seal(sequence=6), "ada").envelope.sequence == 6
-    assert door.admit(seal(sequence=9), None).envelope.sequence == 9
-    again = door.admit(seal(sequence=1, epoch=EPOCH + 1), "ada")
+    assert door.admit(signed(sequence=6), "ada").envelope.sequence == 6
+    assert door.admit(signed(sequence=9), None).envelope.sequence == 9
+    again = door.admit(signed(sequence=1, epoch=EPOCH + 1), "ada")
     assert again.envelope.epoch == EPOCH + 1
 
 
 @pytest.mark.parametrize("ahead_ms", [-(10**9), 0, 1, FUTURE_MS])
 def test_a_message_is_at_most_as_young_as_its_arrival(ahead_ms):
-    admitted = admission().admit(seal(time_ms=NOW_MS + ahead_ms), "ada")
+    admitted = admission().admit(signed(time_ms=NOW_MS + ahead_ms), "ada")
     assert admitted.time_ms == min(NOW_MS + ahead_ms, NOW_MS)
 
 
@@ -131,7 +129,7 @@ def test_all_sealed_messages_of_all_modes_are_let_in_where_they_belong():
     for mode, kind in itertools.product(
         ("private", "consortium", "public"), ("model_insight", "market_insight")
     ):
-        heard = admission(mode).admit(seal(mode=mode, kind=kind), "ada").fields
+        heard = admission(mode).admit(signed(mode=mode, kind=kind), "ada").fields
         told = fields(mode, kind)
         assert set(heard) == set(told)
         for name, array in told.items():
@@ -156,7 +154,7 @@ class Clock:
 def test_no_source_gets_more_than_its_rate_and_an_honest_one_all(events, burst):
     """In any stretch of time t at most burst + rate · t; never less than the rate."""
     rate_per_s, clock = 3.0, Clock()
-    rate = Rate(NAMES, rate_per_s, burst, clock)
+    rate = RateLimiter(NAMES, rate_per_s, burst, clock)
     passed = {name: [] for name in NAMES}
     elapsed = 0.0
     for name, pause in events:
@@ -169,7 +167,7 @@ def test_no_source_gets_more_than_its_rate_and_an_honest_one_all(events, burst):
             allowed = burst + rate_per_s * (times[last] - times[first])
             assert last - first + 1 <= allowed + 1e-6
 
-    steady = Rate(NAMES, rate_per_s, burst, clock)
+    steady = RateLimiter(NAMES, rate_per_s, burst, clock)
     for _ in range(50):
         clock.now += 1.0 / rate_per_s + 1e-6
         assert steady.charge("ada")
@@ -180,7 +178,7 @@ def test_no_source_gets_more_than_its_rate_and_an_honest_one_all(events, burst):
 def test_refusals_can_be_read_while_they_are_counted():
     """By a monitor's thread, whatever new keys come meanwhile."""
     names = [f"peer{number}" for number in range(300)]
-    refusals, failures, done = Refusals(names), [], threading.Event()
+    refusals, failures, done = RefusalCounter(names), [], threading.Event()
 
     def read():
         while not done.is_set():
@@ -195,7 +193,7 @@ def test_refusals_can_be_read_while_they_are_counted():
     try:
         reader.start()
         for name, reason in itertools.product(names, Refusal):
-            refusals.add(name, WireError(reason))
+            refusals.add(name, RefusalError(reason))
     finally:
         done.set()
         reader.join()
@@ -205,12 +203,12 @@ def test_refusals_can_be_read_while_they_are_counted():
 
 
 def test_refusals_are_counted_by_reason_and_source_and_logged_seldom(caplog):
-    refusals = Refusals(IDENTITIES)
+    refusals = RefusalCounter(IDENTITIES)
     door = admission(windows={"ada": taken((1, 5))})
     for number in range(1000):
         source = f"stranger{number}"
-        for raw, by in ((b"", "cyd"), (seal(sequence=5), "ada"), (b"", source)):
-            with pytest.raises(WireError) as caught:
+        for raw, by in ((b"", "cyd"), (signed(sequence=5), "ada"), (b"", source)):
+            with pytest.raises(RefusalError) as caught:
                 door.admit(raw, by)
             refusals.add(by, caught.value)
     assert refusals.by_reason() == {"garbage": 2000, "replay": 1000}

@@ -10,10 +10,11 @@ import pytest
 
 from examples.ports import free_ports
 from p2p_sac_jax.agent.agent import P2PSACAgent
-from p2p_sac_jax.agent.history import PriceHistory
 from p2p_sac_jax.agent.ops.authority import write_network
 from p2p_sac_jax.agent.ops.identity import load_identity, load_roster
-from p2p_sac_jax.agent.protocol.peer_network import Delivery, PeerNetwork
+from p2p_sac_jax.agent.price_history import PriceHistory
+from p2p_sac_jax.agent.protocol.base import Delivery
+from p2p_sac_jax.agent.protocol.peer_network import PeerNetwork
 from p2p_sac_jax.agent.transport.in_process import Hub, in_process_network
 from p2p_sac_jax.agent.transport.zenoh_transport import ZenohTransport
 from p2p_sac_jax.config import ConfigError
@@ -83,12 +84,12 @@ def test_agents_equal_the_simulated_population(mode, tmp_path):
     agents = asyncio.run(population_of_agents(mode, tmp_path))
     state, metrics = simulated(mode)
     for number, agent in enumerate(agents):
-        there, here = peer_of(state, number), plain(agent._agent_state.peer)
+        there, here = peer_of(state, number), plain(agent._state.peer)
         assert int(here.learner.updates) == 4 * WEEKS
         # The market is outside, and the last word of an agent is one round ahead.
         apart = {"environment": (), "obs": (), "belief": (), "outbox": ()}
         assert_close(here._replace(**apart), there._replace(**apart), 1e-5)
-        assert_close(agent._agent_state.belief, there.belief, 1e-5)
+        assert_close(agent._state.belief, there.belief, 1e-5)
         counters = agent.network.status().counters
         assert agent.network_errors == 0
         assert counters.refused == {}
@@ -179,9 +180,7 @@ def test_an_environment_of_ones_own_alone():
             report = await agent.train(batch_size=5)
             assert report["shared"] == report["value_weight"] == 0.0
         assert report["updates"] == 4 * 3
-        assert (
-            agent._agent_state.peer.replay.rows[:3, 7].tolist() == [0.0] * 3
-        )  # discounts
+        assert agent._state.peer.replay.rows[:3, 7].tolist() == [0.0] * 3  # discounts
         assert agent.price_memory.get_promising_regions(obs) == []
         assert agent.price_memory.get_exploration_bonus(obs, 1.0) == 0.0
         assert await agent.sync() == 0
@@ -210,7 +209,7 @@ def test_a_broken_network_changes_nothing_and_raises_nothing(monkeypatch):
         return agent
 
     quiet, disturbed = asyncio.run(weeks(False)), asyncio.run(weeks(True))
-    assert_identical(quiet._agent_state, disturbed._agent_state)
+    assert_identical(quiet._state, disturbed._state)
     assert quiet.network_errors == 0
     assert disturbed.network_errors == 1 + 2 * 2  # a first sync, two rounds of two
     # Nobody was there: what was said is kept for whoever comes.
@@ -222,9 +221,9 @@ def test_evaluation_changes_nothing_and_an_action_stands_until_observed():
         agent = make_agent(PRIVATE, in_process_network(Hub(NAMES), NAMES[0]))
         store = Store(PRIVATE, 0)
         await live(agent, store, 1)
-        before = plain(agent._agent_state), agent._progress
+        before = plain(agent._state), agent._progress
         greedy = await agent.select_action(store.obs, evaluate=True)
-        assert_identical(before, (plain(agent._agent_state), agent._progress))
+        assert_identical(before, (plain(agent._state), agent._progress))
         action = await agent.select_action(store.obs)
         np.testing.assert_array_equal(action, await agent.select_action(store.obs))
         assert (greedy != action).all()
@@ -270,9 +269,7 @@ def test_what_cannot_be_used_is_refused_and_counted():
         opened = await networks(hub)
         agent = make_agent(PRIVATE, opened[0])
         before = agent.price_memory.latest_messages.wires()
-        fields = agent.price_memory.latest_messages.split(
-            agent._agent_state.peer.outbox.held
-        )
+        fields = agent.price_memory.latest_messages.split(agent._state.peer.outbox.held)
         odd = fields["model_insight"] | {"entropy": np.zeros(3)}
         await opened[1].broadcast("model_insight", odd)
         await opened[2].broadcast(
@@ -292,9 +289,7 @@ def test_a_time_ahead_of_the_clock_is_cut_and_older_words_do_not_return():
         agent, store = make_agent(PRIVATE, opened[0]), Store(PRIVATE, 0)
         await live(agent, store, 1)
         latest_messages, second = agent.price_memory.latest_messages, 604_800.0
-        fields = latest_messages.split(agent._agent_state.peer.outbox.held)[
-            "model_insight"
-        ]
+        fields = latest_messages.split(agent._state.peer.outbox.held)["model_insight"]
         cells = fields["timestamp"].size
 
         async def say(weeks):
@@ -329,10 +324,10 @@ def test_an_agent_that_comes_late_rehearses_what_it_hears():
         await late.connect()
         for _ in range(2):  # the second time there is nothing new to rehearse
             await agent.select_action(store.obs)
-            updates = int(agent._agent_state.peer.learner.updates)
+            updates = int(agent._state.peer.learner.updates)
             assert updates == PRIVATE.memory.pretrain_updates
         assert late.status().counters.pulled == 4
-        assert float(agent._agent_state.guidance.has_prior) == 1.0
+        assert float(agent._state.guidance.has_prior) == 1.0
 
     asyncio.run(example())
 

@@ -6,10 +6,11 @@ import tracemalloc
 
 import numpy as np
 
-from p2p_sac_jax.agent.protocol.digest import PAGE, make_digests
-from p2p_sac_jax.agent.protocol.envelope import FUTURE_MS, LAST, MAX_BYTES, Refusal
+from p2p_sac_jax.agent.protocol.envelope import FUTURE_MS, LAST, MAX_BYTES
 from p2p_sac_jax.agent.protocol.message_log import REPLY_MESSAGES
 from p2p_sac_jax.agent.protocol.payloads import encode_body
+from p2p_sac_jax.agent.protocol.refusals import Refusal
+from p2p_sac_jax.agent.protocol.sequence_set import MAX_GAPS, make_digests
 from p2p_sac_jax.agent.transport.in_process import InProcessTransport
 from tests.helpers.hub_peers import (
     BODY,
@@ -133,15 +134,15 @@ async def test_who_always_has_something_new_keeps_nobody_from_the_others():
 
     is_byzantine = InProcessTransport(hub, "peer0")
     await is_byzantine.open(lambda source, raw: None, endless)
-    for number in range(1, 2 * PAGE + 1):
+    for number in range(1, 2 * MAX_GAPS + 1):
         hub.loss = 0.0
         is_byzantine.publish(forge(hub, "peer0", sequence=2 * number, epoch=7))
         hub.loss = number % 2
         await networks["peer2"].broadcast(KIND, FIELDS)
     hub.loss = 0.0
-    assert len(listeners["peer1"].sequences("peer2")) == PAGE  # torn, too
+    assert len(listeners["peer1"].sequences("peer2")) == MAX_GAPS  # torn, too
     assert await networks["peer1"].sync() == 300
-    missing = set(range(2 * PAGE - 99, 2 * PAGE, 2))  # as far as they are kept
+    missing = set(range(2 * MAX_GAPS - 99, 2 * MAX_GAPS, 2))  # as far as they are kept
     assert missing < set(listeners["peer1"].sequences("peer2"))
 
 

@@ -15,10 +15,8 @@ from p2p_sac_jax.agent.protocol.envelope import (
     MAX_BYTES,
     SIGNATURE_BYTES,
     Envelope,
-    Refusal,
-    WireError,
-    open_sealed,
-    seal,
+    parse_signed,
+    sign,
     verify,
 )
 from p2p_sac_jax.agent.protocol.payloads import (
@@ -28,6 +26,7 @@ from p2p_sac_jax.agent.protocol.payloads import (
     decode_body,
     encode_body,
 )
+from p2p_sac_jax.agent.protocol.refusals import Refusal, RefusalError
 from p2p_sac_jax.config import ConfigError
 from p2p_sac_jax.exchange.messages import (
     ConsortiumMessage,
@@ -43,7 +42,7 @@ numbers = st.floats(-LARGEST, LARGEST, width=32)
 
 
 def reason(call, *arguments):
-    with pytest.raises(WireError) as caught:
+    with pytest.raises(RefusalError) as caught:
         call(*arguments)
     return caught.value.reason
 
@@ -66,8 +65,8 @@ def test_what_is_said_arrives(key, data):
     }
     body = encode_body(mode, kind, said)
     envelope = example.envelope(mode=mode, kind=kind, body=body)
-    raw = seal(envelope, KEY)
-    message = open_sealed(raw)
+    raw = sign(envelope, KEY)
+    message = parse_signed(raw)
     verify(message, KEY.verify_key)
     assert message.envelope == envelope
     heard = decode_body(mode, kind, message.envelope.body)
@@ -111,7 +110,7 @@ def test_every_envelope_fits_around_the_largest_body(mode):
         time_ms=longest,
         body=b"x" * MAX_BODY_BYTES,
     )
-    assert len(seal(envelope, KEY)) <= MAX_BYTES
+    assert len(sign(envelope, KEY)) <= MAX_BYTES
 
 
 def test_what_nobody_would_take_does_not_leave():
@@ -128,8 +127,8 @@ def test_what_nobody_would_take_does_not_leave():
     large = honest | {"trend": np.ones(20_000)}
     with pytest.raises(ConfigError, match="at most 65024: it takes a smaller codebook"):
         encode_body("public", "model_insight", large)
-    with pytest.raises(WireError, match="oversize"):
-        seal(example.envelope(body=bytes(MAX_BYTES)), KEY)
+    with pytest.raises(RefusalError, match="oversize"):
+        sign(example.envelope(body=bytes(MAX_BYTES)), KEY)
 
 
 # What msgspec alone would let pass, or raises something else for.
@@ -230,7 +229,7 @@ def test_an_envelope_has_one_encoding(name):
 @pytest.mark.parametrize("name", BODIES_BY_HAND)
 def test_a_body_has_one_encoding_and_only_the_fields_of_its_mode(name):
     body, expected = BODIES_BY_HAND[name]
-    raw = example.sealed(kind="market_insight", body=body)
+    raw = example.signed_message(kind="market_insight", body=body)
     if expected is None:
         assert set(admit(raw).fields) == {"mean", "known"}
     else:
@@ -242,14 +241,14 @@ def test_in_public_mode_an_action_is_an_error_of_decoding():
     for name in ("action_mean", "action_std", "action_middle", "action_half_width"):
         floats = {key: value.tobytes() for key, value in fields.items()}
         body = packed(floats | {name: b""})
-        assert reason(admit, example.sealed(body=body)) == Refusal.bad_body
+        assert reason(admit, example.signed_message(body=body)) == Refusal.bad_body
     for mode in MODES - {"public"}:
         body = encode_body(mode, "model_insight", example.fields(mode))
-        assert reason(admit, example.sealed(body=body)) == Refusal.bad_body
+        assert reason(admit, example.signed_message(body=body)) == Refusal.bad_body
 
 
 def test_a_signature_counts_for_its_message_key_and_purpose():
-    raw = example.sealed()
+    raw = example.signed_message()
     encoded = raw[SIGNATURE_BYTES:]
     assert admit(raw)
     for prefix in (b"", b"p2p_sac_jax/insight/2\0", DOMAIN[:-1]):
@@ -267,8 +266,8 @@ def test_a_signature_counts_for_its_message_key_and_purpose():
 
 
 def test_size_is_looked_at_before_anything_else():
-    assert reason(open_sealed, bytes(MAX_BYTES + 1)) == Refusal.oversize
-    assert reason(open_sealed, bytes(MAX_BYTES)) == Refusal.garbage
+    assert reason(parse_signed, bytes(MAX_BYTES + 1)) == Refusal.oversize
+    assert reason(parse_signed, bytes(MAX_BYTES)) == Refusal.garbage
 
 
 @settings(deadline=None, max_examples=400)
@@ -278,7 +277,7 @@ def test_any_edit_is_refused(raw, data):
     last = data.draw(st.integers(first, min(len(raw), first + 16)))
     edited = raw[:first] + data.draw(st.binary(max_size=16)) + raw[last:]
     if edited != raw:
-        mode = open_sealed(raw).envelope.mode
+        mode = parse_signed(raw).envelope.mode
         reason(admit, edited, "ada", mode)
 
 
@@ -295,11 +294,11 @@ def test_an_edit_signed_by_an_insider_is_refused_or_says_what_is_allowed(raw, da
     first = data.draw(st.integers(0, len(encoded)))
     last = data.draw(st.integers(first, min(len(encoded), first + 8)))
     edited = encoded[:first] + data.draw(st.binary(max_size=8)) + encoded[last:]
-    mode = open_sealed(raw).envelope.mode
+    mode = parse_signed(raw).envelope.mode
     admission = example.admission(mode)
     try:
         envelope, fields, _ = admission.admit(example.signed(edited), None)
-    except WireError:
+    except RefusalError:
         return
     assert packed(list(msgspec.structs.astuple(envelope))) == edited
     assert (envelope.sender, envelope.mode) == ("ada", mode)
@@ -319,7 +318,7 @@ def mutations(seed, count):
         raw = example.mutate(draw, messages[mode])
         try:
             gates[mode].admit(raw, draw.choice((None, "ada")))
-        except WireError as error:
+        except RefusalError as error:
             reasons[error.reason] += 1
     return reasons
 

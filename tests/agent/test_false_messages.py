@@ -67,8 +67,8 @@ def test_extremes_break_nothing_and_are_got_over(mode, tmp_path):
                 for kind, fields in lie(rng, latest_messages, seconds).items():
                     assert await is_byzantine.broadcast(kind, fields)
             await live(agent, store, config.exchange.interval)
-            assert_finite(agent._agent_state)
-            away = np.abs(agent._agent_state.guidance.prior.mean - BASE.mean) / BASE_STD
+            assert_finite(agent._state)
+            away = np.abs(agent._state.guidance.prior.mean - BASE.mean) / BASE_STD
             far |= bool(away.max() > 0.9 * PRIOR_REACH)
         assert opened[0].status().counters.refused == {}
         assert far or mode != "private"  # there the lies go as far as they can
@@ -78,13 +78,13 @@ def test_extremes_break_nothing_and_are_got_over(mode, tmp_path):
             honest.catch_up(agent.clock)
             await live(honest, Store(config, number), 2)
         await live(agent, store, 4)
-        assert_finite(agent._agent_state)
+        assert_finite(agent._state)
         for mean in (
-            agent._agent_state.guidance.prior.mean,
-            agent._agent_state.belief.mean,
+            agent._state.guidance.prior.mean,
+            agent._state.belief.mean,
         ):
             assert (np.abs(mean - BASE.mean) < 2.0 * BASE_STD).all()
-        assert float(agent._agent_state.peer.normalised_error) < ERROR_TOLERANCE
+        assert float(agent._state.peer.normalised_error) < ERROR_TOLERANCE
         assert agent.network_errors == 0
 
     asyncio.run(example())

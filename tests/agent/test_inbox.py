@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import threading
 
-from p2p_sac_jax.agent.protocol.inbox import Inbox
+from p2p_sac_jax.agent.protocol.delivery import Inbox
 
 
 def run(sources, fill, *, most_items=1000, most_bytes=1000, deliver=None):

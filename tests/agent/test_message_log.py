@@ -7,14 +7,21 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from p2p_sac_jax.agent.protocol.digest import PAGE, Want, make_digests, read_digest
-from p2p_sac_jax.agent.protocol.envelope import LAST, MAX_BYTES, WireError
+from p2p_sac_jax.agent.protocol.envelope import LAST, MAX_BYTES
 from p2p_sac_jax.agent.protocol.message_log import (
     REPLY_BYTES,
     REPLY_MESSAGES,
     MessageLog,
 )
-from p2p_sac_jax.agent.protocol.sequence_set import MOST_RANGES, SequenceSet
+from p2p_sac_jax.agent.protocol.refusals import RefusalError
+from p2p_sac_jax.agent.protocol.sequence_set import (
+    MAX_GAPS,
+    MAX_RANGES,
+    SequenceSet,
+    Want,
+    make_digests,
+    parse_digest,
+)
 from tests.helpers.signed_messages import roster
 
 ranges = st.lists(st.tuples(st.integers(1, 60), st.integers(0, 6)), max_size=40)
@@ -80,7 +87,7 @@ def test_an_archive_answers_with_exactly_what_is_missing(held, had, epoch):
         window.add(sequence, sequence)
     expected = {4: held, 5: held - had, 6: set()}[epoch]
     (digest,) = make_digests(roster(), ["ada"], {"ada": window})
-    answer = found(message_log, *read_digest(roster(), digest))
+    answer = found(message_log, *parse_digest(roster(), digest))
     assert answer == [f"ada{sequence}" for sequence in sorted(expected)]
 
 
@@ -89,7 +96,7 @@ def test_the_first_question_asks_for_everything():
     fill(message_log, "ada", range(1, 4))
     fill(message_log, "bob", range(7, 9))
     (digest,) = make_digests(roster(), ["ada", "bob"], {})
-    wants = read_digest(roster(), digest)
+    wants = parse_digest(roster(), digest)
     assert found(message_log, *wants) == ["ada1", "bob7", "ada2", "bob8", "ada3"]
 
 
@@ -129,35 +136,35 @@ def test_answers_are_bounded_and_leave_nobody_out():
     assert REPLY_BYTES - 30_010 < sum(map(len, answer)) <= REPLY_BYTES
     assert sum(raw.startswith(b"bob") for raw in answer) >= len(answer) // 2
     assert len(message_log.missing(wants[1:])) == REPLY_MESSAGES
-    assert found(message_log, *[wants[1]] * PAGE) == found(message_log, wants[1])
+    assert found(message_log, *[wants[1]] * MAX_GAPS) == found(message_log, wants[1])
 
 
 def test_a_digest_of_torn_windows_comes_in_pages_that_fit():
     windows = {}
     for name in ("ada", "bob", "cyd"):
         windows[name] = SequenceSet(2**61)
-        for number in range(3 * MOST_RANGES):
+        for number in range(3 * MAX_RANGES):
             windows[name].add(2**61 + 2 * number, 2**61 + 2 * number)
     pages = make_digests(roster(), list(windows), windows)
     assert all(len(page) <= MAX_BYTES for page in pages)
     asked = {name: [] for name in windows}
     for page in pages:
-        for want in read_digest(roster(), page):
+        for want in parse_digest(roster(), page):
             asked[want.sender] += want.gaps
     assert asked == {name: window.gaps() for name, window in windows.items()}
 
 
 def test_every_sender_has_a_place_on_the_first_page():
     windows = {"ada": SequenceSet(7), "cyd": SequenceSet(7)}
-    for number in range(3 * MOST_RANGES):
+    for number in range(3 * MAX_RANGES):
         windows["ada"].add(2 * number, 2 * number)
     windows["cyd"].add(5, 5)
     first, *_ = make_digests(roster(), ["ada", "bob", "cyd"], windows)
-    wants = {want.sender: want for want in read_digest(roster(), first)}
+    wants = {want.sender: want for want in parse_digest(roster(), first)}
     assert wants["bob"] == Want("bob", 0, ((1, LAST),))
     assert wants["cyd"] == Want("cyd", 7, ((1, 4), (6, LAST)))
-    many = [f"peer{number}" for number in range(PAGE + 1)]
-    pages = [read_digest(roster(), page) for page in make_digests(roster(), many, {})]
+    many = [f"peer{number}" for number in range(MAX_GAPS + 1)]
+    pages = [parse_digest(roster(), page) for page in make_digests(roster(), many, {})]
     assert [want.sender for page in pages for want in page] == many
 
 
@@ -165,7 +172,7 @@ def test_a_window_at_the_end_of_numbers_asks_for_what_there_can_be():
     window = SequenceSet(7)
     window.add(3, LAST)
     (page,) = make_digests(roster(), ["ada"], {"ada": window})
-    assert read_digest(roster(), page) == (Want("ada", 7, ((1, 2),)),)
+    assert parse_digest(roster(), page) == (Want("ada", 7, ((1, 2),)),)
 
 
 def digest(**changes):
@@ -183,8 +190,8 @@ BAD_DIGESTS = {
     "a gap of one end": (digest(wants=[["ada", 1, [[1]]]]), "garbage"),
     "negative": (digest(wants=[["ada", 1, [[-1, 5]]]]), "garbage"),
     "float": (digest(wants=[["ada", 1, [[1.0, 5]]]]), "garbage"),
-    "too many gaps": (digest(wants=[["ada", 1, [[1, 2]] * (PAGE + 1)]]), "garbage"),
-    "too many wants": (digest(wants=[["ada", 1, []]] * (PAGE + 1)), "garbage"),
+    "too many gaps": (digest(wants=[["ada", 1, [[1, 2]] * (MAX_GAPS + 1)]]), "garbage"),
+    "too many wants": (digest(wants=[["ada", 1, []]] * (MAX_GAPS + 1)), "garbage"),
     "wide": (digest().replace(b"\x94\x01", b"\x94\xcc\x01"), "not_canonical"),
 }
 
@@ -192,8 +199,8 @@ BAD_DIGESTS = {
 @pytest.mark.parametrize("name", BAD_DIGESTS)
 def test_a_digest_is_read_strictly(name):
     raw, reason = BAD_DIGESTS[name]
-    with pytest.raises(WireError) as caught:
-        read_digest(roster(), raw)
+    with pytest.raises(RefusalError) as caught:
+        parse_digest(roster(), raw)
     assert caught.value.reason == reason
 
 
@@ -203,7 +210,7 @@ def test_a_digest_of_any_bytes_is_read_or_refused(raw, head):
     message_log = MessageLog(["ada"], 100, 1 << 20)
     fill(message_log, "ada", range(1, 20))
     try:
-        wants = read_digest(roster(), digest()[:-1] + raw if head else raw)
-    except WireError:
+        wants = parse_digest(roster(), digest()[:-1] + raw if head else raw)
+    except RefusalError:
         return
     assert len(message_log.missing(wants)) <= 19

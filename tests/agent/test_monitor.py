@@ -12,8 +12,8 @@ from prometheus_client.parser import text_string_to_metric_families
 from examples.ports import free_ports
 from p2p_sac_jax.agent.ops.audit import AuditLog
 from p2p_sac_jax.agent.ops.monitor import Endpoint, JsonLines, PeerCollector
-from p2p_sac_jax.agent.protocol.digest import make_digests
-from p2p_sac_jax.agent.protocol.envelope import Refusal
+from p2p_sac_jax.agent.protocol.refusals import Refusal
+from p2p_sac_jax.agent.protocol.sequence_set import make_digests
 from p2p_sac_jax.agent.transport.in_process import (
     Hub,
     InProcessTransport,

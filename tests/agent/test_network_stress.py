@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-from p2p_sac_jax.agent.protocol.envelope import Refusal
+from p2p_sac_jax.agent.protocol.refusals import Refusal
 from tests.helpers.network_stress import CALM, HONEST, KILLED, besiege
 
 MOST_MB = 250.0

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from p2p_sac_jax.agent.protocol import dispatch
-from p2p_sac_jax.agent.protocol.envelope import Refusal
 from p2p_sac_jax.agent.protocol.peer_network import PeerNetwork
+from p2p_sac_jax.agent.protocol.refusals import Refusal
 from p2p_sac_jax.agent.transport.in_process import (
     InProcessTransport,
     in_process_network,

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from p2p_sac_jax.agent.agent import P2PSACAgent
-from p2p_sac_jax.agent.history import PriceHistory
+from p2p_sac_jax.agent.price_history import PriceHistory
 from p2p_sac_jax.agent.price_memory import P2PPriceMemory
 from p2p_sac_jax.agent.transport.in_process import Hub, in_process_network
 from p2p_sac_jax.config import ConfigError
@@ -104,13 +104,13 @@ def test_history_counts_as_a_life_without_learning(history):
     )
     for name in names:
         assert_close(
-            getattr(with_past._agent_state.peer, name),
-            getattr(other._agent_state.peer, name),
+            getattr(with_past._state.peer, name),
+            getattr(other._state.peer, name),
             1e-5,
         )
     # The last week has no successor in the record.
-    assert int(with_past._agent_state.peer.replay.size) == WEEKS - 1
-    mine, theirs = with_past._agent_state.peer.replay, other._agent_state.peer.replay
+    assert int(with_past._state.peer.replay.size) == WEEKS - 1
+    mine, theirs = with_past._state.peer.replay, other._state.peer.replay
     assert_close(mine.rows[: WEEKS - 1], theirs.rows[: WEEKS - 1], 1e-5)
 
 
@@ -119,7 +119,7 @@ def test_a_gap_in_the_history_is_remembered_but_not_replayed(history):
     network = in_process_network(Hub(NAMES), NAMES[0])
     agent = make_agent(CONFIG, network, price_history=torn)
     assert agent.steps == WEEKS - 1
-    assert int(agent._agent_state.peer.replay.size) == WEEKS - 3
+    assert int(agent._state.peer.replay.size) == WEEKS - 3
 
 
 def test_an_observation_shows_last_week_where_the_history_looks():
@@ -133,11 +133,11 @@ def test_an_observation_shows_last_week_where_the_history_looks():
     agent = make_agent(
         CONFIG, network, price_history=PriceHistory(np.array(weeks), prices, units)
     )
-    assert int(agent._agent_state.peer.replay.size) == 2
+    assert int(agent._state.peer.replay.size) == 2
     # Reward of the first week: (price - cost) times units, in usual profits.
     unit_cost = float(STORE.unit_cost)
     expected = (0.9 - 0.7) / (1 - unit_cost) * 1.3
-    assert float(agent._agent_state.peer.replay.rows[0, 12]) == pytest.approx(
+    assert float(agent._state.peer.replay.rows[0, 12]) == pytest.approx(
         expected, rel=1e-5
     )
 
@@ -169,10 +169,8 @@ def test_the_network_informs_the_prior():
             await live(peer, Store(CONFIG, number), 4)
         await agent.select_action(Store(CONFIG, 0).obs)
         belief = listening._belief()
-        assert_close(belief.mean, agent._agent_state.guidance.prior.mean, 1e-5)
-        assert_close(
-            belief.covariance, agent._agent_state.guidance.prior.covariance, 1e-5
-        )
+        assert_close(belief.mean, agent._state.guidance.prior.mean, 1e-5)
+        assert_close(belief.covariance, agent._state.guidance.prior.covariance, 1e-5)
         assert np.abs(belief.mean - before).max() > 0.05
         np.testing.assert_array_equal(deaf._belief().mean, before)
 

@@ -32,7 +32,7 @@ for number in itertools.count(1):
 def state(receipt_log):
     return {
         sender: (window.epoch, list(window.ranges()))
-        for sender, window in receipt_log.windows.items()
+        for sender, window in receipt_log.received.items()
     }
 
 
@@ -55,7 +55,7 @@ def test_a_killed_process_has_written_down_everything_it_took(tmp_path):
             lines += writer.stdout.readlines()
         assert writer.returncode == -signal.SIGKILL
         assert len(lines) >= kill_after
-        windows = reopened(tmp_path).windows
+        windows = reopened(tmp_path).received
         for line in lines:
             sender, epoch, sequence = line.decode().split()
             assert windows[sender].epoch == int(epoch)
@@ -94,7 +94,7 @@ def test_the_file_stays_short_and_private(tmp_path):
     for path in (tmp_path / "peer").iterdir():
         assert path.stat().st_mode & 0o077 == 0
     assert (tmp_path / "peer").stat().st_mode & 0o077 == 0
-    assert reopened(tmp_path / "peer").windows["ada"].gaps()[0][0] == 2001
+    assert reopened(tmp_path / "peer").received["ada"].gaps()[0][0] == 2001
 
 
 def test_half_a_line_at_the_end_is_dropped_and_half_a_file_is_not(tmp_path):
@@ -106,9 +106,9 @@ def test_half_a_line_at_the_end_is_dropped_and_half_a_file_is_not(tmp_path):
     whole = path.read_bytes()
     for end in range(len(whole) - 1, len(whole) - 8, -1):
         path.write_bytes(whole[:end])
-        assert list(reopened(tmp_path).windows["ada"].ranges()) == [(0, 1)]
+        assert list(reopened(tmp_path).received["ada"].ranges()) == [(0, 1)]
     path.write_bytes(whole + b"ada 4 7 7\n")
-    assert list(reopened(tmp_path).windows["ada"].ranges()) == [(0, 2), (7, 7)]
+    assert list(reopened(tmp_path).received["ada"].ranges()) == [(0, 2), (7, 7)]
     for damage in (b"ada 4\n", b"ada 4 x 7\n", b"\xff\xff\n", b"\n", b"ada 4 5 6 7\n"):
         path.write_bytes(whole + damage + whole)
         with pytest.raises(ConfigError, match="is damaged at line 3"):
@@ -134,7 +134,7 @@ def test_a_full_disk_takes_nothing_down_and_breaks_nothing(tmp_path):
     assert (tmp_path / "receipt_log").stat().st_size == size
     receipt_log.append("ada", 4, 3)
     receipt_log.close()
-    assert list(reopened(tmp_path).windows["ada"].ranges()) == [(0, 1), (3, 3)]
+    assert list(reopened(tmp_path).received["ada"].ranges()) == [(0, 1), (3, 3)]
 
 
 def test_a_journal_that_cannot_be_written_anew_goes_on_with_the_long_one(tmp_path):
@@ -144,7 +144,7 @@ def test_a_journal_that_cannot_be_written_anew_goes_on_with_the_long_one(tmp_pat
         receipt_log.append("ada", 4, sequence)
     (tmp_path / "journal.new").rmdir()
     receipt_log.close()
-    assert list(reopened(tmp_path).windows["ada"].ranges()) == [(0, 19)]
+    assert list(reopened(tmp_path).received["ada"].ranges()) == [(0, 19)]
 
 
 def test_a_folder_that_cannot_be_written_to_is_told_in_a_line(tmp_path):
@@ -171,4 +171,4 @@ def test_a_start_that_was_too_early_for_everybody_is_taken_back(tmp_path):
     assert receipt_log.start("ada", 5_000_000) == 5_000_000
     receipt_log.close()
     again = reopened(tmp_path)
-    assert again.windows["ada"].epoch == 5_000_000
+    assert again.received["ada"].epoch == 5_000_000

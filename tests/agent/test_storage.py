@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from p2p_sac_jax.agent.storage import load_state, save_state, write_json
+from p2p_sac_jax.agent.ops.state_file import load_state, save_state, write_json
 from p2p_sac_jax.agent.transport.in_process import Hub, in_process_network
 from p2p_sac_jax.config import ConfigError
 from tests.helpers.agents import NAMES, Store, agent_config, live, make_agent, networks
@@ -231,7 +231,7 @@ def test_a_resumed_agent_goes_on_as_one_that_was_not_interrupted(tmp_path):
             await one.train()
             actions = [action for action, _ in await live(one, market, 3)]
             held = one.price_memory.latest_messages.content
-            ends.append((plain(one._agent_state), held, one._progress, actions))
+            ends.append((plain(one._state), held, one._progress, actions))
         assert_identical(*ends)
         assert float(ends[0][0].guidance.has_prior) == 1.0
 
@@ -254,11 +254,11 @@ def test_noise_and_budget_are_never_used_twice(tmp_path):
         crashed = make_agent(config, opened[0], folder=tmp_path)
         crashed.load()
         assert crashed.clock == 0
-        assert int(crashed._agent_state.peer.outbox.releases) == 2
+        assert int(crashed._state.peer.outbox.releases) == 2
         lived = await live(crashed, Store(config, 0, seed=5), 6)
         # Rounds 1 and 2 were used before the crash, with other data.
         assert [report["shared"] for _, report in lived] == [0, 0, 0, 0, 0, 1]
-        assert int(crashed._agent_state.peer.outbox.releases) == 3
+        assert int(crashed._state.peer.outbox.releases) == 3
 
     asyncio.run(example())
 

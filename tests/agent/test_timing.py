@@ -107,9 +107,9 @@ def test_training_beside_a_rehearsal_loses_neither():
         await live(agent, store)  # a round begins; what is missing is pulled after it
         await agent.sync()
         week = agent.select_action(store.obs)
-        before = int(agent._agent_state.peer.learner.updates)
+        before = int(agent._state.peer.learner.updates)
         await asyncio.gather(week, agent.train(), agent.train())
-        gained = int(agent._agent_state.peer.learner.updates) - before
+        gained = int(agent._state.peer.learner.updates) - before
         assert gained == 2 * 4 + PRIVATE.memory.pretrain_updates
 
     asyncio.run(example())
@@ -131,9 +131,9 @@ def test_the_first_word_of_demand_is_rehearsed_while_the_agent_is_young(
         await network.connect()
         await agent.sync()
         for expected in (rehearses, False):  # once
-            before = int(agent._agent_state.peer.learner.updates)
+            before = int(agent._state.peer.learner.updates)
             await agent.select_action(store.obs)
-            gained = int(agent._agent_state.peer.learner.updates) - before
+            gained = int(agent._state.peer.learner.updates) - before
             assert gained == expected * PRIVATE.memory.pretrain_updates
             agent.catch_up(agent.clock + 2)
         assert agent.informed

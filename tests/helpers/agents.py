@@ -9,7 +9,7 @@ import jax
 import numpy as np
 
 from p2p_sac_jax.agent.agent import P2PSACAgent
-from p2p_sac_jax.agent.history import PriceHistory
+from p2p_sac_jax.agent.price_history import PriceHistory
 from p2p_sac_jax.agent.protocol.peer_network import PeerNetwork
 from p2p_sac_jax.agent.settings import named_environment
 from p2p_sac_jax.agent.transport.in_process import Hub, in_process_network

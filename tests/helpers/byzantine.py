@@ -15,7 +15,7 @@ from p2p_sac_jax.agent.protocol.envelope import (
     MAX_BYTES,
     SIGNATURE_BYTES,
     Envelope,
-    seal,
+    sign,
 )
 from p2p_sac_jax.agent.protocol.payloads import BODIES, encode_body
 from tests.helpers.signed_messages import KINDS_OF_BODY
@@ -130,7 +130,7 @@ class Hostile:
         }
         if "body" not in changes:
             told["body"] = encode_body(self._roster.mode, KIND, fields)
-        return seal(Envelope(**(told | changes)), self._identity.signing_key)
+        return sign(Envelope(**(told | changes)), self._identity.signing_key)
 
 
 _KINDS = [

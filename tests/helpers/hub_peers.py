@@ -6,7 +6,7 @@ from collections import Counter
 
 import numpy as np
 
-from p2p_sac_jax.agent.protocol.envelope import VERSION, Envelope, seal
+from p2p_sac_jax.agent.protocol.envelope import VERSION, Envelope, sign
 from p2p_sac_jax.agent.protocol.payloads import encode_body
 from p2p_sac_jax.agent.transport.in_process import (
     Hub,
@@ -76,7 +76,7 @@ def forge(hub, sender, signer=None, **changes):
         "body": BODY,
     }
     signing_key = hub.identities[signer or sender].signing_key
-    return seal(Envelope(**(told | changes)), signing_key)
+    return sign(Envelope(**(told | changes)), signing_key)
 
 
 def run(test):

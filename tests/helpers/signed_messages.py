@@ -9,8 +9,8 @@ import numpy as np
 from nacl.signing import SigningKey
 
 from p2p_sac_jax.agent.ops.identity import Identity, make_roster
-from p2p_sac_jax.agent.protocol.admission import Admission, Rate
-from p2p_sac_jax.agent.protocol.envelope import DOMAIN, SIGNATURE_BYTES, Envelope, seal
+from p2p_sac_jax.agent.protocol.admission import Admission, RateLimiter
+from p2p_sac_jax.agent.protocol.envelope import DOMAIN, SIGNATURE_BYTES, Envelope, sign
 from p2p_sac_jax.agent.protocol.payloads import BODIES, encode_body
 
 NOW_S = 1.7e9
@@ -30,7 +30,7 @@ def roster(mode="public", network="shops"):
 def admission(mode="public", windows=None, burst=1e9, now=lambda: NOW_S):
     """The gate of bob, and the windows that it reads."""
     windows = {} if windows is None else windows
-    rate = Rate(NAMES, 10.0, burst, now)
+    rate = RateLimiter(NAMES, 10.0, burst, now)
     return Admission("bob", roster(mode), windows, rate, now)
 
 
@@ -57,8 +57,8 @@ def envelope(mode="public", kind="model_insight", seed=0, **changes):
     return Envelope(**(told | changes))
 
 
-def sealed(signer="ada", **changes):
-    return seal(envelope(**changes), IDENTITIES[signer].signing_key)
+def signed_message(signer="ada", **changes):
+    return sign(envelope(**changes), IDENTITIES[signer].signing_key)
 
 
 def signed(encoded, signer="ada"):
@@ -70,7 +70,7 @@ def signed(encoded, signer="ada"):
 def honest(*modes, seed=0):
     """One honest message of each kind and of each mode, or of those named."""
     return [
-        sealed(mode=mode, kind=kind, seed=seed, sequence=seed + 1)
+        signed_message(mode=mode, kind=kind, seed=seed, sequence=seed + 1)
         for mode, kind in KINDS_OF_BODY
         if not modes or mode in modes
     ]

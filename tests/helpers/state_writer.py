@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
-from p2p_sac_jax.agent.storage import save_state
+from p2p_sac_jax.agent.ops.state_file import save_state
 
 
 def arrays(number: int) -> dict[str, np.ndarray]:

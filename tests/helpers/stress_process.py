@@ -21,9 +21,10 @@ from typing import Any
 import numpy as np
 
 from p2p_sac_jax.agent.ops.identity import load_identity, load_roster
-from p2p_sac_jax.agent.protocol.envelope import Envelope, seal
+from p2p_sac_jax.agent.protocol.base import Delivery
+from p2p_sac_jax.agent.protocol.envelope import Envelope, sign
 from p2p_sac_jax.agent.protocol.payloads import encode_body
-from p2p_sac_jax.agent.protocol.peer_network import Delivery, PeerNetwork
+from p2p_sac_jax.agent.protocol.peer_network import PeerNetwork
 from p2p_sac_jax.agent.transport.zenoh_transport import ZenohTransport
 from tests.helpers.byzantine import KIND, Hostile
 
@@ -110,7 +111,7 @@ async def is_byzantine(folder: Path, transport: ZenohTransport, rate: float) -> 
     fields = content(identity.name, 1, 1)
     told = (1, roster.network, roster.mode, KIND, identity.name, now, 1, now)
     body = encode_body(roster.mode, KIND, fields)
-    greeting = seal(Envelope(*told, body), identity.signing_key)
+    greeting = sign(Envelope(*told, body), identity.signing_key)
     make_log(folder / "sent")(identity.name, 1, 1)
     byzantine = Hostile(identity, roster, greeting, now, seed=0)
     draws = random.Random(1)

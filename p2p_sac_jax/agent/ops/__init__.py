@@ -1,1 +1,1 @@
-"""Identities, certificates, audit log and monitoring of a deployed peer."""
+"""Operation of a peer: identity, certificates, state on disk, audit and monitoring."""

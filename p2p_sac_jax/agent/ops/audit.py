@@ -1,8 +1,8 @@
-"""The audit log: what left a peer, when, to whom, and what is left to tell.
+"""The audit log: what left a peer, when, to whom, and the remaining privacy budget.
 
-One line of JSON for each kind of message that leaves, written before it does: what
-cannot be written down stays. Numbers of a message are not in it: a log of what may
-leave must not leak what may not.
+One line of JSON for each kind of message, written before the message leaves; if the
+write fails, the message does not leave. The log holds no values of a message, since it
+must not leak what the mode withholds.
 """
 
 from __future__ import annotations
@@ -16,29 +16,29 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from p2p_sac_jax.agent.protocol.envelope import Envelope, open_sealed
+from p2p_sac_jax.agent.protocol.envelope import Envelope, parse_signed
 from p2p_sac_jax.agent.protocol.payloads import decode_body
 from p2p_sac_jax.agent.protocol.sequence_set import SequenceSet
 from p2p_sac_jax.config import ConfigError
 
 MAX_BYTES = 16 << 20  # of one file; two are kept
-_RANGES = 1 << 16  # of what an asker was told; far more than a peer keeps messages
+_MAX_RANGES = 1 << 16  # recorded for a requester; a peer keeps far fewer messages
 
 _log = logging.getLogger(__name__)
 
 
 class AuditLog:
-    """Lines of JSON in a file; a full one makes room for the next.
+    """Lines of JSON in a file, which is rotated when full.
 
-    What an asker has been given before is not written again, so nobody fills the log
-    by asking.
+    A message that a requester has received before is not recorded again, so repeated
+    requests do not fill the log.
 
     Attributes:
-      budget: what the peer may still tell; read for each line.
+      budget: returns the remaining privacy budget; called for each line.
 
     Args:
-      path: of the file, which is its owner's alone.
-      max_bytes: of a file; the last one is kept beside it.
+      path: of the file, readable by its owner alone.
+      max_bytes: of a file; the previous one is kept beside it.
       clock: seconds since 1970.
 
     Raises:
@@ -53,39 +53,40 @@ class AuditLog:
     ) -> None:
         self.budget: Callable[[], Mapping[str, Any]] = dict
         self._path, self._max_bytes, self._clock = path, max_bytes, clock
-        self._told: dict[str, SequenceSet] = {}  # own messages, by who asked for them
+        self._pulled: dict[str, SequenceSet] = {}  # own messages, by requester
         self._failed = 0
         try:
             self._append(b"")
         except OSError as error:
             raise ConfigError(f"{path}: {error.strerror}") from error
 
-    def published(self, own: bytes, to: Sequence[str]) -> bool:
-        """Writes down that an own message is about to go to all who are there.
+    def record_broadcast(self, own: bytes, to: Sequence[str]) -> bool:
+        """Records an own message before it is broadcast.
 
         Args:
-          own: sealed.
-          to: peers that are reachable; without any it is kept, and may be pulled.
+          own: signed message.
+          to: reachable peers; without any the message is kept, and may be pulled.
 
         Returns:
-          False if it must not leave: it could not be written down.
+          False if it could not be recorded and must not leave.
         """
-        return self._write([(own, open_sealed(own).envelope)], to, pulled=False)
+        return self._write([(own, parse_signed(own).envelope)], to, pulled=False)
 
-    def pulled(self, own: Collection[bytes], asker: str) -> bool:
-        """The same for own messages that ``asker`` asks for, "" if unknown."""
+    def record_pull(self, own: Collection[bytes], requester: str) -> bool:
+        """Records own messages before they are sent to a requester, "" if unknown."""
         fresh = []
         for raw in own:
-            envelope = open_sealed(raw).envelope
-            told = self._told.get(asker)
-            if told is None or told.epoch < envelope.epoch:
-                told = self._told[asker] = SequenceSet(envelope.epoch, _RANGES)
-            if envelope.sequence not in told:
+            envelope = parse_signed(raw).envelope
+            pulled = self._pulled.get(requester)
+            if pulled is None or pulled.epoch < envelope.epoch:
+                pulled = SequenceSet(envelope.epoch, _MAX_RANGES)
+                self._pulled[requester] = pulled
+            if envelope.sequence not in pulled:
                 fresh.append((raw, envelope))
-        if not self._write(fresh, (asker,), pulled=True):
+        if not self._write(fresh, (requester,), pulled=True):
             return False
         for _, envelope in fresh:
-            self._told[asker].add(envelope.sequence, envelope.sequence)
+            self._pulled[requester].add(envelope.sequence, envelope.sequence)
         return True
 
     def _write(
@@ -122,14 +123,16 @@ class AuditLog:
             self._failed += 1
             if self._failed & (self._failed - 1) == 0:  # the 1st, 2nd, 4th, 8th, ...
                 _log.error(
-                    "kept back: no audit log, %s (%d so far)", error, self._failed
+                    "message withheld, audit log failed: %s (%d so far)",
+                    error,
+                    self._failed,
                 )
             return False
         return True
 
     def _append(self, text: bytes) -> None:
-        """Opens, writes and closes: lines are few, and nothing is left half open."""
-        self._make_room()
+        """Opens, writes and closes: lines are few, and no handle stays open."""
+        self._rotate()
         flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND
         handle = os.open(self._path, flags, 0o600)
         try:
@@ -144,11 +147,11 @@ class AuditLog:
         finally:
             os.close(handle)
 
-    def _make_room(self) -> None:
+    def _rotate(self) -> None:
         try:
             if self._path.stat().st_size > self._max_bytes:
                 self._path.replace(self._path.with_suffix(".old" + self._path.suffix))
         except FileNotFoundError:
             pass
-        except OSError as error:  # the long one serves as well
-            _log.warning("audit log could not be put aside: %s", error)
+        except OSError as error:  # the long file still serves
+            _log.warning("audit log could not be rotated: %s", error)

@@ -1,7 +1,7 @@
 """A certificate authority for test networks, and the folders of the peers it knows.
 
     DIR/authority/{ca.key, ca.crt}      the authority: keep it off the peers' machines
-    DIR/roster.json                     who may speak
+    DIR/roster.json                     the peers of the network
     DIR/NAME/{signing.key, tls.key, tls.crt, ca.crt, roster.json}
 
 Certificates are P-256 with the peer's name as their common name, good for both ends
@@ -30,21 +30,21 @@ from p2p_sac_jax.config import ConfigError
 FOLDER = "authority"
 HOSTS = ("localhost", "127.0.0.1", "::1")
 
-_STAGED = ".new-"  # before the name of a folder that does not count yet
+_STAGED = ".new-"  # prefix of a folder that is not complete
 _AUTHORITY_KEY = "ca.key"
 _AUTHORITY_DAYS = 3650.0
 _CLOCK_SKEW = datetime.timedelta(hours=1)  # between the machines of a network
 
 
 class Authority(NamedTuple):
-    """Who says that a TLS key is a peer's."""
+    """The issuer of TLS certificates."""
 
     key: ec.EllipticCurvePrivateKey
     certificate: x509.Certificate
 
 
 def make_authority(network: str, days: float) -> Authority:
-    """A new authority that signs itself."""
+    """A new authority with a self-signed certificate."""
     key = ec.generate_private_key(ec.SECP256R1())
     name = _name(f"{network} authority")
     usage = x509.KeyUsage(
@@ -75,10 +75,10 @@ def issue(
     """A new TLS key and its certificate.
 
     Args:
-      authority: who signs.
-      name: the peer's, becomes the common name.
-      hosts: names and addresses that others reach it by, beside this machine's own.
-      days: for which it is good; zero or less is one that has expired.
+      authority: the issuer.
+      name: of the peer, becomes the common name.
+      hosts: names and addresses of its machine, in addition to ``HOSTS``.
+      days: of validity; zero or less gives an expired certificate.
     """
     key = ec.generate_private_key(ec.SECP256R1())
     usages = [ExtendedKeyUsageOID.SERVER_AUTH, ExtendedKeyUsageOID.CLIENT_AUTH]
@@ -111,7 +111,7 @@ def open_authority(folder: Path) -> Authority:
     """The authority of a network's folder.
 
     Raises:
-      ConfigError: others may read its key, or there is no key and certificate.
+      ConfigError: other users may read its key, or key or certificate is missing.
     """
     place = folder / FOLDER
     files.check_private(place / _AUTHORITY_KEY)
@@ -136,23 +136,23 @@ def write_network(
     hosts: Sequence[str] = (),
     days: float = 365.0,
 ) -> Roster:
-    """Makes a network of peers, or adds peers to one.
+    """Creates a network of peers, or adds peers to one.
 
     Args:
       folder: of the network, new or written earlier.
-      network: its name; may be empty where it has one.
-      mode: private, consortium or public; may be empty where it has one.
+      network: its name; may be empty for an existing network.
+      mode: private, consortium or public; may be empty for an existing network.
       names: of the new peers.
       hosts: names and addresses of their machines: HOST for all of them, NAME=HOST
         for one.
-      days: for which the certificates are good.
+      days: of validity of the certificates.
 
     Returns:
-      The whole roster, which every peer of the folder now has.
+      The new roster, which is in the folder of every peer.
 
     Raises:
-      ConfigError: a name is taken or not allowed, the network has another name or
-        mode, or the folder cannot be written.
+      ConfigError: a name is taken or invalid, the network has another name or mode, or
+        the folder is not writable.
     """
     try:
         return _write_network(folder, network, mode, names, hosts, days)
@@ -175,7 +175,7 @@ def _write_network(
         network, mode = _same("network", network, old), _same("mode", mode, old)
         known = old.keys
     added = files.make_roster(network, mode, identities)
-    _settle(folder, known)  # what a crash interrupted
+    _settle(folder, known)  # after an interrupted call
     for name in names:
         if name in known or (folder / name).exists() or name == FOLDER:
             raise ConfigError(f"name={name!r} is taken in {folder}; nothing is changed")
@@ -190,19 +190,19 @@ def _write_network(
         for identity in identities:
             issued = issue(authority, identity.name, places[identity.name], days)
             _stage_peer(folder, identity, authority, issued, text)
-        _replace(folder / files.ROSTER, text)  # from here on the peers count
+        _replace(folder / files.ROSTER, text)  # the step that makes the change
     except BaseException:
         _settle(folder, known)
         raise
     _settle(folder, roster.keys)
     for name in known:
-        if (folder / name).is_dir():  # it may have moved to the peer's own machine
+        if (folder / name).is_dir():  # it may be on the peer's machine only
             _replace(folder / name / files.ROSTER, text)
     return roster
 
 
 def _settle(folder: Path, names: Collection[str]) -> None:
-    """Gives staged folders their names if the roster has them; removes the others."""
+    """Renames staged folders of peers in the roster; removes the others."""
     for staged in folder.glob(f"{_STAGED}*"):
         name = staged.name.removeprefix(_STAGED)
         if name in names:
@@ -212,7 +212,7 @@ def _settle(folder: Path, names: Collection[str]) -> None:
 
 
 def _hosts_of(name: str, names: Collection[str], hosts: Sequence[str]) -> list[str]:
-    """Those of the hosts that are one peer's."""
+    """The hosts of one peer."""
     found = []
     for place in hosts:
         owner, given, host = place.rpartition("=")
@@ -259,7 +259,7 @@ def _stage_peer(
 
 
 def _stage(folder: Path, name: str) -> Path:
-    """A folder to fill, which does not count until it is given its name."""
+    """A new folder under a temporary name, to be renamed when it is complete."""
     staged = folder / f"{_STAGED}{name}"
     staged.mkdir(mode=0o700)
     return staged
@@ -299,7 +299,7 @@ def _general_name(host: str) -> x509.GeneralName:
 
 
 def _write(path: Path, data: bytes, mode: int = 0o644) -> None:
-    """Writes a new file that has its mode from the start."""
+    """Writes a new file with its mode set from the start."""
     descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode)
     with os.fdopen(descriptor, "wb") as file:
         file.write(data)

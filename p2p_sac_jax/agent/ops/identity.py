@@ -1,9 +1,9 @@
-"""Who a peer is: its signing key, and the roster of those who may speak.
+"""Identity of a peer: its signing key, and the roster of the network.
 
 A peer's folder holds ``signing.key`` (Ed25519), ``tls.key`` and ``tls.crt`` (P-256,
 the common name is the peer's name), ``ca.crt`` and ``roster.json``;
-``launch.make_identity`` writes it. Whoever is not in the roster is unknown: taking a
-name out of it, everywhere, is how a peer is shut out.
+``launch.make_identity`` writes it. A peer that is not in the roster is
+unknown: removing its name from every roster excludes it.
 """
 
 from __future__ import annotations
@@ -37,25 +37,25 @@ _MAX_BYTES = 1 << 20  # of a file in an identity's folder
 
 
 class Identity(NamedTuple):
-    """A peer that can speak."""
+    """Name and key of a peer."""
 
     name: str
     signing_key: SigningKey  # Ed25519
 
 
 class Roster(NamedTuple):
-    """Who may speak in a network; everyone else is unknown."""
+    """The peers of a network; all others are unknown."""
 
     network: str
     mode: str  # private | consortium | public
-    keys: Mapping[str, VerifyKey]  # by name, in the order of the slots of the peers
+    keys: Mapping[str, VerifyKey]  # by name, in the order of the peers' numbers
 
 
 def check_name(field: str, name: str) -> str:
-    """The name itself, if peers and networks may be called so.
+    """Returns a valid name of a peer or network.
 
     Raises:
-      ConfigError: they may not.
+      ConfigError: the name is not valid.
     """
     if not _NAME.fullmatch(name):
         raise ConfigError(
@@ -69,7 +69,7 @@ def make_identity(name: str) -> Identity:
     """A new identity with a fresh key.
 
     Raises:
-      ConfigError: peers may not be called so.
+      ConfigError: the name is not valid.
     """
     return Identity(check_name("name", name), SigningKey.generate())
 
@@ -78,7 +78,7 @@ def make_roster(network: str, mode: str, identities: Iterable[Identity]) -> Rost
     """The roster of a network of these peers, in this order.
 
     Raises:
-      ConfigError: a name or the mode is not allowed, or two peers have one name.
+      ConfigError: a name or the mode is not valid, or two peers have one name.
     """
     keys: dict[str, VerifyKey] = {}
     for name, signing_key in identities:
@@ -89,16 +89,16 @@ def make_roster(network: str, mode: str, identities: Iterable[Identity]) -> Rost
 
 
 def check_roster(roster: Roster) -> Roster:
-    """The roster itself, if its names and mode are allowed.
+    """Returns a valid roster.
 
     Raises:
-      ConfigError: they are not, or nobody is in it.
+      ConfigError: a name or the mode is not valid, or the roster is empty.
     """
     check_name("network", roster.network)
     if roster.mode not in MODES:
         raise ConfigError(f"mode={roster.mode!r} must be one of {', '.join(MODES)}")
     if not roster.keys:
-        raise ConfigError("keys={}: a roster names at least one peer")
+        raise ConfigError("keys={} must name at least one peer")
     for name in roster.keys:
         check_name("name", name)
     return roster
@@ -115,7 +115,7 @@ def load_roster(folder: str | Path) -> Roster:
     """The roster in a folder.
 
     Raises:
-      ConfigError: it is not there, or is not a roster.
+      ConfigError: the file is missing or is not a roster.
     """
     path = Path(folder) / ROSTER
     try:
@@ -127,17 +127,17 @@ def load_roster(folder: str | Path) -> Roster:
         return check_roster(roster)
     except ConfigError as error:
         raise ConfigError(f"{path}: {error}") from error
-    except Exception as error:  # json, hex and the key's own errors have no base
+    except Exception as error:  # errors of json, hex and key share no base class
         raise ConfigError(f"{path} is not a roster: {error}") from error
 
 
 def load_identity(folder: str | Path) -> Identity:
-    """The identity in a folder, after a check of everything that goes with it.
+    """The identity in a folder, after a check of all its files.
 
     Raises:
-      ConfigError: a file cannot be read or is no key or certificate, others may read
-        a key, roster, signing key and certificate are not of one peer, or the
-        certificate is not valid now.
+      ConfigError: a file is unreadable or malformed, other users may read a key,
+        roster, signing key and certificate are not of one peer, or the certificate
+        is not valid now.
     """
     folder = Path(folder)
     roster = load_roster(folder)
@@ -171,10 +171,10 @@ def load_identity(folder: str | Path) -> Identity:
 
 
 def certificate_ends(folder: str | Path) -> datetime.datetime:
-    """When the certificate in a peer's folder ends, with its time zone, UTC.
+    """End of validity of the certificate in a peer's folder, in UTC.
 
     Raises:
-      ConfigError: there is none.
+      ConfigError: there is no certificate.
     """
     return _load_certificate(Path(folder) / CERTIFICATE).not_valid_after_utc
 
@@ -189,10 +189,10 @@ def dump_signing_key(signing_key: SigningKey) -> bytes:
 
 
 def check_private(path: Path) -> None:
-    """Checks that a key is its owner's alone.
+    """Checks that only its owner can access a key.
 
     Raises:
-      ConfigError: others may read it or write to it, or it is not there.
+      ConfigError: other users have access, or the file is missing.
     """
     try:
         mode = stat.S_IMODE(path.stat().st_mode)
@@ -200,8 +200,8 @@ def check_private(path: Path) -> None:
         raise ConfigError(f"{path}: {error.strerror}") from error
     if mode & 0o077:
         raise ConfigError(
-            f"{path} has mode {mode:04o}, must be 0600 or less: a key that others may"
-            " read is nobody's; chmod 600 it, or better make a new one"
+            f"{path} has mode {mode:04o}, must be 0600 or less: other users may have"
+            " read the key; make a new one, or chmod 600 it"
         )
 
 
@@ -227,7 +227,7 @@ def _common_name(path: Path, certificate: x509.Certificate) -> str:
     try:
         names = certificate.subject.get_attributes_for_oid(NameOID.COMMON_NAME)
     except ValueError as error:
-        raise ConfigError(f"{path} has no names that can be read") from error
+        raise ConfigError(f"{path} has no readable names") from error
     if len(names) != 1:
         raise ConfigError(f"{path} has {len(names)} common names, must have one")
     return str(names[0].value)

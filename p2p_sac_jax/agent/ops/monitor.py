@@ -1,7 +1,7 @@
-"""A peer's figures for Prometheus, and its log as lines of JSON.
+"""A peer's metrics for Prometheus, and its log as lines of JSON.
 
-The endpoint is off unless asked for, and listens on loopback unless told otherwise: it
-has no password, and shows what a peer earns.
+The endpoint is off by default and listens on loopback by default: it has no password,
+and its metrics include the peer's profit.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from prometheus_client import CollectorRegistry, start_http_server
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
-from p2p_sac_jax.agent.protocol.peer_network import Status
+from p2p_sac_jax.agent.protocol.base import Status
 from p2p_sac_jax.config import ConfigError
 
 PREFIX = "p2p_sac"
@@ -23,23 +23,23 @@ _HEALTH = {"alone": 0.0, "degraded": 1.0, "connected": 2.0}
 
 
 class PeerCollector(Collector):
-    """Reads a peer at every scrape, and holds nothing itself.
+    """Reads the metrics of a peer at every scrape; stateless.
 
     Args:
       status: of the network.
-      figures: of the peer by name: steps, rewards and the like.
+      metrics: of the peer by name: steps, rewards and the like.
     """
 
     def __init__(
         self,
         status: Callable[[], Status],
-        figures: Callable[[], Mapping[str, float]],
+        metrics: Callable[[], Mapping[str, float]],
     ) -> None:
-        self._status, self._figures = status, figures
+        self._status, self._metrics = status, metrics
 
     def collect(self) -> Iterator[Metric]:
-        """All figures of this moment; in a thread of the endpoint's, hence the copy."""
-        for name, value in dict(self._figures()).items():
+        """All metrics; copied first, since a thread of the endpoint calls this."""
+        for name, value in dict(self._metrics()).items():
             yield GaugeMetricFamily(f"{PREFIX}_{name}", f"{name} of the peer", value)
         status = self._status()
         yield GaugeMetricFamily(
@@ -73,10 +73,10 @@ class Endpoint:
 
     Args:
       address: PORT on loopback, or HOST:PORT.
-      collector: what it shows.
+      collector: of the peer.
 
     Raises:
-      ConfigError: the address is none, or nobody can listen there.
+      ConfigError: the address is invalid or in use.
     """
 
     def __init__(self, address: str, collector: PeerCollector) -> None:
@@ -100,9 +100,9 @@ class Endpoint:
 
 
 class JsonLines(logging.Formatter):
-    """One JSON object a line: time, level, event, and what belongs to it.
+    """One JSON object a line: time, level, event and its data.
 
-    What belongs to an event is passed as ``extra={"data": {...}}``.
+    The data of an event is passed as ``extra={"data": {...}}``.
     """
 
     def format(self, record: logging.LogRecord) -> str:

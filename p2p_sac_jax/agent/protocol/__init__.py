@@ -1,1 +1,1 @@
-"""Signed messages between peers: envelopes, admission, logs, delivery."""
+"""Signed messages between peers: envelopes, admission, logs and delivery."""

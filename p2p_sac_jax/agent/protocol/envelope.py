@@ -1,14 +1,13 @@
-"""The wire: a versioned envelope, its one encoding, and the signature over it.
+"""The message format: a versioned envelope, its one encoding, and its signature.
 
-A sealed message is the Ed25519 signature, 64 bytes, and then the envelope in
-MessagePack. An envelope has exactly one encoding: what was read is written again and
-has to be the same bytes, so that neither two readers nor two libraries can take one
-message for two. The signature covers a prefix that no other use of the key shares.
+A signed message is an Ed25519 signature, 64 bytes, followed by the envelope in
+MessagePack. An envelope has exactly one encoding: a decoded envelope is encoded again
+and must give the same bytes, so that no two readers take one message for two. The
+signature covers a prefix that no other use of the key shares.
 """
 
 from __future__ import annotations
 
-from enum import StrEnum
 from typing import Annotated, NamedTuple, TypeVar
 
 import msgspec
@@ -16,9 +15,11 @@ from msgspec import Meta
 from nacl.exceptions import BadSignatureError
 from nacl.signing import SigningKey, VerifyKey
 
+from p2p_sac_jax.agent.protocol.refusals import Refusal, RefusalError
+
 VERSION = 1
-MAX_BYTES = 65_536  # of a sealed message
-FUTURE_MS = 30_000  # a clock may be this far ahead
+MAX_BYTES = 65_536  # of a signed message
+FUTURE_MS = 30_000  # by which a sender's clock may be ahead
 LAST = 2**62 - 1  # beyond every sequence number
 SIGNATURE_BYTES = 64
 DOMAIN = b"p2p_sac_jax/insight/1\0"
@@ -30,44 +31,10 @@ Sequence = Annotated[int, Meta(ge=1, lt=LAST)]
 T = TypeVar("T")
 
 
-class Refusal(StrEnum):
-    """Why a message is not taken; the whole list, so that counters are bounded."""
-
-    oversize = "oversize"
-    garbage = "garbage"  # not an envelope
-    not_canonical = "not_canonical"  # not the one encoding of what it says
-    wrong_version = "wrong_version"
-    wrong_network = "wrong_network"
-    wrong_mode = "wrong_mode"
-    wrong_kind = "wrong_kind"
-    unknown_sender = "unknown_sender"  # not in the roster
-    wrong_source = "wrong_source"  # handed over by another peer than it names
-    echo = "echo"  # own message
-    rate = "rate"
-    stale_epoch = "stale_epoch"  # from before the sender's last start
-    replay = "replay"
-    future = "future"
-    bad_body = "bad_body"  # other fields than the mode lets out
-    bad_number = "bad_number"  # not finite, or too large
-    bad_signature = "bad_signature"
-    busy = "busy"  # handlers lag behind; pulled later
-    receipt_log = "receipt_log"  # could not be written down; pulled later
-    shape = "shape"  # arrays of other sizes than the receiver's
-    content = "content"  # a handler had another reason
-
-
-class WireError(Exception):
-    """A message that is not taken: the one exception that reading raises."""
-
-    def __init__(self, reason: Refusal, detail: str = "") -> None:
-        super().__init__(f"{reason}: {detail}" if detail else str(reason))
-        self.reason = reason
-
-
 class Envelope(
     msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields=True
 ):
-    """Who says something, where, when and in which order; ``body`` is what."""
+    """Sender, network, time and order of a message, and its encoded ``body``."""
 
     version: Count
     network: Name
@@ -80,11 +47,11 @@ class Envelope(
     body: bytes
 
 
-class Sealed(NamedTuple):
-    """A message as it was read; its signature is not checked yet."""
+class SignedMessage(NamedTuple):
+    """A parsed message; its signature is not verified yet."""
 
     envelope: Envelope
-    signed: bytes  # what the signature covers
+    signed: bytes  # covered by the signature
     signature: bytes  # 64 bytes
 
 
@@ -92,60 +59,60 @@ _encoder = msgspec.msgpack.Encoder()
 _decoder = msgspec.msgpack.Decoder(Envelope)
 
 
-def seal(envelope: Envelope, signing_key: SigningKey) -> bytes:
-    """Signs an envelope.
+def sign(envelope: Envelope, signing_key: SigningKey) -> bytes:
+    """Encodes and signs an envelope.
 
     Raises:
-      WireError: it takes more than ``MAX_BYTES``.
+      RefusalError: the message is larger than ``MAX_BYTES``.
     """
     encoded = _encoder.encode(envelope)
     if SIGNATURE_BYTES + len(encoded) > MAX_BYTES:
-        raise WireError(Refusal.oversize, f"{len(encoded)} bytes to sign")
+        raise RefusalError(Refusal.oversize, f"{len(encoded)} bytes to sign")
     return signing_key.sign(DOMAIN + encoded).signature + encoded
 
 
-def open_sealed(raw: bytes) -> Sealed:
-    """Reads a message: size, strict parse, version, the one encoding.
+def parse_signed(raw: bytes) -> SignedMessage:
+    """Parses a message: size, types, version and canonical encoding.
 
     Raises:
-      WireError: it is none. The signature is NOT checked: see ``verify``.
+      RefusalError: it is malformed. The signature is NOT checked: see ``verify``.
     """
     if len(raw) > MAX_BYTES:
-        raise WireError(Refusal.oversize, f"{len(raw)} bytes")
+        raise RefusalError(Refusal.oversize, f"{len(raw)} bytes")
     signature, encoded = raw[:SIGNATURE_BYTES], raw[SIGNATURE_BYTES:]
     envelope = decode_canonical(_decoder, encoded, Refusal.garbage)
     if envelope.version != VERSION:
-        raise WireError(Refusal.wrong_version, str(envelope.version))
-    return Sealed(envelope, DOMAIN + encoded, signature)
+        raise RefusalError(Refusal.wrong_version, str(envelope.version))
+    return SignedMessage(envelope, DOMAIN + encoded, signature)
 
 
-def verify(sealed: Sealed, key: VerifyKey) -> None:
-    """Checks that the owner of ``key`` signed.
+def verify(message: SignedMessage, key: VerifyKey) -> None:
+    """Checks that the owner of ``key`` signed a message.
 
     Raises:
-      WireError: that is not so.
+      RefusalError: the signature does not match.
     """
     try:
-        key.verify(sealed.signed, sealed.signature)
+        key.verify(message.signed, message.signature)
     except (BadSignatureError, ValueError) as error:
-        raise WireError(Refusal.bad_signature) from error
+        raise RefusalError(Refusal.bad_signature) from error
 
 
 def decode_canonical(
     decoder: msgspec.msgpack.Decoder[T], encoded: bytes, otherwise: Refusal
 ) -> T:
-    """Decodes bytes that are the one encoding of a type's value.
+    """Decodes the canonical encoding of a value.
 
-    msgspec alone takes repeated keys, integers for floats and wasteful lengths.
+    msgspec alone accepts repeated keys, integers for floats and overlong lengths.
 
     Raises:
-      WireError: ``otherwise`` if they say something else, ``not_canonical`` if they
-        say it in another way.
+      RefusalError: ``otherwise`` if the bytes do not decode, ``not_canonical`` if the
+        value has another encoding.
     """
     try:
         value = decoder.decode(encoded)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-        raise WireError(otherwise, str(error)) from error
+        raise RefusalError(otherwise, str(error)) from error
     if _encoder.encode(value) != encoded:
-        raise WireError(Refusal.not_canonical)
+        raise RefusalError(Refusal.not_canonical)
     return value

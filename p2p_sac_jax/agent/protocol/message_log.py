@@ -1,4 +1,4 @@
-"""Archive: the signed messages of every sender that others may still ask for."""
+"""The signed messages of every sender that other peers may still request."""
 
 from __future__ import annotations
 
@@ -6,14 +6,14 @@ from collections import OrderedDict
 from collections.abc import Collection, Iterable, Iterator
 from itertools import chain, islice, zip_longest
 
-from p2p_sac_jax.agent.protocol.digest import Want
+from p2p_sac_jax.agent.protocol.sequence_set import Want
 
 REPLY_MESSAGES = 512
 REPLY_BYTES = 1 << 20
 
 
-class _Log:
-    """Messages of one sender's newest epoch; the first in is the first out."""
+class _SenderLog:
+    """Messages of one sender's newest epoch, first in, first out."""
 
     def __init__(self) -> None:
         self.epoch = 0
@@ -29,7 +29,7 @@ class _Log:
         self.size -= len(raw)
 
     def missing(self, want: Want) -> Iterator[bytes]:
-        """Oldest first, what a peer that sent ``want`` does not have."""
+        """Stored messages that ``want`` asks for, oldest first."""
         if self.epoch < want.epoch:
             return
         ascending = sorted(self.raw)
@@ -49,7 +49,7 @@ class _Log:
 
 
 class MessageLog:
-    """A bounded log for each sender, so that nobody pushes out another's messages.
+    """A bounded log for each sender, so that no sender displaces another's messages.
 
     Args:
       senders: whose messages are kept.
@@ -58,12 +58,12 @@ class MessageLog:
     """
 
     def __init__(self, senders: Collection[str], messages: int, size: int) -> None:
-        self._logs = {sender: _Log() for sender in senders}
+        self._logs = {sender: _SenderLog() for sender in senders}
         self._messages = messages
         self._share = size // max(1, len(senders))
 
     def add(self, sender: str, epoch: int, sequence: int, raw: bytes) -> None:
-        """Keeps an authentic message; a new epoch drops the messages of the last."""
+        """Stores an authentic message; a new epoch drops those of the last one."""
         log = self._logs[sender]
         if epoch > log.epoch:
             log.clear(epoch)
@@ -75,11 +75,11 @@ class MessageLog:
             log.drop_oldest()
 
     def missing(self, wants: Iterable[Want]) -> list[bytes]:
-        """What is kept of what is wanted, senders in turn, each oldest first.
+        """Stored messages that are wanted, senders in turn, each oldest first.
 
         Returns:
-          At most ``REPLY_MESSAGES`` messages and ``REPLY_BYTES`` bytes: who asks
-          again gets the rest.
+          At most ``REPLY_MESSAGES`` messages and ``REPLY_BYTES`` bytes; another
+          request gets the rest.
         """
         each = [
             islice(self._logs[want.sender].missing(want), REPLY_MESSAGES)
@@ -97,9 +97,9 @@ class MessageLog:
         return found
 
     def messages(self) -> int:
-        """Number of messages kept."""
+        """Number of messages stored."""
         return sum(len(log.raw) for log in self._logs.values())
 
     def size(self) -> int:
-        """Bytes of messages kept."""
+        """Bytes of messages stored."""
         return sum(log.size for log in self._logs.values())

@@ -1,108 +1,92 @@
-"""Payloads: what may be said in each mode, a type for each kind of message.
+"""Payloads: the body of each kind of message in each mode, one type for each.
 
-A field that a mode does not let out does not exist in its type: to send it is an error
-at the sender, to receive it an error in decoding. Arrays travel flat, as little-endian
-float32; their sizes are the receiver's to check, who knows what they should be.
+The types follow from the message types in ``exchange.messages``. A field that a mode
+withholds does not exist in its type: sending it is an error at the sender, receiving
+it an error in decoding. Arrays travel flat, as little-endian
+float32; the receiver, which knows their sizes, checks them.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from typing import get_type_hints
 
 import msgspec
 import numpy as np
 
 from p2p_sac_jax.agent.protocol.envelope import (
     MAX_BYTES,
-    Refusal,
-    WireError,
     decode_canonical,
 )
+from p2p_sac_jax.agent.protocol.refusals import Refusal, RefusalError
 from p2p_sac_jax.config import ConfigError
+from p2p_sac_jax.exchange.messages import (
+    ConsortiumMessage,
+    PrivateMessage,
+    PublicMessage,
+)
 
 MODEL, MARKET = KINDS = ("model_insight", "market_insight")
 LARGEST = 1e9  # of any number, in magnitude
 MAX_BODY_BYTES = MAX_BYTES - 512  # signature and the rest of the envelope: 400
 _FLOAT = np.dtype("<f4")
 
-Floats = bytes
-
 
 class _Body(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """Fields by name; none has a default, none may be added."""
+    """Fields by name, without defaults; other fields are refused."""
 
 
-class PrivateModel(_Body, frozen=True):
-    """``exchange.modes.PrivateMessage``, without demand."""
-
-    state_value: Floats  # [K]
-    action_value: Floats  # [K]
-    entropy: Floats  # [K]
-    confidence: Floats  # [K]
-    timestamp: Floats  # [K]
-    action_mean: Floats  # [K, A]
-    action_std: Floats  # [K, A]
-    count: Floats  # [K]
-    valid: Floats  # [K]
-    performance: Floats  # []
-
-
-class PrivateMarket(_Body, frozen=True):
-    """``types.DemandSummary``."""
-
-    precision: Floats  # [F, F]
-    shift: Floats  # [F]
-    count: Floats  # []
-
-
-class ConsortiumModel(_Body, frozen=True):
-    """``exchange.modes.ConsortiumMessage``, without demand."""
-
-    value: Floats  # [G]
-    count: Floats  # [G]
-    action_middle: Floats  # [G, A]
-    action_half_width: Floats  # [G, A]
-    entropy: Floats  # [K]
-    time: Floats  # []
-
-
-class ConsortiumMarket(_Body, frozen=True):
-    """The demand of ``exchange.modes.ConsortiumMessage``."""
-
-    mean: Floats  # [F]
-    variance: Floats  # [F]
-    known: Floats  # []
-
-
-class PublicModel(_Body, frozen=True):
-    """``exchange.modes.PublicMessage``, without demand: no action has a field."""
-
-    trend: Floats  # [K]
-    entropy: Floats  # []
-    time: Floats  # []
-
-
-class PublicMarket(_Body, frozen=True):
-    """The demand of ``exchange.modes.PublicMessage``."""
-
-    mean: Floats  # [F]
-    known: Floats  # []
-
-
-BODIES: dict[tuple[str, str], type[_Body]] = {
-    ("private", MODEL): PrivateModel,
-    ("private", MARKET): PrivateMarket,
-    ("consortium", MODEL): ConsortiumModel,
-    ("consortium", MARKET): ConsortiumMarket,
-    ("public", MODEL): PublicModel,
-    ("public", MARKET): PublicMarket,
+_MESSAGES = {
+    "private": PrivateMessage,
+    "consortium": ConsortiumMessage,
+    "public": PublicMessage,
 }
+
+
+def split_path(path: str) -> tuple[str, str]:
+    """Kind and field of one leaf of a message, by its path in the message's type.
+
+    Demand coefficients (``demand.shift``, ``demand_mean``) travel as market insight,
+    all else as model insight.
+    """
+    if path.startswith("demand"):
+        return MARKET, path.removeprefix("demand")[1:]
+    return MODEL, path.removeprefix("insight.")
+
+
+def _leaf_paths(message: type, prefix: str = "") -> Iterator[str]:
+    for name, hint in get_type_hints(message).items():
+        if hasattr(hint, "_fields"):
+            yield from _leaf_paths(hint, f"{prefix}{name}.")
+        else:
+            yield prefix + name
+
+
+def _make_bodies() -> dict[tuple[str, str], type[_Body]]:
+    names: dict[tuple[str, str], list[str]] = {}
+    for mode, message in _MESSAGES.items():
+        for path in _leaf_paths(message):
+            kind, field = split_path(path)
+            names.setdefault((mode, kind), []).append(field)
+    return {
+        (mode, kind): msgspec.defstruct(
+            f"{mode}_{kind}",
+            [(field, bytes) for field in fields],
+            bases=(_Body,),
+            frozen=True,
+            forbid_unknown_fields=True,
+        )
+        for (mode, kind), fields in names.items()
+    }
+
+
+BODIES = _make_bodies()  # by mode and kind
 _encoder = msgspec.msgpack.Encoder()
 _decoders = {key: msgspec.msgpack.Decoder(body) for key, body in BODIES.items()}
 
 
 def check_kind(kind: str) -> None:
-    """Accepts a kind of message that exists.
+    """Checks that a kind of message exists.
 
     Raises:
       ConfigError: it does not.
@@ -112,7 +96,7 @@ def check_kind(kind: str) -> None:
 
 
 def encode_body(mode: str, kind: str, fields: Mapping[str, np.ndarray]) -> bytes:
-    """Writes the body of a message.
+    """Encodes the body of a message.
 
     Args:
       mode: of the network.
@@ -120,9 +104,9 @@ def encode_body(mode: str, kind: str, fields: Mapping[str, np.ndarray]) -> bytes
       fields: real arrays of any shape, by name.
 
     Raises:
-      ConfigError: there is no such mode or kind, or it has other fields, or they are
-        too large for a message.
-      WireError: ``bad_number``: receivers would refuse a number.
+      ConfigError: unknown mode or kind, other fields than theirs, or a body that is
+        too large.
+      RefusalError: ``bad_number``: receivers would refuse a number.
     """
     check_kind(kind)
     body = BODIES.get((mode, kind))
@@ -142,35 +126,35 @@ def encode_body(mode: str, kind: str, fields: Mapping[str, np.ndarray]) -> bytes
     encoded = _encoder.encode(body(**packed))
     if len(encoded) > MAX_BODY_BYTES:
         raise ConfigError(
-            f"{kind}={len(encoded)} bytes must be at most {MAX_BODY_BYTES}: it takes a"
-            " smaller codebook"
+            f"{kind}={len(encoded)} bytes must be at most {MAX_BODY_BYTES}: use"
+            " fewer cells"
         )
     return encoded
 
 
 def decode_body(mode: str, kind: str, body: bytes) -> dict[str, np.ndarray]:
-    """Reads the body of a message.
+    """Decodes the body of a message.
 
     Args:
       mode: of the network.
-      kind: that the envelope names, whatever it is.
-      body: bytes that nobody has looked at.
+      kind: as named by the envelope, unchecked.
+      body: unchecked bytes.
 
     Returns:
       Flat float32 arrays by name, read-only; every number finite.
 
     Raises:
-      WireError: ``wrong_kind``, ``bad_body``, ``not_canonical`` or ``bad_number``.
+      RefusalError: ``wrong_kind``, ``bad_body``, ``not_canonical`` or ``bad_number``.
     """
     decoder = _decoders.get((mode, kind))
     if decoder is None:
-        raise WireError(Refusal.wrong_kind, repr(kind))
+        raise RefusalError(Refusal.wrong_kind, repr(kind))
     packed = decode_canonical(decoder, body, Refusal.bad_body)
     fields = {}
     for name in packed.__struct_fields__:
         values = getattr(packed, name)
         if len(values) % _FLOAT.itemsize:
-            raise WireError(Refusal.bad_body, f"{name} has {len(values)} bytes")
+            raise RefusalError(Refusal.bad_body, f"{name} has {len(values)} bytes")
         fields[name] = np.frombuffer(values, _FLOAT)
         _check_numbers(name, fields[name])
     return fields
@@ -180,6 +164,6 @@ def _check_numbers(name: str, values: np.ndarray) -> None:
     with np.errstate(invalid="ignore"):  # of a signalling NaN
         usable = bool(np.all(np.abs(values) <= LARGEST))  # False for NaN
     if not usable:
-        raise WireError(
-            Refusal.bad_number, f"{name}: numbers must be finite, within {LARGEST:g}"
+        raise RefusalError(
+            Refusal.bad_number, f"{name}: numbers must be finite and within {LARGEST:g}"
         )

@@ -1,9 +1,9 @@
-"""Journal: what was taken is written down before it is delivered.
+"""Receipt log: every message is recorded before it is delivered.
 
 One line for each range of messages: sender, epoch, first and last sequence. Lines go
 to the operating system unbuffered, so they survive the death of the process, and a
-peer that starts again delivers nothing twice. The own start is a line, too: the next
-one is larger, even where the clock was set back a little.
+restarted peer delivers nothing twice. The peer's own starts are recorded too: each
+epoch is larger than the last, even if the clock was set back a little.
 """
 
 from __future__ import annotations
@@ -14,45 +14,48 @@ import os
 from pathlib import Path
 
 from p2p_sac_jax.agent.protocol.envelope import FUTURE_MS
-from p2p_sac_jax.agent.protocol.sequence_set import MOST_RANGES, SequenceSet
+from p2p_sac_jax.agent.protocol.sequence_set import MAX_RANGES, SequenceSet
 from p2p_sac_jax.config import ConfigError
 
-LONG = 50_000  # lines appended before the journal is written anew
+MAX_LINES = 50_000  # appended before the file is compacted
 _FILE, _LOCK = "receipt_log", "lock"
 _log = logging.getLogger(__name__)
 
 
 class ReceiptLog:
-    """The windows of all senders, in a folder that one process owns at a time.
+    """The sequence sets of all senders, in a folder that one process owns at a time.
 
     Args:
-      folder: made if it is not there; None keeps nothing.
-      most_ranges: of a window.
-      long: lines that are appended before the file is written anew.
+      folder: created if missing; None records nothing.
+      max_ranges: of a sequence set.
+      max_lines: appended before the file is compacted.
 
     Raises:
-      ConfigError: another process owns the folder, or it cannot be written to, or
-        the file is damaged.
+      ConfigError: another process owns the folder, it is not writable, or the file is
+        damaged.
     """
 
     def __init__(
-        self, folder: Path | None, most_ranges: int = MOST_RANGES, long: int = LONG
+        self,
+        folder: Path | None,
+        max_ranges: int = MAX_RANGES,
+        max_lines: int = MAX_LINES,
     ) -> None:
-        self.windows: dict[str, SequenceSet] = {}  # by sender
-        self._most, self._long = most_ranges, long
+        self.received: dict[str, SequenceSet] = {}  # by sender
+        self._max_ranges, self._max_lines = max_ranges, max_lines
         self._folder = folder
         self._file = self._lock = -1
         self._lines = 0
         self.open()
 
     def open(self) -> None:
-        """Takes the folder, reads it and writes it anew; nothing if it is open."""
+        """Locks the folder, reads the file and compacts it; nothing if it is open."""
         if self._folder is None or self._file >= 0:
             return
         try:
             self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
             self._lock = os.open(self._folder / _LOCK, os.O_RDWR | os.O_CREAT, 0o600)
-            self._take()
+            self._acquire_lock()
             self._read()
             self._compact()
         except ConfigError:
@@ -63,39 +66,41 @@ class ReceiptLog:
             raise self._unusable(error) from error
 
     def close(self) -> None:
-        """Lets go of the folder; idempotent."""
+        """Releases the folder; idempotent."""
         for handle in (self._file, self._lock):
             if handle >= 0:
                 os.close(handle)
         self._file = self._lock = -1
 
     def append(self, sender: str, epoch: int, sequence: int) -> None:
-        """Takes one message down; its sender's window has it from now on.
+        """Records one message in the file and in its sender's sequence set.
 
         Raises:
-          OSError: it could not be written; nothing has changed.
+          OSError: the write failed; nothing has changed.
         """
         if self._file >= 0:
             self._write(_line(sender, epoch, sequence, sequence))
-        self._take_range(sender, epoch, sequence, sequence)
-        if self._lines > self._long:
+        self._add(sender, epoch, sequence, sequence)
+        if self._lines > self._max_lines:
             try:
                 self._compact()
-            except OSError as error:  # the long one serves as well
-                _log.warning("journal could not be written anew: %s", error)
+            except OSError as error:  # the long file still serves
+                _log.warning("receipt log could not be compacted: %s", error)
                 self._lines = 0
 
     def start(self, name: str, now_ms: int) -> int:
-        """Writes a start of the own peer down and returns its epoch, in ms.
+        """Records a start of the own peer and returns its epoch, in ms.
 
         Raises:
-          ConfigError: it could not be written.
+          ConfigError: the write failed.
         """
-        past = self.windows.get(name)
+        past = self.received.get(name)
         epoch = now_ms if past is None else max(now_ms, past.epoch + 1)
         try:
-            if epoch > now_ms + FUTURE_MS:  # a clock that was set right since: no
-                del self.windows[name]  # peer took anything of so late a start
+            if epoch > now_ms + FUTURE_MS:
+                # The clock was ahead and has been corrected since: no peer accepted
+                # a message of so late an epoch.
+                del self.received[name]
                 self._compact()
                 epoch = now_ms
             self.append(name, epoch, 0)
@@ -110,7 +115,7 @@ class ReceiptLog:
             f"folder={str(self._folder)!r} must be writable: {error.strerror}"
         )
 
-    def _take(self) -> None:
+    def _acquire_lock(self) -> None:
         try:
             fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as error:
@@ -121,7 +126,7 @@ class ReceiptLog:
 
     def _read(self) -> None:
         path = self._path
-        # What stands behind the last line end was being written when power failed.
+        # Text behind the last line end was being written when power failed.
         *lines, _ = path.read_bytes().split(b"\n") if path.exists() else [b""]
         for number, line in enumerate(lines, 1):
             try:
@@ -129,26 +134,27 @@ class ReceiptLog:
                 epoch, first, last = map(int, numbers)
             except ValueError as error:
                 raise ConfigError(
-                    f"journal {str(path)!r} is damaged at line {number}: restore it,"
-                    " or remove it and accept that old messages may come again"
+                    f"receipt log {str(path)!r} is damaged at line {number}: restore"
+                    " it, or remove it and accept that old messages may be delivered"
+                    " again"
                 ) from error
-            self._take_range(sender, epoch, first, last)
+            self._add(sender, epoch, first, last)
 
-    def _take_range(self, sender: str, epoch: int, first: int, last: int) -> None:
-        window = self.windows.get(sender)
-        if window is None or epoch > window.epoch:
-            window = self.windows[sender] = SequenceSet(epoch, self._most)
-        if epoch == window.epoch:
-            window.add(first, last)
+    def _add(self, sender: str, epoch: int, first: int, last: int) -> None:
+        received = self.received.get(sender)
+        if received is None or epoch > received.epoch:
+            received = self.received[sender] = SequenceSet(epoch, self._max_ranges)
+        if epoch == received.epoch:
+            received.add(first, last)
 
     def _compact(self) -> None:
-        """Replaces the file by the shortest that says the same, in one step."""
+        """Replaces the file by the shortest equivalent one, atomically."""
         if self._folder is None:
             return
         text = b"".join(
-            _line(sender, window.epoch, first, last)
-            for sender, window in self.windows.items()
-            for first, last in window.ranges()
+            _line(sender, received.epoch, first, last)
+            for sender, received in self.received.items()
+            for first, last in received.ranges()
         )
         fresh = self._path.with_suffix(".new")
         handle = os.open(
@@ -170,7 +176,7 @@ class ReceiptLog:
         try:
             _write_all(self._file, line)
         except OSError:
-            os.ftruncate(self._file, size)  # half a line would swallow the next
+            os.ftruncate(self._file, size)  # half a line would spoil the next
             raise
         self._lines += 1
 

@@ -1,4 +1,4 @@
-"""Refusals: counted by source and reason, logged without drowning the log."""
+"""Reasons to refuse a message, and counters of the refusals."""
 
 from __future__ import annotations
 
@@ -6,17 +6,50 @@ import logging
 import threading
 from collections import Counter, defaultdict
 from collections.abc import Collection
-
-from p2p_sac_jax.agent.protocol.envelope import WireError
+from enum import StrEnum
 
 _log = logging.getLogger(__name__)
 
 
-class Refusals:
-    """Counts what was refused; any thread may read.
+class Refusal(StrEnum):
+    """Reasons to refuse a message; the list is complete, so counters are bounded."""
+
+    oversize = "oversize"
+    garbage = "garbage"  # not an envelope
+    not_canonical = "not_canonical"  # a second encoding of the same value
+    wrong_version = "wrong_version"
+    wrong_network = "wrong_network"
+    wrong_mode = "wrong_mode"
+    wrong_kind = "wrong_kind"
+    unknown_sender = "unknown_sender"  # not in the roster
+    wrong_source = "wrong_source"  # the connection belongs to another peer
+    echo = "echo"  # own message
+    rate = "rate"
+    stale_epoch = "stale_epoch"  # from before the sender's last start
+    replay = "replay"
+    future = "future"
+    bad_body = "bad_body"  # other fields than those of the mode
+    bad_number = "bad_number"  # not finite, or too large
+    bad_signature = "bad_signature"
+    busy = "busy"  # handlers lag behind; the message is pulled later
+    receipt_log = "receipt_log"  # the disk failed; the message is pulled later
+    shape = "shape"  # array sizes differ from the receiver's
+    content = "content"  # a handler had another reason
+
+
+class RefusalError(Exception):
+    """A message is refused: the only exception that reading a message raises."""
+
+    def __init__(self, reason: Refusal, detail: str = "") -> None:
+        super().__init__(f"{reason}: {detail}" if detail else str(reason))
+        self.reason = reason
+
+
+class RefusalCounter:
+    """Counts refusals by source and reason; any thread may read.
 
     Args:
-      sources: that are counted by name; all others are counted as "".
+      sources: counted by name; all others are counted as "".
     """
 
     def __init__(self, sources: Collection[str]) -> None:
@@ -24,8 +57,8 @@ class Refusals:
         self._counts: Counter[tuple[str, str]] = Counter()
         self._lock = threading.Lock()
 
-    def add(self, source: str, error: WireError) -> None:
-        """Counts one; of equal ones the 1st, 2nd, 4th, 8th, ... are logged."""
+    def add(self, source: str, error: RefusalError) -> None:
+        """Counts one refusal; the 1st, 2nd, 4th, 8th, ... of a kind are logged."""
         known = source if source in self._sources else ""
         key = known, error.reason.value
         with self._lock:
@@ -42,7 +75,7 @@ class Refusals:
         return dict(total)
 
     def by_source(self) -> dict[str, dict[str, int]]:
-        """The same for each source that was refused anything."""
+        """Number of refusals by source and reason."""
         each: defaultdict[str, dict[str, int]] = defaultdict(dict)
         for (source, reason), count in self._snapshot().items():
             each[source][reason] = count

@@ -1,1 +1,1 @@
-"""What carries bytes between peers: in one process, or over eclipse-zenoh."""
+"""Transports of bytes between peers: in one process, or over eclipse-zenoh."""

@@ -1,7 +1,7 @@
-"""Transport: raw bytes between peers, without any opinion of what they mean.
+"""Interface of a transport: raw bytes between peers, without knowledge of content.
 
-A transport may lose, delay, repeat and reorder. What a message has to satisfy, and how
-the lost ones are found, stands above it, in ``network``.
+A transport may lose, delay, repeat and reorder messages. ``protocol`` checks them and
+finds the lost ones.
 """
 
 from __future__ import annotations
@@ -14,10 +14,10 @@ OnQuery = Callable[[str, bytes], list[bytes]]  # (source or "", digest) -> raw m
 
 
 class Transport(Protocol):
-    """What carries bytes between peers; every method on the event loop's thread.
+    """Carries bytes between peers; every method runs on the event loop's thread.
 
-    A ``source`` is the id of the peer that the transport vouches for: it comes from
-    the connection (the common name of its certificate), never from the message.
+    A ``source`` is the peer id that the transport authenticates: it comes from the
+    connection (the common name of its certificate), never from the message.
     """
 
     name: str  # own peer id
@@ -28,12 +28,12 @@ class Transport(Protocol):
         ...
 
     async def open(self, on_message: OnMessage, on_query: OnQuery) -> None:
-        """Starts to listen and to connect; returns whether or not others are there.
+        """Starts to accept and make connections; other peers may come later.
 
         Args:
-          on_message: takes what others publish: the source, and the bytes.
-          on_query: answers what others ask. Its source is "" where the transport
-            does not know who asks.
+          on_message: takes published messages: the source, and the bytes.
+          on_query: replies to queries. The source is "" if the transport does not
+            know it.
         """
         ...
 
@@ -42,7 +42,7 @@ class Transport(Protocol):
         ...
 
     def publish(self, raw: bytes) -> bool:
-        """Sends to every reachable peer without ever blocking; may drop.
+        """Sends to every reachable peer without blocking; may drop.
 
         Returns:
           False if nothing could be sent.
@@ -50,14 +50,14 @@ class Transport(Protocol):
         ...
 
     async def query(self, raw: bytes, timeout_s: float) -> list[tuple[str, bytes]]:
-        """Asks every reachable peer.
+        """Queries every reachable peer.
 
         Args:
-          raw: the question.
-          timeout_s: answers that take longer are given up.
+          raw: the query.
+          timeout_s: later replies are ignored.
 
         Returns:
-          All answers as (source, raw message), a pair for each message.
+          All replies as (source, raw message), a pair for each message.
         """
         ...
 

@@ -1,8 +1,8 @@
-"""Transport between peers of one process: deterministic, and as bad as one asks for.
+"""Deterministic transport between peers of one process, with optional faults.
 
-Time is the hub's own and stands still between calls of ``advance``; what is lost, and
-for how long a message travels, is drawn from a seed. With neither loss nor delay a
-message has arrived when ``broadcast`` returns.
+The hub keeps its own time, which stands still between calls of ``advance``. Losses and
+travel times are drawn from a seed. With neither loss nor delay a message has arrived
+when ``broadcast`` returns.
 """
 
 from __future__ import annotations
@@ -19,20 +19,20 @@ from p2p_sac_jax.agent.protocol.peer_network import PeerNetwork
 from p2p_sac_jax.agent.transport.base import OnMessage, OnQuery
 from p2p_sac_jax.config import ConfigError
 
-MOST_IN_FLIGHT = 65_536  # messages on their way to one peer
+MAX_IN_FLIGHT = 65_536  # messages to one peer
 _START_S = 1.7e9
 
 
 class Hub:
-    """Where the peers of one process meet.
+    """Connects the peers of one process.
 
     Args:
       peers: names of the roster, in order.
       mode: of the network.
       network: its name.
-      loss: chance in [0, 1] that a message, question or answer is lost.
-      delay_s: messages travel for 0 to this long, each its own time; questions and
-        answers take none.
+      loss: probability in [0, 1] that a message, query or reply is lost.
+      delay_s: largest travel time; each message draws its own, queries and replies
+        take none.
       seed: of loss and delay.
     """
 
@@ -55,7 +55,7 @@ class Hub:
         self._flight: list[tuple[float, int, str, str, bytes]] = []
         self._in_flight: Counter[str] = Counter()  # by receiver
         self._order = 0
-        self._island: dict[str, int] = {}
+        self._group: dict[str, int] = {}
         self._delivering = False
 
     def now_s(self) -> float:
@@ -63,7 +63,7 @@ class Hub:
         return self._now_s
 
     def advance(self, seconds: float) -> None:
-        """Lets time pass, and delivers what arrives meanwhile, in order."""
+        """Advances time, and delivers what arrives meanwhile, in order."""
         if self._delivering:  # a handler that sends: the caller below delivers
             return
         end_s = self._now_s + seconds
@@ -80,22 +80,22 @@ class Hub:
             self._delivering = False
         self._now_s = end_s
 
-    def partition(self, *islands: Iterable[str]) -> None:
-        """Separates groups of peers; those in no group form one of their own."""
-        self._island = {
-            name: number for number, names in enumerate(islands) for name in names
+    def partition(self, *groups: Iterable[str]) -> None:
+        """Separates groups of peers; the peers in no group form another one."""
+        self._group = {
+            name: number for number, names in enumerate(groups) for name in names
         }
 
     def heal(self) -> None:
         """Ends the partition."""
-        self._island = {}
+        self._group = {}
 
     def linked(self, one: str, other: str) -> bool:
-        """Whether no partition stands between two peers."""
-        return self._island.get(one, -1) == self._island.get(other, -1)
+        """Whether two peers are in the same group."""
+        return self._group.get(one, -1) == self._group.get(other, -1)
 
     def lost(self) -> bool:
-        """Presampled whether something is lost."""
+        """Draws whether a transmission is lost."""
         return self._random.random() < self.loss
 
     def others(self, name: str) -> list[InProcessTransport]:
@@ -107,16 +107,16 @@ class Hub:
         ]
 
     def attach(self, transport: InProcessTransport) -> None:
-        """Connects a transport; one of the same name loses its place."""
+        """Connects a transport; it replaces one of the same name."""
         self._open[transport.name] = transport
 
     def detach(self, transport: InProcessTransport) -> None:
-        """Takes a transport off, if it still has its place."""
+        """Disconnects a transport, unless another one has replaced it."""
         if self.has(transport):
             del self._open[transport.name]
 
     def has(self, transport: InProcessTransport) -> bool:
-        """Whether a transport has its place."""
+        """Whether a transport is connected."""
         return self._open.get(transport.name) is transport
 
     def identity(self, name: str) -> Identity:
@@ -131,13 +131,13 @@ class Hub:
         return self.identities[name]
 
     def send(self, source: str, raw: bytes) -> bool:
-        """Sends to all that a peer can reach; False if there is nobody."""
+        """Sends to all peers within reach; False if there are none."""
         targets = self.others(source)
         for target in targets:
             due_s = self._now_s + self._random.uniform(0.0, self.delay_s)
             if self.lost():
                 continue
-            if self._in_flight[target.name] >= MOST_IN_FLIGHT:
+            if self._in_flight[target.name] >= MAX_IN_FLIGHT:
                 target.dropped += 1
                 continue
             self._in_flight[target.name] += 1
@@ -149,7 +149,7 @@ class Hub:
 
 
 class InProcessTransport:
-    """One peer's end of a hub: see ``transport.Transport``."""
+    """One peer's end of a hub: see ``Transport``."""
 
     def __init__(self, hub: Hub, name: str) -> None:
         self.name, self.dropped = name, 0
@@ -158,12 +158,12 @@ class InProcessTransport:
         self._on_query: OnQuery | None = None
 
     async def open(self, on_message: OnMessage, on_query: OnQuery) -> None:
-        """Takes its place in the hub."""
+        """Connects to the hub."""
         self._on_message, self._on_query = on_message, on_query
         self._hub.attach(self)
 
     async def close(self) -> None:
-        """Leaves the hub."""
+        """Disconnects from the hub."""
         self._hub.detach(self)
 
     def publish(self, raw: bytes) -> bool:
@@ -171,16 +171,16 @@ class InProcessTransport:
         return self._is_open() and self._hub.send(self.name, raw)
 
     async def query(self, raw: bytes, timeout_s: float) -> list[tuple[str, bytes]]:
-        """Asks every reachable peer."""
+        """Queries every reachable peer."""
         del timeout_s
-        await asyncio.sleep(0)  # as every question does: others go on meanwhile
+        await asyncio.sleep(0)  # as every query does: other tasks run meanwhile
         if not self._is_open():
             return []
         return [
-            (other.name, answer)
+            (other.name, reply)
             for other in self._hub.others(self.name)
             if not self._hub.lost()
-            for answer in other.answer(self.name, raw)
+            for reply in other.reply(self.name, raw)
             if not self._hub.lost()
         ]
 
@@ -195,8 +195,8 @@ class InProcessTransport:
         if self._on_message is not None:
             self._on_message(source, raw)
 
-    def answer(self, source: str, raw: bytes) -> list[bytes]:
-        """Answers a question, from the hub."""
+    def reply(self, source: str, raw: bytes) -> list[bytes]:
+        """Replies to a query, from the hub."""
         return [] if self._on_query is None else self._on_query(source, raw)
 
     def _is_open(self) -> bool:
@@ -204,17 +204,17 @@ class InProcessTransport:
 
 
 def in_process_network(hub: Hub, name: str, **options: Any) -> PeerNetwork:
-    """One peer of a hub; nothing to configure, and no limit on its rate.
+    """The network of one peer of a hub, without a limit on its rate.
 
     Args:
-      hub: whose roster and clock are used.
+      hub: its roster and clock are used.
       name: in the roster.
       **options: of ``PeerNetwork``.
 
     Raises:
       ConfigError: the name is not in the roster.
     """
-    hub.advance(0.001)  # every start has an epoch of its own
+    hub.advance(0.001)  # every start gets its own epoch
     settings = {"clock": hub.now_s, "burst": float("inf")} | options
     identity = hub.identity(name)
     return PeerNetwork(InProcessTransport(hub, name), identity, hub.roster, **settings)

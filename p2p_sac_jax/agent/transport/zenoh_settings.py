@@ -1,14 +1,14 @@
 """The settings of a zenoh session: peers only, mutual TLS, access control.
 
-Key expressions, for peer ``p`` and asker ``q`` of one network:
+Key expressions, for peer ``p`` and requester ``q`` of one network:
 
     p2p/NETWORK/insight/p    p alone may put
-    p2p/NETWORK/pull/p/q     q alone may ask, p alone may reply
+    p2p/NETWORK/pull/p/q     q alone may query, p alone may reply
     p2p/NETWORK/alive/p      p alone may hold the liveliness token
 
-Each peer enforces this at its own door, on what every connection brings, by the common
-name in the certificate at the other end. What no rule allows is denied, so the name in
-a key is one that TLS vouches for. zenoh refuses settings that it does not know.
+Each peer enforces this for every connection, by the common name in the certificate at
+the other end. What no rule allows is denied, so TLS authenticates the name in a key.
+zenoh refuses unknown settings.
 
 Source: https://zenoh.io/docs/manual/access-control and .../manual/tls.
 """
@@ -28,20 +28,20 @@ from p2p_sac_jax.agent.ops.identity import Roster
 from p2p_sac_jax.agent.protocol.envelope import MAX_BYTES
 from p2p_sac_jax.config import ConfigError
 
-LEASE_S = 2.0  # a peer that says nothing for this long is away
+LEASE_S = 2.0  # a peer that is silent for this long is disconnected
 
 _ENDPOINT = re.compile(r"(\[[0-9a-fA-F:]+\]|[A-Za-z0-9_.-]+):(\d{1,5})")
 _BOTH = ["ingress", "egress"]
 
 
 def insight_key(network: str, name: str) -> str:
-    """Where peer ``name`` puts its messages."""
+    """Key for the messages of peer ``name``."""
     return f"p2p/{network}/insight/{name}"
 
 
-def pull_key(network: str, name: str, asker: str) -> str:
-    """Where ``asker`` asks peer ``name``, who replies on the same key."""
-    return f"p2p/{network}/pull/{name}/{asker}"
+def pull_key(network: str, name: str, requester: str) -> str:
+    """Key for queries of ``requester`` to peer ``name``, and for the replies."""
+    return f"p2p/{network}/pull/{name}/{requester}"
 
 
 def alive_key(network: str, name: str) -> str:
@@ -61,7 +61,7 @@ def make_settings(
     Args:
       folder: with the TLS key, certificate and authority.
       name: the peer's own.
-      roster: who may connect.
+      roster: peers that may connect.
       listen: HOST:PORT to accept connections at; may be empty.
       connect: HOST:PORT of the others.
 
@@ -89,7 +89,7 @@ def _settings(folder: Path, name: str, roster: Roster) -> dict[str, Any]:
         "listen/exit_on_failure": True,
         "listen/timeout_ms": 0,
         "connect/exit_on_failure": False,
-        "connect/timeout_ms": -1,  # for ever; 0 would be once
+        "connect/timeout_ms": -1,  # without end; 0 would try once
         "connect/retry": {
             "period_init_ms": 500,
             "period_max_ms": 4000,
@@ -111,7 +111,7 @@ def _settings(folder: Path, name: str, roster: Roster) -> dict[str, Any]:
         "transport/unicast/max_sessions": 4 * len(roster.keys),
         "transport/link/rx/max_message_size": 2 * MAX_BYTES,  # zenoh's own is 1 GiB
         "transport/link/tx/lease": int(1000 * LEASE_S),
-        # Room for bursts, then drop: waiting for one peer would hold up all others.
+        # Queue bursts, then drop: waiting for one peer would delay all others.
         "transport/link/tx/queue/size/data": 16,
         "transport/link/tx/queue/congestion_control/drop/wait_before_drop": 100,
         "transport/link/tx/queue/congestion_control/drop"
@@ -122,7 +122,7 @@ def _settings(folder: Path, name: str, roster: Roster) -> dict[str, Any]:
 
 
 def _access_control(name: str, roster: Roster) -> dict[str, Any]:
-    """Every other peer of the roster as itself, and nobody as somebody else."""
+    """Every other peer of the roster under its own name, and no one else."""
     rules = _rules("egress", roster.network, name)
     own = [rule["id"] for rule in rules]
     others = [other for other in roster.keys if other != name]
@@ -141,21 +141,21 @@ def _access_control(name: str, roster: Roster) -> dict[str, Any]:
     }
 
 
-def _rules(flow: str, network: str, speaker: str) -> list[dict[str, Any]]:
-    """What ``speaker`` may send over a connection."""
+def _rules(flow: str, network: str, sender: str) -> list[dict[str, Any]]:
+    """Messages that ``sender`` may send over a connection."""
     keys = {
-        "put": insight_key(network, speaker),
+        "put": insight_key(network, sender),
         "declare_subscriber": insight_key(network, "*"),
-        "query": pull_key(network, "*", speaker),
-        "declare_queryable": pull_key(network, speaker, "*"),
-        "reply": pull_key(network, speaker, "*"),
-        "liveliness_token": alive_key(network, speaker),
+        "query": pull_key(network, "*", sender),
+        "declare_queryable": pull_key(network, sender, "*"),
+        "reply": pull_key(network, sender, "*"),
+        "liveliness_token": alive_key(network, sender),
         "declare_liveliness_subscriber": alive_key(network, "*"),
         "liveliness_query": alive_key(network, "*"),
     }
     return [
         {
-            "id": f"{flow}/{speaker}/{message}",
+            "id": f"{flow}/{sender}/{message}",
             "permission": "allow",
             "flows": [flow],
             "messages": [message],
@@ -166,7 +166,7 @@ def _rules(flow: str, network: str, speaker: str) -> list[dict[str, Any]]:
 
 
 def _endpoints(field: str, places: Sequence[str]) -> list[str]:
-    """``HOST:PORT`` as zenoh writes it; nothing else, or settings could slip in."""
+    """``HOST:PORT`` in zenoh's form; anything else could smuggle in settings."""
     for place in places:
         match = _ENDPOINT.fullmatch(place)
         if not match or int(match[2]) > 65_535:

@@ -1,4 +1,4 @@
-"""Weeks that a seller has sold before: the record a user brings, and what it says."""
+"""A store's record of past weeks, and the agent's steps that follow from it."""
 
 from __future__ import annotations
 
@@ -10,21 +10,21 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from p2p_sac_jax.agent.core import Step
+from p2p_sac_jax.agent.core import AgentStep
 from p2p_sac_jax.config import ConfigError
 from p2p_sac_jax.environments.base import Environment
 from p2p_sac_jax.environments.observation import OBSERVATION_DIM, clip_log_sales
 from p2p_sac_jax.environments.pricing_model import LOG_PRICE_RANGE
 from p2p_sac_jax.types import Array, Transition
 
-# Entries of an observation that repeat last week's price and sales, as ``observation``
-# makes them.
+# Entries of an observation that hold last week's price and sales, as made by
+# ``observation``.
 _LAST_PRICE, _LAST_SALES = 5, 6
 _TOLERANCE = 1e-3
 
 
 class PriceHistory(NamedTuple):
-    """Past weeks of one store, in order; anything NumPy can read, T may be 0."""
+    """Past weeks of one store, in order; any array-likes, T may be 0."""
 
     observations: Any  # [T, 11] at the start of each week: ``p2p_sac_jax.observation``
     prices: Any  # [T] charged, relative to the usual price
@@ -32,10 +32,10 @@ class PriceHistory(NamedTuple):
 
 
 def price_action(price: float | np.ndarray, name: str = "price") -> np.ndarray:
-    """Action [..., 1] that names a price relative to the usual one.
+    """Action [..., 1] of a price relative to the usual one.
 
     Raises:
-      ConfigError: a price is out of the range that actions can name.
+      ConfigError: a price is outside the range of actions.
     """
     prices = np.asarray(price, np.float64)
     low, high = math.exp(-LOG_PRICE_RANGE), math.exp(LOG_PRICE_RANGE)
@@ -49,15 +49,15 @@ def price_action(price: float | np.ndarray, name: str = "price") -> np.ndarray:
 
 
 def action_price(action: np.ndarray) -> np.ndarray:
-    """Relative prices [...] named by actions [..., 1]."""
+    """Relative prices [...] of actions [..., 1]."""
     return np.exp(LOG_PRICE_RANGE * np.asarray(action, np.float64)[..., 0])
 
 
 def check_history(history: PriceHistory | None, environment: Environment) -> int:
-    """Accepts a history, or none; returns its number of weeks.
+    """Checks a history, or None; returns its number of weeks.
 
     Raises:
-      ConfigError: it cannot be of this environment, on one line.
+      ConfigError: it does not fit the environment.
     """
     if history is None:
         return 0
@@ -71,7 +71,9 @@ def check_history(history: PriceHistory | None, environment: Environment) -> int
     if not weeks and not observations.size and not units.size:
         return 0
     if environment.demand is None or environment.observation_dim != OBSERVATION_DIM:
-        raise ConfigError("price_history must be empty: this environment sells nothing")
+        raise ConfigError(
+            "price_history must be empty: this environment has no demand model"
+        )
     shapes = {"observations": (weeks, OBSERVATION_DIM), "prices": (weeks,)}
     shapes["units"] = (weeks,)
     for (name, wanted), array in zip(shapes.items(), arrays, strict=True):
@@ -97,51 +99,53 @@ def _numbers(name: str, value: Any) -> np.ndarray:
 
 def past_steps(
     history: PriceHistory, environment: Environment, params: Any
-) -> Iterator[Step]:
+) -> Iterator[AgentStep]:
     """One step for each week, oldest first.
 
-    The reward is what the demand model makes of price and units. A week whose
-    successor shows its price and its sales is kept for the replay; one before a gap,
-    or the last, teaches the memory alone.
+    The reward is the demand model's for this price and these units. A week goes into
+    the replay if the next observation holds its price and sales. The last week, and a
+    week before a gap, update the memory alone.
 
     Args:
       history: accepted by ``check_history``, not empty.
-      environment: one that sells.
+      environment: with a demand model.
       params: its parameters, of this store.
     """
     obs = np.asarray(history.observations, np.float32)
     action = price_action(history.prices)
     log_sales = np.log(np.asarray(history.units, np.float64)).astype(np.float32)
     following = np.concatenate([obs[1:], obs[-1:]])
-    shown = np.stack([following[:, _LAST_PRICE], following[:, _LAST_SALES]], axis=1)
-    differ = np.abs(shown - _shown(action, log_sales)).max(axis=1)
+    next_values = np.stack(
+        [following[:, _LAST_PRICE], following[:, _LAST_SALES]], axis=1
+    )
+    differ = np.abs(next_values - _next_values(action, log_sales)).max(axis=1)
     kept = np.append(differ[:-1] <= _TOLERANCE, False)  # the last has no successor
-    happened = Transition(
+    transitions = Transition(
         obs=obs,
         action=action,
         reward=np.zeros_like(log_sales),
         next_obs=following,
         discount=np.ones_like(log_sales),
     )
-    reward = _rewards(environment, happened, log_sales, params)
-    happened = happened._replace(reward=reward)
+    reward = _rewards(environment, transitions, log_sales, params)
+    transitions = transitions._replace(reward=reward)
     for week in range(len(obs)):
-        transition = jax.tree.map(lambda leaf, week=week: leaf[week], happened)
-        yield Step(transition, log_sales[week], np.float32(kept[week]))
+        transition = jax.tree.map(lambda leaf, week=week: leaf[week], transitions)
+        yield AgentStep(transition, log_sales[week], np.float32(kept[week]))
 
 
-def _shown(action: np.ndarray, log_sales: np.ndarray) -> np.ndarray:
-    """[T, 2] what the observations after these weeks say of price and sales."""
+def _next_values(action: np.ndarray, log_sales: np.ndarray) -> np.ndarray:
+    """[T, 2] price and sales entries of the observations after these weeks."""
     sales = 0.5 * np.asarray(clip_log_sales(jnp.asarray(log_sales)))
     return np.stack([4.0 * np.log(action_price(action)), sales], axis=1)
 
 
 def _rewards(
-    environment: Environment, happened: Transition, log_sales: Array, params: Any
+    environment: Environment, transitions: Transition, log_sales: Array, params: Any
 ) -> np.ndarray:
-    """[T] rewards of weeks whose sales are known: a counterfactual that is factual."""
+    """[T] rewards of weeks with known sales: the counterfactual at the actual price."""
     if environment.demand is None:
-        raise TypeError("rewards of sales need an environment that sells")
-    told = jax.vmap(environment.demand.counterfactual, (0, 0, 0, 0, None))
-    weeks = told(happened, happened.action, log_sales, log_sales, params)
+        raise TypeError("rewards of sales need an environment with a demand model")
+    evaluate = jax.vmap(environment.demand.counterfactual, (0, 0, 0, 0, None))
+    weeks = evaluate(transitions, transitions.action, log_sales, log_sales, params)
     return np.asarray(weeks.reward)

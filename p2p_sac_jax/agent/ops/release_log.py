@@ -1,15 +1,17 @@
-"""What an agent has told under the noise of its mode, remembered across crashes.
+"""Record of the messages that an agent has sent with the noise of its mode.
 
-The noise of a round is drawn from its number. Told twice with different data it
-would cancel out, and a budget forgotten is a budget overspent; so both are written
-down before anything leaves, apart from the state, which may be older.
+The noise of a round follows from the round's number. Two messages of one round with
+different data would cancel the noise, and a forgotten budget would be overspent. Both
+are therefore recorded before a message leaves, apart from the state, which may be
+older.
 """
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
-from p2p_sac_jax.agent.storage import write_json
+from p2p_sac_jax.agent.ops.state_file import write_durable
 from p2p_sac_jax.config import ConfigError, TrainConfig
 from p2p_sac_jax.config_io import load_json
 from p2p_sac_jax.privacy.accountant import UNLIMITED, PrivacyAccountant
@@ -17,8 +19,8 @@ from p2p_sac_jax.privacy.accountant import UNLIMITED, PrivacyAccountant
 _FILE = "releases.json"
 
 
-class Releases:
-    """The round used last, and how many messages have left."""
+class ReleaseLog:
+    """The last round used, and the number of messages sent."""
 
     def __init__(
         self,
@@ -27,16 +29,16 @@ class Releases:
         folder: Path | None,
         connected: bool,
     ) -> None:
-        """Reads what earlier lives of the agent have told.
+        """Reads what earlier processes of the agent have recorded.
 
         Args:
           config: ``exchange`` and ``steps``, for which noise is made.
           accountant: of the agent.
-          folder: of the agent; None remembers nothing.
-          connected: whether there is anybody to tell.
+          folder: of the agent; None records nothing.
+          connected: whether the agent has any receivers.
 
         Raises:
-          ConfigError: noise without a folder, or a file that cannot be read.
+          ConfigError: noise without a folder, or an unreadable file.
         """
         self.noised = config.exchange.mode != "private"
         if self.noised and connected and folder is None:
@@ -50,10 +52,10 @@ class Releases:
         self._path = None if folder is None else folder / _FILE
         self._last, self.spent = -1, 0
         if self.noised and self._path is not None and self._path.exists():
-            told = load_json(self._path)
-            if not all(type(told.get(key)) is int for key in ("round", "releases")):
+            used = load_json(self._path)
+            if not all(type(used.get(key)) is int for key in ("round", "releases")):
                 raise ConfigError(f"{str(self._path)!r} must hold round and releases")
-            self._last, self.spent = told["round"], told["releases"]
+            self._last, self.spent = used["round"], used["releases"]
 
     def may_send(self, round_index: int) -> bool:
         """Whether the noise of this round exists and was never used."""
@@ -61,14 +63,14 @@ class Releases:
             return self._connected
         return self._connected and self._last < round_index < self._rounds
 
-    def use(self, round_index: int, releases: int) -> None:
-        """Writes down that this round is used; only then may the message leave.
+    def record(self, round_index: int, releases: int) -> None:
+        """Records that this round is used; only then may its message leave.
 
         Raises:
-          OSError: the disk does not take it: nothing may leave.
+          OSError: the write failed; the message must not leave.
         """
         if self.noised:
             self._last, self.spent = round_index, releases
             if self._path is not None:
                 content = {"round": round_index, "releases": releases}
-                write_json(self._path, content)
+                write_durable(self._path, json.dumps(content).encode() + b"\n")

@@ -1,4 +1,4 @@
-"""What a user hands to an agent, checked once, with one line for what is wrong."""
+"""Checks of a user's arguments; errors are one line."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from p2p_sac_jax.config import ConfigError
 
 
 def whole(name: str, value: Any, least: int, most: float = math.inf) -> int:
-    """A whole number in a range.
+    """Returns a whole number in a range.
 
     Raises:
-      ConfigError: it is not.
+      ConfigError: the value is not one.
     """
     if type(value) is not int or not least <= value <= most:
         limit = f"from {least} to {most}" if most < math.inf else f"of {least} or more"
@@ -24,10 +24,10 @@ def whole(name: str, value: Any, least: int, most: float = math.inf) -> int:
 
 
 def number(name: str, value: Any, least: float = -math.inf) -> np.float32:
-    """A finite number.
+    """Returns a finite number of at least ``least``.
 
     Raises:
-      ConfigError: it is not, or below ``least``.
+      ConfigError: the value is not one.
     """
     try:
         fits = math.isfinite(value) and value >= least
@@ -42,10 +42,10 @@ def number(name: str, value: Any, least: float = -math.inf) -> np.float32:
 def vector(
     name: str, value: Any, size: int, bound: float = math.inf
 ) -> NDArray[np.float32]:
-    """Finite numbers [size] within ±``bound``.
+    """Returns an array [size] of finite numbers within ±``bound``.
 
     Raises:
-      ConfigError: they are not.
+      ConfigError: the value is not one.
     """
     try:
         array = np.array(value, np.float32)  # a copy: the user's may change
