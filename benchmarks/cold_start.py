@@ -182,7 +182,7 @@ async def _live(stores: Sequence[Store], weeks: int) -> None:
         for store in stores:
             outcome, _ = await run_week(store.agent, store.market, store.obs[0])
             store.obs[0] = outcome.observation
-            store.earned.append(tuple(outcome.figures.values()))
+            store.earned.append(tuple(outcome.metrics.values()))
         await asyncio.sleep(0)  # what was sent arrives
 
 

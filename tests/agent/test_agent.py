@@ -24,11 +24,11 @@ from tests.helpers.agents import (
     PEERS,
     Store,
     agent_config,
-    live,
     make_agent,
+    make_history,
     networks,
-    past,
-    restless_world,
+    run_weeks,
+    volatile_world,
 )
 from tests.helpers.populations import (
     assert_close,
@@ -67,7 +67,7 @@ async def population_of_agents(mode, folder):
 def simulated(mode):
     """The same population in one program: state [P, ...] and metrics of all rounds."""
     config = agent_config(mode)
-    setup = build_experiment(config, placement(config, "vmap"), restless_world(config))
+    setup = build_experiment(config, placement(config, "vmap"), volatile_world(config))
     inputs = setup.peer_inputs, setup.run_inputs
     # These programs run under strict settings elsewhere; here they cost half the time.
     with jax.debug_key_reuse(False), jax.debug_nans(False):
@@ -116,7 +116,7 @@ def over_zenoh(folder, name, place, connect=()):
 def test_usage_example(transport, tmp_path):
     async def example():
         state_dim, action_dim, config = 11, 1, PRIVATE
-        price_history = past(PRIVATE, weeks=6)
+        price_history = make_history(PRIVATE, weeks=6)
         if transport == "zenoh":
             write_network(tmp_path, "shops", "private", NAMES)
             here, there = (f"127.0.0.1:{port}" for port in free_ports(2))
@@ -205,7 +205,7 @@ def test_a_broken_network_changes_nothing_and_raises_nothing(monkeypatch):
             monkeypatch.setattr(network, "sync", broken)
             monkeypatch.setattr(network, "broadcast", broken)
         agent = make_agent(PRIVATE, network)
-        await live(agent, store, 4)
+        await run_weeks(agent, store, 4)
         return agent
 
     quiet, disturbed = asyncio.run(weeks(False)), asyncio.run(weeks(True))
@@ -220,7 +220,7 @@ def test_evaluation_changes_nothing_and_an_action_stands_until_observed():
     async def example():
         agent = make_agent(PRIVATE, in_process_network(Hub(NAMES), NAMES[0]))
         store = Store(PRIVATE, 0)
-        await live(agent, store, 1)
+        await run_weeks(agent, store, 1)
         before = plain(agent._state), agent._progress
         greedy = await agent.select_action(store.obs, evaluate=True)
         assert_identical(before, (plain(agent._state), agent._progress))
@@ -234,14 +234,14 @@ def test_evaluation_changes_nothing_and_an_action_stands_until_observed():
 def test_programs_are_compiled_once():
     async def example():
         agent = make_agent(PRIVATE, in_process_network(Hub(NAMES), NAMES[0]))
-        await live(agent, Store(PRIVATE, 0), 5)
+        await run_weeks(agent, Store(PRIVATE, 0), 5)
         core = agent._core
         for program in (
-            core.act,
+            core.select_action,
             core.observe,
-            core.study(32),
+            core.train_step(32),
             core.make_message,
-            core.listen,
+            core.exchange,
         ):
             assert program._cache_size() == 1
 
@@ -252,7 +252,7 @@ def test_training_again_in_a_step_draws_anew():
     async def example():
         agent = make_agent(PRIVATE, (await networks(Hub(NAMES)))[0])
         store = Store(PRIVATE, 0)
-        first = (await live(agent, store, 2))[-1][1]
+        first = (await run_weeks(agent, store, 2))[-1][1]
         second = await agent.train()
         assert second["updates"] == first["updates"] + 4
         assert first["shared"] == 1.0
@@ -268,7 +268,7 @@ def test_what_cannot_be_used_is_refused_and_counted():
         hub = Hub(NAMES)
         opened = await networks(hub)
         agent = make_agent(PRIVATE, opened[0])
-        before = agent.price_memory.latest_messages.wires()
+        before = agent.price_memory.latest_messages.messages()
         fields = agent.price_memory.latest_messages.split(agent._state.peer.outbox.held)
         odd = fields["model_insight"] | {"entropy": np.zeros(3)}
         await opened[1].broadcast("model_insight", odd)
@@ -277,7 +277,7 @@ def test_what_cannot_be_used_is_refused_and_counted():
         )
         assert opened[0].status().counters.refused == {"shape": 2}
         assert opened[0].status().counters.handler_errors == 0
-        assert_identical(before, agent.price_memory.latest_messages.wires())
+        assert_identical(before, agent.price_memory.latest_messages.messages())
         await agent.select_action(Store(PRIVATE, 0).obs)
 
     asyncio.run(example())
@@ -287,7 +287,7 @@ def test_a_time_ahead_of_the_clock_is_cut_and_older_words_do_not_return():
     async def example():
         opened = await networks(Hub(NAMES))
         agent, store = make_agent(PRIVATE, opened[0]), Store(PRIVATE, 0)
-        await live(agent, store, 1)
+        await run_weeks(agent, store, 1)
         latest_messages, second = agent.price_memory.latest_messages, 604_800.0
         fields = latest_messages.split(agent._state.peer.outbox.held)["model_insight"]
         cells = fields["timestamp"].size
@@ -295,7 +295,7 @@ def test_a_time_ahead_of_the_clock_is_cut_and_older_words_do_not_return():
         async def say(weeks):
             times = np.full(cells, weeks * second)
             await opened[1].broadcast("model_insight", fields | {"timestamp": times})
-            return latest_messages.wires().insight.timestamp[1] / second
+            return latest_messages.messages().insight.timestamp[1] / second
 
         np.testing.assert_array_equal(await say(1), np.full(cells, 1.0))
         # The clock stands at 1; nothing is read before the round that begins at 2.
@@ -307,7 +307,7 @@ def test_a_time_ahead_of_the_clock_is_cut_and_older_words_do_not_return():
             latest_messages.take(Delivery(NAMES[1], "model_insight", late, 0, *old))
             is None
         )
-        assert latest_messages.wires().insight.timestamp[1].min() > 0
+        assert latest_messages.messages().insight.timestamp[1].min() > 0
 
     asyncio.run(example())
 
@@ -319,7 +319,7 @@ def test_an_agent_that_comes_late_rehearses_what_it_hears():
         for number in (1, 2):
             network = in_process_network(hub, NAMES[number])
             await network.connect()
-            await live(make_agent(PRIVATE, network), Store(PRIVATE, number), 2)
+            await run_weeks(make_agent(PRIVATE, network), Store(PRIVATE, number), 2)
         agent, store = make_agent(PRIVATE, late, start_clock=2), Store(PRIVATE, 0)
         await late.connect()
         for _ in range(2):  # the second time there is nothing new to rehearse

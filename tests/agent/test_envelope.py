@@ -125,7 +125,7 @@ def test_what_nobody_would_take_does_not_leave():
     with pytest.raises(ConfigError, match="mode='open' must be one of: private, con"):
         encode_body("open", "model_insight", honest)
     large = honest | {"trend": np.ones(20_000)}
-    with pytest.raises(ConfigError, match="at most 65024: it takes a smaller codebook"):
+    with pytest.raises(ConfigError, match="at most 65024: use fewer cells"):
         encode_body("public", "model_insight", large)
     with pytest.raises(RefusalError, match="oversize"):
         sign(example.envelope(body=bytes(MAX_BYTES)), KEY)

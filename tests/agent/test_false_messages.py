@@ -10,7 +10,14 @@ from p2p_sac_jax.agent.transport.in_process import Hub
 from p2p_sac_jax.demand.posterior import base_prior
 from p2p_sac_jax.exchange.demand_prior import PRIOR_REACH
 from p2p_sac_jax.peer.model_rollouts import ERROR_TOLERANCE
-from tests.helpers.agents import NAMES, Store, agent_config, live, make_agent, networks
+from tests.helpers.agents import (
+    NAMES,
+    Store,
+    agent_config,
+    make_agent,
+    networks,
+    run_weeks,
+)
 
 pytestmark = pytest.mark.slow
 LARGEST = 1e9
@@ -66,7 +73,7 @@ def test_extremes_break_nothing_and_are_got_over(mode, tmp_path):
                 seconds = agent.clock * config.environment.seconds_per_step
                 for kind, fields in lie(rng, latest_messages, seconds).items():
                     assert await is_byzantine.broadcast(kind, fields)
-            await live(agent, store, config.exchange.interval)
+            await run_weeks(agent, store, config.exchange.interval)
             assert_finite(agent._state)
             away = np.abs(agent._state.guidance.prior.mean - BASE.mean) / BASE_STD
             far |= bool(away.max() > 0.9 * PRIOR_REACH)
@@ -76,8 +83,8 @@ def test_extremes_break_nothing_and_are_got_over(mode, tmp_path):
         for number in (1, 2):
             honest = make_agent(config, opened[number], folder=tmp_path / NAMES[number])
             honest.catch_up(agent.clock)
-            await live(honest, Store(config, number), 2)
-        await live(agent, store, 4)
+            await run_weeks(honest, Store(config, number), 2)
+        await run_weeks(agent, store, 4)
         assert_finite(agent._state)
         for mean in (
             agent._state.guidance.prior.mean,

@@ -8,7 +8,7 @@ import threading
 from p2p_sac_jax.agent.protocol.delivery import Inbox
 
 
-def run(sources, fill, *, most_items=1000, most_bytes=1000, deliver=None):
+def run(sources, fill, *, max_items=1000, max_bytes=1000, deliver=None):
     """What is delivered of what ``fill`` pushes, and the inbox."""
     taken = []
 
@@ -18,8 +18,8 @@ def run(sources, fill, *, most_items=1000, most_bytes=1000, deliver=None):
             loop,
             sources,
             deliver or (lambda *entry: taken.append(entry)),
-            most_items=most_items,
-            most_bytes=most_bytes,
+            max_items=max_items,
+            max_bytes=max_bytes,
         )
         fill(inbox)
         for _ in range(100):
@@ -35,7 +35,7 @@ def test_a_flood_takes_turns_and_displaces_nobody():
         assert inbox.push("calm", 0, 1)
         assert inbox.push("calm", 1, 1)
 
-    taken, inbox = run(["loud", "calm"], fill, most_items=4)
+    taken, inbox = run(["loud", "calm"], fill, max_items=4)
     assert taken == [
         ("loud", 0),
         ("calm", 0),

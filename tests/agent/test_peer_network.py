@@ -5,7 +5,7 @@ import asyncio
 import numpy as np
 import pytest
 
-from p2p_sac_jax.agent.protocol import dispatch
+from p2p_sac_jax.agent.protocol import delivery
 from p2p_sac_jax.agent.protocol.peer_network import PeerNetwork
 from p2p_sac_jax.agent.protocol.refusals import Refusal
 from p2p_sac_jax.agent.transport.in_process import (
@@ -185,7 +185,7 @@ def test_a_folder_belongs_to_one_peer_at_a_time(tmp_path):
 
 @run
 async def test_a_handler_that_fails_or_hangs_harms_nobody(monkeypatch, caplog):
-    monkeypatch.setattr(dispatch, "MOST_PENDING", 8)
+    monkeypatch.setattr(delivery, "MAX_PENDING", 8)
     hub = hub_of()
     speaker, listening = await peer(hub, "peer0"), await peer(hub, "peer1")
     release, order = asyncio.Event(), Listener()
@@ -258,7 +258,7 @@ async def test_a_sync_ends_where_its_peer_disconnects():
 
 @run
 async def test_a_slow_transport_drops_and_what_was_dropped_is_pulled(monkeypatch):
-    monkeypatch.setattr("p2p_sac_jax.agent.transport.in_process.MOST_IN_FLIGHT", 10)
+    monkeypatch.setattr("p2p_sac_jax.agent.transport.in_process.MAX_IN_FLIGHT", 10)
     hub = hub_of(delay_s=1.0)
     networks, listeners = await peers_of(hub)
     for _ in range(30):

@@ -16,10 +16,10 @@ from tests.helpers.agents import (
     NAMES,
     Store,
     agent_config,
-    live,
     make_agent,
+    make_history,
     networks,
-    past,
+    run_weeks,
 )
 from tests.helpers.populations import assert_close
 from tests.reference.bayes import demand_posterior
@@ -32,7 +32,7 @@ STORE = Store(CONFIG, 0).params
 
 @pytest.fixture(scope="module")
 def history():
-    return past(CONFIG, WEEKS)
+    return make_history(CONFIG, WEEKS)
 
 
 def memory_of(history, network=None):
@@ -166,7 +166,7 @@ def test_the_network_informs_the_prior():
         np.testing.assert_array_equal(listening._belief().mean, before)
         for number in (1, 2):
             peer = make_agent(CONFIG, opened[number])
-            await live(peer, Store(CONFIG, number), 4)
+            await run_weeks(peer, Store(CONFIG, number), 4)
         await agent.select_action(Store(CONFIG, 0).obs)
         belief = listening._belief()
         assert_close(belief.mean, agent._state.guidance.prior.mean, 1e-5)
@@ -182,7 +182,7 @@ def test_an_agents_memory_is_its_own():
         agent = make_agent(CONFIG, in_process_network(Hub(NAMES), NAMES[0]))
         store = Store(CONFIG, 0)
         unknown = agent.price_memory.get_exploration_bonus(store.obs, 1.0)
-        await live(agent, store, 3)
+        await run_weeks(agent, store, 3)
         assert agent.price_memory.get_exploration_bonus(store.obs, 1.0) < unknown
         with pytest.raises(ConfigError, match="agent's observe"):
             agent.price_memory.update(store.obs, 1.0, 1.0)
@@ -192,5 +192,5 @@ def test_an_agents_memory_is_its_own():
 
 def test_a_history_needs_an_environment_that_sells():
     history = PriceHistory(np.zeros((1, 4)), [1.0], [1.0])
-    with pytest.raises(ConfigError, match="must be empty: this environment sells"):
+    with pytest.raises(ConfigError, match="must be empty: this environment has"):
         P2PSACAgent(4, 1, CONFIG, history)

@@ -18,21 +18,21 @@ from p2p_sac_jax.config import ConfigError
 WRITER = """
 import itertools, os, sys
 from pathlib import Path
-from p2p_sac_jax.agent.protocol.receipt_log import Journal
+from p2p_sac_jax.agent.protocol.receipt_log import ReceiptLog
 
-journal = Journal(Path(sys.argv[1]), long=150)
-epoch = journal.start("bob", 1)
+log = ReceiptLog(Path(sys.argv[1]), max_lines=150)
+epoch = log.start("bob", 1)
 for number in itertools.count(1):
     sender = ("ada", "cyd")[number % 2]
-    journal.append(sender, epoch, 3 * number)
+    log.append(sender, epoch, 3 * number)
     os.write(1, f"{sender} {epoch} {3 * number}\\n".encode())
 """
 
 
 def state(receipt_log):
     return {
-        sender: (window.epoch, list(window.ranges()))
-        for sender, window in receipt_log.received.items()
+        sender: (received.epoch, list(received.ranges()))
+        for sender, received in receipt_log.received.items()
     }
 
 
@@ -55,12 +55,12 @@ def test_a_killed_process_has_written_down_everything_it_took(tmp_path):
             lines += writer.stdout.readlines()
         assert writer.returncode == -signal.SIGKILL
         assert len(lines) >= kill_after
-        windows = reopened(tmp_path).received
+        received = reopened(tmp_path).received
         for line in lines:
             sender, epoch, sequence = line.decode().split()
-            assert windows[sender].epoch == int(epoch)
-            assert int(sequence) in windows[sender]
-        epochs.append(windows["bob"].epoch)
+            assert received[sender].epoch == int(epoch)
+            assert int(sequence) in received[sender]
+        epochs.append(received["bob"].epoch)
     assert epochs == [1, 2, 3]  # larger at every start, though the clock stands still
 
 
@@ -85,7 +85,7 @@ def test_a_journal_opened_again_is_the_same(tmp_path_factory, taken, most, long)
 
 
 def test_the_file_stays_short_and_private(tmp_path):
-    receipt_log = ReceiptLog(tmp_path / "peer", long=100)
+    receipt_log = ReceiptLog(tmp_path / "peer", max_lines=100)
     for sequence in range(1, 2001):
         receipt_log.append("ada", 1, sequence)
         size = (tmp_path / "peer" / "receipt_log").stat().st_size
@@ -138,11 +138,11 @@ def test_a_full_disk_takes_nothing_down_and_breaks_nothing(tmp_path):
 
 
 def test_a_journal_that_cannot_be_written_anew_goes_on_with_the_long_one(tmp_path):
-    receipt_log = ReceiptLog(tmp_path, long=3)
-    (tmp_path / "journal.new").mkdir()
+    receipt_log = ReceiptLog(tmp_path, max_lines=3)
+    (tmp_path / "receipt_log.new").mkdir()
     for sequence in range(1, 20):
         receipt_log.append("ada", 4, sequence)
-    (tmp_path / "journal.new").rmdir()
+    (tmp_path / "receipt_log.new").rmdir()
     receipt_log.close()
     assert list(reopened(tmp_path).received["ada"].ranges()) == [(0, 19)]
 

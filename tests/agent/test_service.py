@@ -7,7 +7,7 @@ import threading
 import numpy as np
 
 from p2p_sac_jax.agent.agent import P2PSACAgent
-from p2p_sac_jax.agent.market import Outcome, SimulatedMarket
+from p2p_sac_jax.agent.market import MarketOutcome, SimulatedMarket
 from p2p_sac_jax.agent.service import Service
 from p2p_sac_jax.agent.transport.in_process import Hub, in_process_network
 from tests.helpers.agents import NAMES, agent_config
@@ -39,7 +39,7 @@ class Slow:
     async def step(self, action, clock):
         self.asked.append((clock, action.tolist()))
         await self.over.wait()
-        return Outcome(np.zeros(4, np.float32), 1.0, False, 0.0, {})
+        return MarketOutcome(np.zeros(4, np.float32), 1.0, False, 0.0, {})
 
 
 def open_service(folder, market, weeks, hub=None):
@@ -80,8 +80,8 @@ def test_a_week_is_lived_when_it_has_come_and_none_twice(tmp_path):
         assert agent.clock == 8
         stop.set()
         await running
-        assert service.figures["clock"] == 8
-        assert 0.0 < service.figures["earned_share"] <= 1.1
+        assert service.metrics["clock"] == 8
+        assert 0.0 < service.metrics["profit_share"] <= 1.1
 
     asyncio.run(work())
 
@@ -144,6 +144,6 @@ def test_a_disk_that_takes_no_state_ends_no_peer(tmp_path):
         weeks.now = 1.0
         await running
         assert agent.steps == 2
-        assert service.figures["save_errors"] >= 1
+        assert service.metrics["save_errors"] >= 1
 
     asyncio.run(work())

@@ -6,7 +6,14 @@ import pytest
 
 import p2p_sac_jax.agent as package
 from p2p_sac_jax.agent.transport.in_process import Hub, in_process_network
-from tests.helpers.agents import NAMES, Store, agent_config, live, make_agent, networks
+from tests.helpers.agents import (
+    NAMES,
+    Store,
+    agent_config,
+    make_agent,
+    networks,
+    run_weeks,
+)
 
 pytestmark = pytest.mark.slow
 PRIVATE = agent_config()
@@ -31,7 +38,7 @@ def test_every_week_asks_for_what_is_missing_once_it_is_time(monkeypatch):
             syncs = syncs_of(network, monkeypatch)
             agent = make_agent(PRIVATE, network, sync_interval=interval)
             # Two rounds are listened to, four weeks trained.
-            await live(agent, Store(PRIVATE, 0), 4)
+            await run_weeks(agent, Store(PRIVATE, 0), 4)
             assert len(syncs) == expected
 
     asyncio.run(example())
@@ -41,7 +48,7 @@ def test_a_restarted_agent_asks_before_it_listens(monkeypatch, tmp_path):
     async def example():
         hub = Hub(NAMES)
         agent, store = make_agent(PRIVATE, (await networks(hub))[0]), Store(PRIVATE, 0)
-        await live(agent, store, 4)
+        await run_weeks(agent, store, 4)
         agent.save(tmp_path)
         network = in_process_network(hub, NAMES[0])
         await network.connect()
@@ -60,7 +67,7 @@ def test_shared_says_whether_a_message_left():
         opened = await networks(Hub(NAMES))
         apart = in_process_network(Hub(NAMES), NAMES[0])
         for network, left in ((opened[0], 1.0), (apart, 0.0)):
-            lived = await live(make_agent(PRIVATE, network), Store(PRIVATE, 0), 2)
+            lived = await run_weeks(make_agent(PRIVATE, network), Store(PRIVATE, 0), 2)
             assert [report["shared"] for _, report in lived] == [0.0, left]
             counters = network.status().counters
             assert (counters.sent, counters.kept) == (2 * left, 2 * (1 - left))
@@ -83,7 +90,7 @@ def test_training_beside_the_next_weeks_speaks_in_its_round():
         reports = await asyncio.gather(*trained)
         assert [report["shared"] for report in reports] == [0.0, 1.0, 0.0]
         assert [report["updates"] for report in reports] == [4.0, 8.0, 12.0]
-        assert (agent.clock, int(agent._progress.send_result)) == (3, 1)
+        assert (agent.clock, int(agent._progress.shared)) == (3, 1)
 
     asyncio.run(example())
 
@@ -93,7 +100,7 @@ async def speakers(hub):
     for number in (1, 2):
         network = in_process_network(hub, NAMES[number])
         await network.connect()
-        await live(make_agent(PRIVATE, network), Store(PRIVATE, number), 2)
+        await run_weeks(make_agent(PRIVATE, network), Store(PRIVATE, number), 2)
 
 
 def test_training_beside_a_rehearsal_loses_neither():
@@ -102,9 +109,11 @@ def test_training_beside_a_rehearsal_loses_neither():
         await speakers(hub)
         network, store = in_process_network(hub, NAMES[0]), Store(PRIVATE, 0)
         agent = make_agent(PRIVATE, network, start_clock=4)
-        await live(agent, store)
+        await run_weeks(agent, store)
         await network.connect()
-        await live(agent, store)  # a round begins; what is missing is pulled after it
+        await run_weeks(
+            agent, store
+        )  # a round begins; what is missing is pulled after it
         await agent.sync()
         week = agent.select_action(store.obs)
         before = int(agent._state.peer.learner.updates)
@@ -126,7 +135,7 @@ def test_the_first_word_of_demand_is_rehearsed_while_the_agent_is_young(
         await speakers(hub)
         network, store = in_process_network(hub, NAMES[0]), Store(PRIVATE, 0)
         agent = make_agent(PRIVATE, network, start_clock=2)
-        await live(agent, store, weeks)
+        await run_weeks(agent, store, weeks)
         assert not agent.informed
         await network.connect()
         await agent.sync()

@@ -52,7 +52,7 @@ def agent_config(mode: str = "private", **sections: dict[str, Any]) -> TrainConf
 
 
 @functools.cache
-def restless_world(config: TrainConfig) -> World:
+def volatile_world(config: TrainConfig) -> World:
     """The stores of the population with costs that change every week.
 
     Within a few weeks every store so sees several context cells.
@@ -78,7 +78,7 @@ class Store:
     """The market of one store of the population, on the draws of the simulation."""
 
     def __init__(self, config: TrainConfig, number: int, seed: int = 0) -> None:
-        params = restless_world(config).params
+        params = volatile_world(config).params
         self.params = jax.tree.map(lambda leaf: leaf[number], params)
         key = jax.random.fold_in(jax.random.key(seed), number)
         self._key = np.asarray(jax.random.key_data(key))
@@ -119,12 +119,12 @@ def make_agent(
 ) -> P2PSACAgent:
     """The agent of one store, on the draws of the simulation."""
     number = NAMES.index(network.name)
-    params = jax.tree.map(lambda leaf: leaf[number], restless_world(config).params)
+    params = jax.tree.map(lambda leaf: leaf[number], volatile_world(config).params)
     settings = {"network": network, "params": params, "seed": 0} | options
     return P2PSACAgent(11, 1, config, **settings)
 
 
-def past(config: TrainConfig, weeks: int, number: int = 0) -> PriceHistory:
+def make_history(config: TrainConfig, weeks: int, number: int = 0) -> PriceHistory:
     """Weeks of one store at prices here and there, and what was sold."""
     store, rng = Store(config, number, seed=1), np.random.default_rng(0)
     observations, prices, units = [], [], []
@@ -135,7 +135,7 @@ def past(config: TrainConfig, weeks: int, number: int = 0) -> PriceHistory:
     return PriceHistory(np.array(observations), np.array(prices), np.array(units))
 
 
-async def live(agent: P2PSACAgent, store: Store, weeks: int = 1) -> list[Any]:
+async def run_weeks(agent: P2PSACAgent, store: Store, weeks: int = 1) -> list[Any]:
     """Some weeks of one agent; returns actions and what training reported."""
     lived = []
     for _ in range(weeks):

@@ -38,7 +38,7 @@ def save_state(folder: Path, arrays: Mapping[str, np.ndarray]) -> int:
     """
     numbers = _numbers(folder)
     number = numbers[-1] + 1 if numbers else 0
-    whole = {name: np.ascontiguousarray(array) for name, array in arrays.items()}
+    whole = {name: np.asarray(array, order="C") for name, array in arrays.items()}
     content = save(whole, metadata={_DIGEST: _digest(whole)})
     write_durable(_path(folder, number), content)
     for old in _numbers(folder)[:-KEPT]:

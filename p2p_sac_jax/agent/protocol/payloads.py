@@ -62,7 +62,7 @@ def _leaf_paths(message: type, prefix: str = "") -> Iterator[str]:
             yield prefix + name
 
 
-def _make_bodies() -> dict[tuple[str, str], type[_Body]]:
+def _make_bodies() -> dict[tuple[str, str], type[msgspec.Struct]]:
     names: dict[tuple[str, str], list[str]] = {}
     for mode, message in _MESSAGES.items():
         for path in _leaf_paths(message):
