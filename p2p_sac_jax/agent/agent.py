@@ -24,7 +24,7 @@ from p2p_sac_jax.agent.price_history import PriceHistory, check_history, past_st
 from p2p_sac_jax.agent.price_memory import P2PPriceMemory
 from p2p_sac_jax.agent.protocol.base import AgentNetwork, Connection, Delivery
 from p2p_sac_jax.agent.protocol.payloads import MODEL
-from p2p_sac_jax.agent.saved_state import OTHERS, Progress, SavedState
+from p2p_sac_jax.agent.saved_state import OTHERS, SavedState, start_progress
 from p2p_sac_jax.agent.settings import (
     agent_config,
     choose_environment,
@@ -123,20 +123,12 @@ class P2PSACAgent:
         self._releases = ReleaseLog(config, accountant, self._folder, connected)
         self._training = asyncio.Lock()
         own = setup.peers.index(setup.name) if peer_id is None else peer_id
-        first = np.int32(clock - weeks)
-        self._state = self._core.init(key_data(seed, own), first, self._params)
-        self._progress = Progress(
-            exchanged=np.array(-1),
-            shared=np.array(-1),
-            train_calls=np.array(0),
-            pending=np.array(False),
-            obs=np.zeros(state_dim, np.float32),
+        self._state = self._core.init(
+            key_data(seed, own), np.int32(clock - weeks), self._params
         )
-        if price_history is not None and weeks:
-            for step in past_steps(
-                price_history, environment, self._params.environment
-            ):
-                self._state = self._core.observe(self._state, step, self._params)
+        self._progress = start_progress(state_dim)
+        for step in past_steps(price_history, environment, self._params.environment):
+            self._state = self._core.observe(self._state, step, self._params)
         self._count_releases(self._releases.spent)
         self._update_price_memory()
         if network is not None:
@@ -328,10 +320,10 @@ class P2PSACAgent:
         return SavedState(self._state, self._progress, self._latest.content)
 
     def _existing(self, folder: str | os.PathLike[str] | None) -> Path:
-        chosen = self._folder if folder is None else Path(folder)
-        if chosen is None:
+        folder = self._folder if folder is None else folder
+        if folder is None:
             raise ConfigError("folder=None must be a folder: the agent has none either")
-        return chosen
+        return Path(folder)
 
     async def _exchange(self) -> None:
         """Computes this round's guidance from the latest message of every peer."""

@@ -98,7 +98,7 @@ def _numbers(name: str, value: Any) -> np.ndarray:
 
 
 def past_steps(
-    history: PriceHistory, environment: Environment, params: Any
+    history: PriceHistory | None, environment: Environment, params: Any
 ) -> Iterator[AgentStep]:
     """One step for each week, oldest first.
 
@@ -107,10 +107,12 @@ def past_steps(
     week before a gap, update the memory alone.
 
     Args:
-      history: accepted by ``check_history``, not empty.
+      history: accepted by ``check_history``; None or empty has no steps.
       environment: with a demand model.
       params: its parameters, of this store.
     """
+    if history is None or not np.size(history.prices):
+        return
     obs = np.asarray(history.observations, np.float32)
     action = price_action(history.prices)
     log_sales = np.log(np.asarray(history.units, np.float64)).astype(np.float32)

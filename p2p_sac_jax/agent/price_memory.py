@@ -97,7 +97,7 @@ class P2PPriceMemory:
         config = config or TrainConfig()
         environment = environment or named_environment(config.environment)
         config = agent_config(config, environment)
-        weeks = check_history(price_history, environment)
+        check_history(price_history, environment)
         self.setup = make_agent_setup(config, environment, network, params, peer_id)
         self.latest_messages = LatestMessages(
             self.setup.core.message_shapes(), self.setup.peers, self.setup.name
@@ -108,8 +108,7 @@ class P2PPriceMemory:
         self._memory = self._components.memory.init()
         self._posterior = None  # computed on demand
         self._owned = False
-        if weeks and price_history is not None:
-            self._learn(price_history)
+        self._learn(price_history)
         if network is not None:
             network.register_message_handler(MARKET, self._handle_market_insight)
 
@@ -162,7 +161,7 @@ class P2PPriceMemory:
         """Takes over memory and belief of the agent that owns this object."""
         self._owned, self._memory, self._posterior = True, memory, belief
 
-    def _learn(self, history: PriceHistory) -> None:
+    def _learn(self, history: PriceHistory | None) -> None:
         params, environment = self.setup.params, self._components.environment
         for step in past_steps(history, environment, params.environment):
             self._memory = self._programs.update(self._memory, step, params)

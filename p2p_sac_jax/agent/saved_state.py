@@ -28,6 +28,17 @@ class Progress(NamedTuple):
     obs: np.ndarray  # [D] observation of the last action
 
 
+def start_progress(observation_dim: int) -> Progress:
+    """The position before the first call."""
+    return Progress(
+        exchanged=np.array(-1),
+        shared=np.array(-1),
+        train_calls=np.array(0),
+        pending=np.array(False),
+        obs=np.zeros(observation_dim, np.float32),
+    )
+
+
 class SavedState(NamedTuple):
     """Everything that an agent saves."""
 
