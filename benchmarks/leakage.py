@@ -18,6 +18,7 @@ import jax.numpy as jnp
 import numpy as np
 from scipy import special
 
+from benchmarks.membership import Leak, gaussian_auc_bound, membership_auc
 from p2p_sac_jax.config import ConfigError, TrainConfig
 from p2p_sac_jax.environments.base import DemandModel
 from p2p_sac_jax.environments.pricing import make_pricing
@@ -33,7 +34,6 @@ from p2p_sac_jax.peer.components import (
     stream,
 )
 from p2p_sac_jax.peer.message import PERFORMANCE_DECAY
-from p2p_sac_jax.privacy.membership import Leak, gaussian_auc_bound, membership_auc
 from p2p_sac_jax.simulation.population import PeerInputs, RunInputs
 from p2p_sac_jax.types import Array, Experience, Transition
 from p2p_sac_jax.validation import validate

@@ -14,8 +14,8 @@ from benchmarks.leakage import (
     leakage_bounds,
     make_game,
 )
+from benchmarks.membership import membership_auc
 from p2p_sac_jax.config import ConfigError
-from p2p_sac_jax.privacy.membership import membership_auc
 from tests.helpers.populations import small_config
 
 WORLDS = 32  # of each kind

@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 from scipy import stats
 
+from benchmarks.membership import gaussian_auc_bound, membership_auc
 from p2p_sac_jax.config import ConfigError
-from p2p_sac_jax.privacy.membership import gaussian_auc_bound, membership_auc
 
 WORLDS, NUMBERS = 400, 6
 
