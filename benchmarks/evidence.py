@@ -80,7 +80,7 @@ def main() -> int | None:
         raise ConfigError(f"--studies={unknown[0]!r} must be one of {', '.join(known)}")
     if _SEEDS.value < 0:
         raise ConfigError(f"--seeds={_SEEDS.value} must be at least 0")
-    from p2p_sac_jax.ablation.engine import Stopped
+    from p2p_sac_jax.ablation.engine import SweepInterrupted
 
     chosen = [name for name in known if name in _STUDIES.value or not _STUDIES.value]
     work, tables = Path(_WORKDIR.value), Path(_TABLES.value)
@@ -92,7 +92,7 @@ def main() -> int | None:
             else:
                 _study(name, work / name, tables)
             _write_targets(work, tables)
-    except Stopped as stop:
+    except SweepInterrupted as stop:
         print(stop, file=sys.stderr)
         return stop.exit_status
     return None
@@ -117,7 +117,7 @@ def _study(name: str, folder: Path, tables: Path) -> None:
     if not is_sweep(folder):
         return
     sweep = load_sweep(folder)
-    if not any(cell for point in sweep.points for cell in point.cells):
+    if not any(cell for point in sweep.points for cell in point.runs):
         return
     rows = make_table(sweep, "memory", measures=_MEASURES)
     write_csv(tables / f"{name}.csv", rows)

@@ -72,7 +72,7 @@ def read_study(sweep: Sweep) -> Study:
             )
             if cell
             else None
-            for cell in point.cells
+            for cell in point.runs
         ]
         key = point.arm, point.values.get(field or "")
         own[key] = [one.arm if one else {} for one in measures]

@@ -14,7 +14,7 @@ from p2p_sac_jax.experiment.build import build_experiment
 from p2p_sac_jax.experiment.device_memory import (
     check_fits,
     program_memory,
-    refuse,
+    raise_insufficient,
     state_memory,
 )
 from p2p_sac_jax.experiment.devices import choose_placement
@@ -114,4 +114,4 @@ class TrainingLoop:
     def _explain(self, error: Exception) -> None:
         if "RESOURCE_EXHAUSTED" not in str(error):
             raise error
-        refuse(self.config, str(error).splitlines()[0])
+        raise_insufficient(self.config, str(error).splitlines()[0])

@@ -15,10 +15,9 @@ import numpy as np
 
 from p2p_sac_jax.config import ConfigError, TrainConfig
 from p2p_sac_jax.experiment.build import Experiment, build_experiment
-from p2p_sac_jax.experiment.chunk import advance
 from p2p_sac_jax.experiment.devices import choose_placement
-from p2p_sac_jax.experiment.metrics import fraction
-from p2p_sac_jax.experiment.programs import compile_programs
+from p2p_sac_jax.experiment.metrics import oracle_fraction
+from p2p_sac_jax.experiment.programs import compile_programs, train_chunk
 from p2p_sac_jax.simulation.population import PeerInputs
 from p2p_sac_jax.validation import validate
 
@@ -58,7 +57,7 @@ def transfer(config: TrainConfig) -> Transfer:
     setup = build_experiment(config, choose_placement(config))
     state, programs = compile_programs(setup)
     for step in range(0, joins, config.evaluate_every):
-        state, _ = advance(setup, programs, state, step)
+        state, _ = train_chunk(setup, programs, state, step)
     inputs = setup.run_inputs, jnp.asarray(joins, jnp.int32)
     state = programs.pretrain_on_model(state, setup.peer_inputs, *inputs)
     home, usual = _fractions(programs.evaluate(state, setup.peer_inputs, *inputs))
@@ -91,7 +90,7 @@ def gaps(result: Transfer) -> tuple[np.ndarray, np.ndarray]:
 def _fractions(evaluation: Any) -> tuple[np.ndarray, np.ndarray]:
     """Shares of the oracle's profit [P, R]: the policy's, the historical price's."""
     achieved, oracle, usual = (np.asarray(leaf) for leaf in evaluation.score)
-    return fraction(achieved, oracle), fraction(usual, oracle)
+    return oracle_fraction(achieved, oracle), oracle_fraction(usual, oracle)
 
 
 def _everybody_at(setup: Experiment, store: int) -> PeerInputs:

@@ -1,177 +1,167 @@
-"""Computes one batch of cells in one compiled program."""
+"""Trains one batch of runs in one compiled program."""
 
 from __future__ import annotations
 
 import dataclasses
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from functools import cache
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from p2p_sac_jax.ablation.plan import Batch, Shape, shape_of
-from p2p_sac_jax.ablation.run_curves import Curves, gather
-from p2p_sac_jax.ablation.runs import Cell
+from p2p_sac_jax.ablation.plan import Batch, Shape
+from p2p_sac_jax.ablation.results import RunResult
+from p2p_sac_jax.ablation.run_curves import curves_of_rows
+from p2p_sac_jax.ablation.runs import Run
 from p2p_sac_jax.ablation.uniform_price import best_uniform_price
-from p2p_sac_jax.config import (
-    ConfigError,
-    EnvironmentConfig,
-    PopulationConfig,
-    TrainConfig,
-)
+from p2p_sac_jax.config import EnvironmentConfig, PopulationConfig
 from p2p_sac_jax.config_io import to_dict
 from p2p_sac_jax.environments.registry import make_world
-from p2p_sac_jax.experiment import provenance
 from p2p_sac_jax.experiment.build import Experiment, adjacency_of, build_experiment
-from p2p_sac_jax.experiment.chunk import advance
 from p2p_sac_jax.experiment.device_memory import check_fits, state_memory
 from p2p_sac_jax.experiment.devices import Placement, choose_placement
 from p2p_sac_jax.experiment.metrics import Row
-from p2p_sac_jax.experiment.programs import Programs, compile_programs
+from p2p_sac_jax.experiment.programs import Programs, compile_programs, train_chunk
+from p2p_sac_jax.experiment.provenance import describe_run
 from p2p_sac_jax.hyper import RunSpec
 
-_FILLER = ""  # label of a run that makes up the number
+_FILLER = ""  # label of the runs that fill a batch up to its size
+_PROVENANCE = (
+    "versions",
+    "platform",
+    "device_kind",
+    "layout",
+    "layout_devices",
+    "git_commit",
+    "git_dirty",
+    "started",
+)
 
 
-class Prepared(NamedTuple):
+class PreparedBatch(NamedTuple):
     """A batch with its inputs; nothing is compiled yet."""
 
     batch: Batch
-    setup: Experiment
+    experiment: Experiment
     placement: Placement
-    need: int  # bytes of state
+    state_bytes: int
 
 
-class Finished(NamedTuple):
-    """What came out of a batch."""
+class TrainedBatch(NamedTuple):
+    """The results of a batch."""
 
-    cells: list[tuple[Cell, dict[str, Any], Curves]]
+    results: list[tuple[Run, RunResult]]
+    failures: list[tuple[Run, str]]  # with the reason
     compile_s: float
     run_s: float
 
 
-def prepare(batch: Batch) -> Prepared:
+def prepare_batch(batch: Batch) -> PreparedBatch:
     """Builds the inputs of a batch.
 
     Raises:
-      ConfigError: a cell cannot run, or the state does not fit into memory.
+      ConfigError: a run is impossible, or the state does not fit into memory.
     """
-    config = batch.cells[0].config
+    # The settings of an isolated run are canonical: take those of a networked one.
+    networked = [run for run in batch.runs if not run.isolated]
+    config = (networked or batch.runs)[0].config
+    population = batch.runs[0].config.population
     if batch.pad_to:
-        population = dataclasses.replace(config.population, pad_to=batch.pad_to)
-        config = dataclasses.replace(config, population=population)
-    runs = [RunSpec(c.key, c.config.seed, c.config, c.isolated) for c in batch.cells]
-    runs += [runs[-1]._replace(label=_FILLER)] * (batch.size - len(runs))
-    placement = choose_placement(config, len(runs))
-    setup = build_experiment(_heard(config, batch.cells), placement, planned=runs)
-    need = state_memory(setup)
-    check_fits(config, f"a batch of {batch.size} runs", need.state)
-    return Prepared(batch, setup, placement, need.state)
+        population = dataclasses.replace(population, pad_to=batch.pad_to)
+    config = dataclasses.replace(config, population=population)
+    specs = [RunSpec(r.key, r.config.seed, r.config, r.isolated) for r in batch.runs]
+    specs += [specs[-1]._replace(label=_FILLER)] * (batch.size - len(specs))
+    placement = choose_placement(config, len(specs))
+    experiment = build_experiment(config, placement, runs=specs)
+    needed = state_memory(experiment).state
+    check_fits(config, f"a batch of {batch.size} runs", needed)
+    return PreparedBatch(batch, experiment, placement, needed)
 
 
-def _heard(config: TrainConfig, cells: Sequence[Cell]) -> TrainConfig:
-    """The settings of whoever hears somebody: those of the isolated ones are blank."""
-    heard = next((cell.config for cell in cells if not cell.isolated), config)
-    return dataclasses.replace(heard, population=config.population)
-
-
-def compute(
-    prepared: Prepared,
+def train_batch(
+    prepared: PreparedBatch,
     compiled: dict[Shape, Programs],
     updates: int,
     on_chunk: Callable[[int, int], None],
-) -> Finished:
-    """Runs a batch from the first step to the last.
+) -> TrainedBatch:
+    """Trains a batch from the first step to the last.
 
     Args:
       prepared: the batch.
       compiled: programs by shape; new ones are added.
       updates: gradient updates that a new program will do in this and later batches.
-      on_chunk: called with (steps done, steps in all) after every chunk; what it
-        raises ends the batch.
+      on_chunk: called with (steps done, steps in all) after every chunk; an exception
+        that it raises ends the batch.
 
     Raises:
       ConfigError: the program does not fit into memory.
     """
-    setup, batch = prepared.setup, prepared.batch
-    config, shape = setup.config, shape_of(batch)
+    experiment, batch = prepared.experiment, prepared.batch
+    config = experiment.config
     compile_s = 0.0
-    if shape in compiled:
-        programs = compiled[shape]
-        state = programs.init(setup.peer_inputs, setup.run_inputs)
+    if batch.shape in compiled:
+        programs = compiled[batch.shape]
+        state = programs.init(experiment.peer_inputs, experiment.run_inputs)
     else:
-        state, programs = compile_programs(setup, updates)
-        check_fits(config, "the program", programs.beside)
-        compiled[shape], compile_s = programs, programs.seconds
+        state, programs = compile_programs(experiment, updates)
+        check_fits(config, "the program", programs.extra_bytes)
+        compiled[batch.shape], compile_s = programs, programs.compile_s
     began = time.perf_counter()
-    rows: list[Row] = []
+    rows: dict[str, list[Row]] = {}
     for step in range(0, config.steps, config.evaluate_every):
-        state, new = advance(setup, programs, state, step)
-        rows += new
+        state, new = train_chunk(experiment, programs, state, step)
+        for row in new:
+            rows.setdefault(row["run"], []).append(row)
         on_chunk(step + config.evaluate_every, config.steps)
     run_s = time.perf_counter() - began
-    taken = {"run_s": run_s / batch.size, "compile_s": compile_s / batch.size}
-    described = _described(prepared) | taken
-    by_cell: dict[str, list[Row]] = {}
-    for row in rows:
-        by_cell.setdefault(row["run"], []).append(row)
-    joins = np.asarray(setup.run_inputs.senders.joins)[: config.population.peers]
-    return Finished(
-        [
-            (
-                cell,
-                _meta(cell, described),
-                _finite(cell, gather(by_cell[cell.key], joins, setup.byzantine)),
-            )
-            for cell in batch.cells
-        ],
-        compile_s,
-        run_s,
-    )
+    meta = _batch_meta(prepared) | {
+        "run_s": run_s / batch.size,
+        "compile_s": compile_s / batch.size,
+    }
+    joins = np.asarray(experiment.run_inputs.senders.joins)[: config.population.peers]
+    trained = TrainedBatch([], [], compile_s, run_s)
+    for run in batch.runs:
+        curves = curves_of_rows(rows[run.key], joins, experiment.byzantine)
+        diverged = np.flatnonzero(~np.isfinite(curves.score[-1])).tolist()
+        if diverged:
+            reason = f"training diverged: peers {diverged} end without a finite score"
+            trained.failures.append((run, reason))
+        else:
+            result = RunResult(_run_meta(run) | meta, curves)
+            trained.results.append((run, result))
+    return trained
 
 
-def _finite(cell: Cell, curves: Curves) -> Curves:
-    """Refuses a population that left the numbers behind."""
-    late = np.isfinite(curves.score[-1])
-    if not late.all():
-        peers = np.flatnonzero(~late).tolist()
-        raise ConfigError(f"cell {cell.key}: peers {peers} end without a finite score")
-    return curves
-
-
-def _meta(cell: Cell, described: dict[str, Any]) -> dict[str, Any]:
+def _run_meta(run: Run) -> dict[str, Any]:
     return {
-        "config": to_dict(cell.config),
-        "seed": cell.config.seed,
-        "adjacency": adjacency_of(cell.config).astype(int).tolist(),
-        **described,
+        "config": to_dict(run.config),
+        "seed": run.config.seed,
+        "adjacency": adjacency_of(run.config).astype(int).tolist(),
     }
 
 
-@cache
-def _uniform(
-    environment: EnvironmentConfig, population: PopulationConfig, weeks: int
-) -> list[float] | None:
-    """[P] what the best constant price earns, a share of the oracle's; None unsold."""
-    world = make_world(environment, population)
-    if world.environment.demand is None:
-        return None
-    return best_uniform_price(world, weeks, seed=0)[1].tolist()
-
-
-def _described(prepared: Prepared) -> dict[str, Any]:
-    """What the cells of a batch have in common, for whoever asks later."""
-    config = prepared.batch.cells[0].config
-    whole = provenance.describe(prepared.setup, prepared.placement)
-    names = ("versions", "platform", "device_kind", "layout", "layout_devices")
-    commit = ("git_commit", "git_dirty", "started")
+def _batch_meta(prepared: PreparedBatch) -> dict[str, Any]:
+    """What the ``run.json`` of all runs of a batch have in common."""
+    config = prepared.batch.runs[0].config
+    described = describe_run(prepared.experiment, prepared.placement)
     return {
-        "names": list(prepared.setup.world.names),
-        "uniform_fraction": _uniform(
+        "names": list(prepared.experiment.world.names),
+        "uniform_fraction": _uniform_fraction(
             config.environment, config.population, config.evaluation_weeks
         ),
         "batch_runs": prepared.batch.size,
         "masked_to": prepared.batch.pad_to,
-        **{name: whole.get(name) for name in (*names, *commit)},
+        **{name: described[name] for name in _PROVENANCE},
     }
+
+
+@cache
+def _uniform_fraction(
+    environment: EnvironmentConfig, population: PopulationConfig, weeks: int
+) -> list[float] | None:
+    """[P] share of the oracle's profit at the best constant price; None unsold."""
+    world = make_world(environment, population)
+    if world.environment.demand is None:
+        return None
+    return best_uniform_price(world, weeks, seed=0)[1].tolist()

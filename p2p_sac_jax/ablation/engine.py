@@ -1,7 +1,7 @@
-"""Computes what is missing of a grid, batch after batch, and may be stopped anywhere.
+"""Trains the missing runs of a grid, batch after batch; may be stopped at any time.
 
-A cell is finished or it is not there: a sweep that is killed and run again computes
-only what is missing, and a cell that several points share is computed once.
+A run is finished or absent. A sweep that is killed and started again trains what is
+missing only, and a run that several points share is trained once.
 """
 
 from __future__ import annotations
@@ -10,16 +10,33 @@ import signal
 import time
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
-from p2p_sac_jax.ablation import plan
-from p2p_sac_jax.ablation import results as files
-from p2p_sac_jax.ablation.batch_training import compute, prepare
-from p2p_sac_jax.ablation.grid import Grid, Point, points
-from p2p_sac_jax.ablation.plan import Batch, Shape, Throughput, shape_of
-from p2p_sac_jax.ablation.runs import Cell
-from p2p_sac_jax.config import ConfigError
-from p2p_sac_jax.config_io import load_json, save_json, to_dict
+from p2p_sac_jax.ablation import results
+from p2p_sac_jax.ablation.batch_training import (
+    TrainedBatch,
+    prepare_batch,
+    train_batch,
+)
+from p2p_sac_jax.ablation.grid import Grid, GridPoint, grid_points
+from p2p_sac_jax.ablation.plan import (
+    Batch,
+    Plan,
+    Shape,
+    batches_of,
+    estimate_seconds,
+    make_plan,
+    masked,
+    run_seconds,
+    shard_runs,
+)
+from p2p_sac_jax.ablation.runs import Run
+from p2p_sac_jax.ablation.throughput import (
+    DEFAULT_THROUGHPUT,
+    Throughput,
+    load_throughput,
+    save_throughput,
+)
 from p2p_sac_jax.experiment.compilation_cache import use_compilation_cache
 from p2p_sac_jax.experiment.console import Reporter
 from p2p_sac_jax.experiment.device_memory import free_memory, readable
@@ -27,26 +44,26 @@ from p2p_sac_jax.experiment.devices import find_devices, request_devices
 from p2p_sac_jax.experiment.programs import Programs
 from p2p_sac_jax.experiment.signals import Interrupted, StopRequest
 
-_TELLING_S = 2.0  # a batch that took less tells nothing of the pace
+_MIN_MEASURED_S = 2.0  # shorter batches say nothing of the throughput
 
 
-class Outcome(NamedTuple):
-    """What one call did."""
+class SweepOutcome(NamedTuple):
+    """What one call of ``ablate`` did."""
 
-    computed: int
-    failed: int
+    computed: int  # runs
+    failed: int  # runs
     compilations: int
     seconds: float
 
 
-class Stopped(Interrupted):
-    """A signal ended a sweep between two chunks; finished cells are kept."""
+class SweepInterrupted(Interrupted):
+    """A signal ended a sweep between two chunks; finished runs are kept."""
 
-    def __init__(self, number: int, finished: int, cells: int) -> None:
-        """``finished`` of ``cells`` need not be computed again."""
+    def __init__(self, number: int, finished: int, runs: int) -> None:
+        """``finished`` of ``runs`` need not be computed again."""
         name = signal.Signals(number).name
         Exception.__init__(
-            self, f"{name}: {finished} of {cells} cells finished; run again to go on"
+            self, f"{name}: {finished} of {runs} runs finished; run again to go on"
         )
         self.exit_status = 128 + number
 
@@ -56,215 +73,168 @@ def ablate(
     folder: Path,
     *,
     name: str = "sweep",
-    share: tuple[int, int] = (0, 1),
+    shard: tuple[int, int] = (0, 1),
     reporter: Reporter | None = None,
-) -> Outcome:
-    """Computes every cell of ``grid`` that ``folder`` does not hold yet.
+) -> SweepOutcome:
+    """Trains every run of ``grid`` that ``folder`` does not hold yet.
 
     Args:
-      grid: what is asked.
-      folder: of the sweep, created if need be; see ``files``.
+      grid: the sweep.
+      folder: of the sweep, created if need be; see ``results``.
       name: of the sweep, for the report.
-      share: (i, n) computes the i-th of n shares of what the grid holds.
-      reporter: tells how it goes; None is silent.
+      shard: (i, n) trains the i-th of n shards of the grid.
+      reporter: shows progress; None is silent.
 
     Raises:
       ConfigError: the folder cannot be used or holds another sweep, or a batch does
         not fit into memory.
-      Stopped: SIGINT or SIGTERM arrived.
+      SweepInterrupted: SIGINT or SIGTERM arrived.
     """
     reporter = reporter or Reporter(quiet=True)
-    asked = list(points(grid))
-    _note_sweep(grid, asked, folder, name)
-    for point in asked:
+    points = list(grid_points(grid))
+    results.save_sweep(folder, name, grid, points)
+    for point in points:
         if point.reason:
-            reporter.log(f"cannot run: {point.arm} {_words(point)}: {point.reason}")
-    cells = {c.key: c for p in asked for c in p.cells if c is not None}
-    if not cells:
-        return Outcome(0, 0, 0, 0.0)
+            values = " ".join(f"{name}={value}" for name, value in point.values.items())
+            reporter.log(f"cannot run: {point.arm} {values}: {point.reason}")
+    runs = {run.key: run for point in points for run in point.runs if run is not None}
+    if not runs:
+        return SweepOutcome(0, 0, 0, 0.0)
     request_devices(grid.config)
     find_devices(grid.config)
     use_compilation_cache()
-    # Shares are cut from the whole grid, finished or not: all processes cut alike.
-    whole = plan.make_batches(cells.values(), plan.DEFAULT_THROUGHPUT)
-    mine = [
-        cell
-        for family in plan.share(whole, *share)
-        for batch in family
-        for cell in batch.cells
-    ]
-    todo = [cell for cell in mine if not _is_done(folder, cell)]
-    pace = plan.known_pace()
-    batches = plan.make_batches(todo, pace)
-    _announce(reporter, asked, mine, batches, pace)
+    # Shards are cut from the whole grid, finished or not: all processes agree on them.
+    mine = shard_runs(make_plan(runs.values(), DEFAULT_THROUGHPUT), *shard)
+    missing = [run for run in mine if not results.is_done(folder, run)]
+    throughput = load_throughput()
+    plan = make_plan(missing, throughput)
+    _announce(reporter, points, mine, plan, throughput)
     with StopRequest() as stop:
-        return _Work(folder, reporter, stop, mine, pace).run(batches)
-
-
-def _is_done(folder: Path, cell: Cell) -> bool:
-    return files.is_done(folder, cell.key, cell.config)
-
-
-def _words(point: Point) -> str:
-    return " ".join(f"{name}={value}" for name, value in point.values.items())
-
-
-def _note_sweep(grid: Grid, asked: Sequence[Point], folder: Path, name: str) -> None:
-    """Writes ``sweep.json``; a wider sweep may take the place of an earlier one."""
-    content: dict[str, Any] = {
-        "name": name,
-        "config": to_dict(grid.config),
-        "factors": grid.factors,
-        "arms": grid.arms,
-        "seeds": grid.seeds,
-        "points": [
-            {
-                "arm": point.arm,
-                "values": point.values,
-                "cells": [None if c is None else c.key for c in point.cells],
-                "reason": point.reason,
-            }
-            for point in asked
-        ],
-    }
-    path = folder / files.SWEEP
-    if path.exists() and load_json(path).get("name") != name:
-        raise ConfigError(
-            f"workdir={str(folder)!r} holds the sweep {load_json(path).get('name')!r},"
-            f" not {name!r}; choose another folder"
-        )
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        save_json(path, content)
-    except OSError as error:
-        raise ConfigError(
-            f"workdir={str(folder)!r} cannot be used: {error.strerror}"
-        ) from error
+        return _SweepTrainer(folder, reporter, stop, mine, throughput).train(plan)
 
 
 def _announce(
     reporter: Reporter,
-    asked: Sequence[Point],
-    mine: Sequence[Cell],
-    batches: Sequence[Sequence[Batch]],
-    pace: Throughput,
+    points: Sequence[GridPoint],
+    runs: Sequence[Run],
+    plan: Plan,
+    throughput: Throughput,
 ) -> None:
-    """What there is to do, how long it will take, and whether it fits."""
-    named = sum(cell is not None for point in asked for cell in point.cells)
-    todo = sum(len(batch.cells) for family in batches for batch in family)
+    """Logs what is missing, how long it will take, and whether it fits."""
+    named = sum(run is not None for point in points for run in point.runs)
+    batches = batches_of(plan)
+    missing = sum(len(batch.runs) for batch in batches)
     reporter.log(
-        f"{len(asked)} points, {named} results, {len(mine)} different cells to have, "
-        f"{len(mine) - todo} finished, {todo} to compute"
+        f"{len(points)} points, {named} results, {len(runs)} different runs, "
+        f"{len(runs) - missing} finished, {missing} to compute"
     )
-    if not todo:
+    if not missing:
         return
-    seconds, programs = plan.estimate(batches, pace)
-    largest = max(
-        prepare(batch).need for batch in _one_of_each(batches)
-    )  # raises where it cannot fit
-    count = sum(map(len, batches))
+    seconds, programs = estimate_seconds(batches, throughput)
+    one_of_each = {batch.shape: batch for batch in batches}.values()
+    largest = max(prepare_batch(batch).state_bytes for batch in one_of_each)
     reporter.log(
-        f"{count} batches, at most {programs} programs, about {_minutes(seconds)};"
-        f" memory: {readable(largest)} of state at most, {readable(free_memory())} free"
+        f"{len(batches)} batches, at most {programs} programs, "
+        f"about {_readable_time(seconds)}; memory: {readable(largest)} of state at "
+        f"most, {readable(free_memory())} free"
     )
 
 
-def _one_of_each(batches: Sequence[Sequence[Batch]]) -> list[Batch]:
-    return list({shape_of(b): b for family in batches for b in family}.values())
-
-
-def _minutes(seconds: float) -> str:
+def _readable_time(seconds: float) -> str:
     return f"{seconds / 60:.0f} min" if seconds >= 90 else f"{seconds:.0f} s"
 
 
-class _Work:
-    """The loop over batches, and what it has learned of the machine so far."""
+class _SweepTrainer:
+    """The loop over batches, with what it has measured of the machine so far."""
 
     def __init__(
         self,
         folder: Path,
         reporter: Reporter,
         stop: StopRequest,
-        cells: Sequence[Cell],
-        pace: Throughput,
+        runs: Sequence[Run],
+        throughput: Throughput,
     ) -> None:
         self._folder, self._reporter, self._stop = folder, reporter, stop
-        self._cells, self._pace = cells, pace
+        self._runs, self._throughput = runs, throughput
         self._compiled: dict[Shape, Programs] = {}
-        self._left: list[Batch] = []  # not yet begun
-        self._done = self._failed = self._compilations = 0
+        self._waiting: list[Batch] = []
+        self._computed = self._failed = self._compilations = 0
 
-    def run(self, batches: Sequence[Sequence[Batch]]) -> Outcome:
+    def train(self, plan: Plan) -> SweepOutcome:
         began = time.perf_counter()
-        self._left = [batch for family in batches for batch in family]
-        for family in batches:
-            programs: list[Batch] = []  # of the family, compiled
+        self._waiting = batches_of(plan)
+        for family in plan:
+            larger: list[Batch] = []  # of the family, with a compiled program
             for batch in family:
-                self._left.remove(batch)
-                for part in self._masked_if_cheaper(batch, programs):
-                    if self._attempt(part):
-                        programs.append(part)
+                self._waiting.remove(batch)
+                for part in self._masked_if_cheaper(batch, larger):
+                    if self._train_batch(part):
+                        larger.append(part)
         seconds = time.perf_counter() - began
-        return Outcome(self._done, self._failed, self._compilations, seconds)
+        return SweepOutcome(self._computed, self._failed, self._compilations, seconds)
 
-    def _masked_if_cheaper(
-        self, batch: Batch, programs: Sequence[Batch]
-    ) -> list[Batch]:
+    def _masked_if_cheaper(self, batch: Batch, larger: Sequence[Batch]) -> list[Batch]:
         """``batch`` in a program of its own, or masked in one of more peers."""
-        if shape_of(batch) in self._compiled:
-            return [batch]
-        ways = [
-            parts
-            for parts in (plan.masked(batch, program) for program in programs)
-            if shape_of(parts[0]) in self._compiled
-        ]
-        if not ways:
+        if batch.shape in self._compiled or not larger:
             return [batch]
 
         def seconds(parts: list[Batch]) -> float:
-            return sum(map(self._pace.of, parts))
+            return sum(run_seconds(part, self._throughput) for part in parts)
 
-        parts = min(ways, key=seconds)
-        own, shared = self._pace.compile_s + seconds([batch]), seconds(parts)
+        parts = min((masked(batch, program) for program in larger), key=seconds)
+        own, shared = self._throughput.compile_s + seconds([batch]), seconds(parts)
         self._reporter.log(
             f"{batch.peers} peers: {shared:.0f} s masked to {parts[0].peers}, "
             f"{own:.0f} s in a program of their own"
         )
         return parts if shared < own else [batch]
 
-    def _attempt(self, batch: Batch) -> bool:
-        """One batch; its error is noted for every cell, and the sweep goes on."""
-        same = [other for other in self._left if shape_of(other) == shape_of(batch)]
+    def _train_batch(self, batch: Batch) -> bool:
+        """Trains and saves one batch; an error fails its runs and the sweep goes on."""
+        same = [other for other in self._waiting if other.shape == batch.shape]
         updates = batch.updates + sum(other.updates for other in same)
         try:
-            finished = compute(prepare(batch), self._compiled, updates, self._on_chunk)
-        except Stopped:
+            prepared = prepare_batch(batch)
+            trained = train_batch(prepared, self._compiled, updates, self._on_chunk)
+        except SweepInterrupted:
             raise
-        except Exception as error:  # whatever it is, the other batches go on
+        except Exception as error:  # any error: the other batches go on
             reason = " ".join(f"{type(error).__name__}: {error}".split())[:500]
-            for cell in batch.cells:
-                files.save_failure(self._folder, cell.key, reason)
-            self._failed += len(batch.cells)
-            self._reporter.log(f"failed: {len(batch.cells)} cells: {reason}")
+            self._save_failures([(run, reason) for run in batch.runs])
             return False
-        for cell, meta, curves in finished.cells:
-            files.save_cell(self._folder, cell.key, meta, curves)
-        self._done += len(batch.cells)
-        self._compilations += finished.compile_s > 0
-        if finished.compile_s > 0:  # a later one would tell nothing of compiling
-            self._pace = self._pace._replace(compile_s=finished.compile_s)
-        if finished.run_s > _TELLING_S:
-            self._pace = plan.measured_pace(batch, finished.run_s, self._pace.compile_s)
-            plan.note_pace(self._pace)
-        left, _ = plan.estimate([self._left], self._pace, set(self._compiled))
+        self._save_failures(trained.failures)
+        for run, result in trained.results:
+            results.save_run(self._folder, run.key, result)
+        self._computed += len(trained.results)
+        self._measure(batch, trained)
+        left, _ = estimate_seconds(self._waiting, self._throughput, self._compiled)
         self._reporter.log(
-            f"{len(batch.cells)} cells of {batch.cells[0].config.population.peers} "
-            f"peers: compiled in {finished.compile_s:.1f} s, ran "
-            f"{finished.run_s:.1f} s; at most {_minutes(left)} left"
+            f"{len(batch.runs)} runs of {batch.runs[0].config.population.peers} "
+            f"peers: compiled in {trained.compile_s:.1f} s, ran "
+            f"{trained.run_s:.1f} s; at most {_readable_time(left)} left"
         )
         return True
 
+    def _save_failures(self, failures: Sequence[tuple[Run, str]]) -> None:
+        for run, reason in failures:
+            results.save_failure(self._folder, run.key, reason)
+        self._failed += len(failures)
+        for reason in dict.fromkeys(reason for _, reason in failures):
+            count = sum(other == reason for _, other in failures)
+            self._reporter.log(f"failed: {count} runs: {reason}")
+
+    def _measure(self, batch: Batch, trained: TrainedBatch) -> None:
+        """Updates the throughput from what a batch took."""
+        if trained.compile_s > 0:
+            self._compilations += 1
+            self._throughput = self._throughput._replace(compile_s=trained.compile_s)
+        if trained.run_s > _MIN_MEASURED_S:
+            update_s = trained.run_s / max(batch.work, 1e-9)
+            self._throughput = self._throughput._replace(update_s=update_s)
+            save_throughput(self._throughput)
+
     def _on_chunk(self, step: int, steps: int) -> None:
         if self._stop.signal and step < steps:
-            finished = sum(_is_done(self._folder, c) for c in self._cells)
-            raise Stopped(self._stop.signal, finished, len(self._cells))
+            finished = sum(results.is_done(self._folder, run) for run in self._runs)
+            raise SweepInterrupted(self._stop.signal, finished, len(self._runs))

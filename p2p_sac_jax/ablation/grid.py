@@ -1,4 +1,4 @@
-"""A grid: swept fields x arms x seeds, as a file and a command line say it."""
+"""A grid: swept fields x arms x seeds, from a file and a command line."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import itertools
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
-from p2p_sac_jax.ablation.runs import Cell, make_cell
+from p2p_sac_jax.ablation.runs import Run, make_run
 from p2p_sac_jax.config import ConfigError, TrainConfig
 from p2p_sac_jax.config_io import flatten, suggestion, to_dict
 from p2p_sac_jax.hyper import ISOLATED, arm_overrides
@@ -16,7 +16,7 @@ Overrides = dict[str, Any]
 
 
 class Grid(NamedTuple):
-    """What is asked: every arm at every combination of the swept values, and seed."""
+    """Every arm at every combination of the swept values, at every seed."""
 
     config: TrainConfig  # the base
     factors: dict[str, list[Any]]  # swept field -> values, in order
@@ -24,12 +24,12 @@ class Grid(NamedTuple):
     seeds: list[int]
 
 
-class Point(NamedTuple):
+class GridPoint(NamedTuple):
     """One arm at one combination of the swept values, at every seed."""
 
     arm: str
     values: Overrides  # of the swept fields
-    cells: list[Cell | None]  # one for each seed, None where it cannot run
+    runs: list[Run | None]  # one per seed, None where it cannot run
     reason: str  # why it cannot run, in one line; "" if it can
 
 
@@ -38,8 +38,8 @@ def standard_arms(config: TrainConfig) -> dict[str, Overrides]:
     arms = {}
     for name in config.arms.split(","):
         arm = name.strip()
-        alone = {"exchange.topology": "empty"} if arm in ISOLATED else {}
-        arms[arm] = alone | arm_overrides(arm, config.environment.name)
+        edges = {"exchange.topology": "empty"} if arm in ISOLATED else {}
+        arms[arm] = edges | arm_overrides(arm, config.environment.name)
     return arms
 
 
@@ -49,16 +49,16 @@ def make_grid(
     arms: Mapping[str, Mapping[str, Any]],
     seeds: int,
 ) -> Grid:
-    """Checks what can be checked before any cell is made.
+    """Checks the names and counts; ``grid_points`` checks the values.
 
     Args:
       config: the base; ``config.seed`` is the first seed.
       factors: swept field to its values.
       arms: name to overrides.
-      seeds: how many.
+      seeds: number of seeds.
 
     Raises:
-      ConfigError: a field is unknown, a value comes twice, or nothing is asked.
+      ConfigError: a field is unknown, a value is repeated, or the grid is empty.
     """
     if seeds < 1:
         raise ConfigError(f"seeds={seeds} must be at least 1")
@@ -82,10 +82,10 @@ def make_grid(
 
 
 def parse_sweep(text: str, config: TrainConfig) -> tuple[str, list[Any]]:
-    """``FIELD=a,b`` as a field and its values, of the type that the field has.
+    """``FIELD=a,b`` as a field and its values, of the field's type.
 
     Raises:
-      ConfigError: it is not of that form, or a value is of another type.
+      ConfigError: the form is wrong, or a value has another type.
     """
     name, found, listed = text.partition("=")
     fields = dict(flatten(to_dict(config)))
@@ -94,43 +94,43 @@ def parse_sweep(text: str, config: TrainConfig) -> tuple[str, list[Any]]:
     if name not in fields:
         raise ConfigError(f"--sweep={name}: unknown field{suggestion(name, fields)}")
     kind = type(fields[name])
-    return name, [_value(name, word.strip(), kind) for word in listed.split(",")]
+    return name, [_value(name, item.strip(), kind) for item in listed.split(",")]
 
 
-def _value(name: str, word: str, kind: type) -> Any:
+def _value(name: str, text: str, kind: type) -> Any:
     if kind is bool:
-        if word.lower() not in ("true", "false"):
-            raise ConfigError(f"--sweep={name}={word} must be true or false")
-        return word.lower() == "true"
+        if text.lower() not in ("true", "false"):
+            raise ConfigError(f"--sweep={name}={text} must be true or false")
+        return text.lower() == "true"
     try:
-        return kind(word)
+        return kind(text)
     except ValueError as error:
         raise ConfigError(
-            f"--sweep={name}={word} must be of type {kind.__name__}"
+            f"--sweep={name}={text} must be of type {kind.__name__}"
         ) from error
 
 
-def points(grid: Grid) -> Iterator[Point]:
-    """Every point of the grid; what an arm says wins over what is swept.
+def grid_points(grid: Grid) -> Iterator[GridPoint]:
+    """Every point of the grid; the overrides of an arm win over swept values.
 
-    An arm that sets a swept field itself has one point for all of its values.
+    An arm that sets a swept field itself has one point for all values of that field.
     """
-    done = set()
+    seen = set()
     for combination in itertools.product(*grid.factors.values()):
         swept = dict(zip(grid.factors, combination, strict=True))
         for arm, overrides in grid.arms.items():
             values = {n: v for n, v in swept.items() if n not in overrides}
-            mark = repr((arm, values))
-            if mark not in done:
-                done.add(mark)
+            identity = repr((arm, values))
+            if identity not in seen:
+                seen.add(identity)
                 yield _point(grid, arm, values)
 
 
-def _point(grid: Grid, arm: str, values: Overrides) -> Point:
+def _point(grid: Grid, arm: str, values: Overrides) -> GridPoint:
     settings = values | grid.arms[arm]
     try:
-        cells = [make_cell(grid.config, settings, seed) for seed in grid.seeds]
-        validate(cells[0].config)
+        runs = [make_run(grid.config, settings, seed) for seed in grid.seeds]
+        validate(runs[0].config)
     except ConfigError as error:
-        return Point(arm, values, [None] * len(grid.seeds), str(error))
-    return Point(arm, values, list(cells), "")
+        return GridPoint(arm, values, [None] * len(grid.seeds), str(error))
+    return GridPoint(arm, values, list(runs), "")

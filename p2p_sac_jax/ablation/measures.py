@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from p2p_sac_jax.ablation.run_curves import Curves
-from p2p_sac_jax.experiment.metrics import fraction
+from p2p_sac_jax.experiment.metrics import oracle_fraction
 from p2p_sac_jax.experiment.summary import NEWCOMER_STEPS
 
 THRESHOLD = 0.95  # share of the oracle that counts as learned
@@ -192,7 +192,7 @@ def _earnings(curves: Curves, values: Array) -> Values:
         peers = counted.any(axis=0)
         earned = values.sum(axis=0, dtype=float, where=counted)[peers]
         attainable = curves.oracle.sum(axis=0, dtype=float, where=counted)[peers]
-        return float(fraction(earned, attainable).mean())
+        return float(oracle_fraction(earned, attainable).mean())
 
     measured = {"earned": share(present)}
     for period in PERIODS:

@@ -1,50 +1,51 @@
-"""The folder of a sweep: what was asked, what is done, what failed.
+"""The folder of a sweep: its grid, its finished runs, its failures.
 
-``DIR/sweep.json`` says what was asked. ``DIR/cells/<key>/`` holds one finished cell,
-``cell.json`` and ``curves.npz``, named by its content, so that sweeps which share
-cells, and a sweep that is run again, find them. ``DIR/failed/<key>.json`` says why
-a cell is missing.
+``DIR/sweep.json`` holds the grid. ``DIR/runs/<key>/`` holds one finished run,
+``run.json`` and ``curves.npz``. Its name is a hash of its configuration, so a sweep
+that is repeated or widened finds it. ``DIR/failed/<key>.json`` holds the reason of a
+failure.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from p2p_sac_jax.ablation import run_curves as arrays
-from p2p_sac_jax.ablation.run_curves import Curves
-from p2p_sac_jax.config import ConfigError, TrainConfig
-from p2p_sac_jax.config_io import from_dict, load_json, save_json
+from p2p_sac_jax.ablation.grid import Grid, GridPoint
+from p2p_sac_jax.ablation.run_curves import Curves, load_curves, save_curves
+from p2p_sac_jax.ablation.runs import Run
+from p2p_sac_jax.config import ConfigError
+from p2p_sac_jax.config_io import from_dict, load_json, save_json, to_dict
 
 SWEEP = "sweep.json"
-_META, _CURVES = "cell.json", "curves.npz"
+_META, _CURVES = "run.json", "curves.npz"
 
 
-class Cell(NamedTuple):
-    """A finished cell."""
+class RunResult(NamedTuple):
+    """A finished run."""
 
     meta: dict[str, Any]  # config, seed, names, adjacency, seconds, provenance
     curves: Curves
 
 
-class Point(NamedTuple):
+class PointResult(NamedTuple):
     """One arm at one combination of swept values."""
 
     arm: str
     values: dict[str, Any]  # swept field -> value; without those the arm sets itself
-    cells: list[Cell | None]  # one for each seed; None is not finished, or failed
+    runs: list[RunResult | None]  # one per seed; None is unfinished or failed
 
 
 class Sweep(NamedTuple):
-    """A sweep as far as it has come."""
+    """The finished part of a sweep."""
 
     meta: dict[str, Any]  # name, base config, provenance
     factors: dict[str, list[Any]]  # swept field -> values
     arms: dict[str, dict[str, Any]]  # arm -> overrides
     seeds: list[int]
-    points: list[Point]
-    failed: list[dict[str, Any]]  # cell, arm, values, seed, reason
+    points: list[PointResult]
+    failed: list[dict[str, Any]]  # run, arm, values, seed, reason
 
 
 def is_sweep(folder: Path) -> bool:
@@ -52,55 +53,81 @@ def is_sweep(folder: Path) -> bool:
     return (folder / SWEEP).is_file()
 
 
-def is_done(folder: Path, key: str, config: TrainConfig | None = None) -> bool:
-    """Whether the cell is finished; its ``cell.json`` is written last.
+def save_sweep(
+    folder: Path, name: str, grid: Grid, points: Sequence[GridPoint]
+) -> None:
+    """Writes ``sweep.json``; a wider sweep replaces an earlier one of the same name.
 
-    Args:
-      folder: of the sweep.
-      key: of the cell.
-      config: what it must have computed; a default of an earlier version may differ.
+    Raises:
+      ConfigError: the folder cannot be used, or holds a sweep of another name.
     """
-    path = folder / "cells" / key / _META
-    if not path.is_file():
-        return False
-    return config is None or from_dict(load_json(path)["config"]) == config
+    path = folder / SWEEP
+    if path.exists() and load_json(path).get("name") != name:
+        raise ConfigError(
+            f"workdir={str(folder)!r} holds the sweep {load_json(path).get('name')!r},"
+            f" not {name!r}; choose another folder"
+        )
+    content: dict[str, Any] = {
+        "name": name,
+        "config": to_dict(grid.config),
+        "factors": grid.factors,
+        "arms": grid.arms,
+        "seeds": grid.seeds,
+        "points": [
+            point._asdict() | {"runs": [run and run.key for run in point.runs]}
+            for point in points
+        ],
+    }
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        save_json(path, content)
+    except OSError as error:
+        raise ConfigError(
+            f"workdir={str(folder)!r} cannot be used: {error.strerror}"
+        ) from error
 
 
-def save_cell(folder: Path, key: str, meta: dict[str, Any], curves: Curves) -> None:
-    """Writes a finished cell, and forgets that it ever failed."""
-    home = folder / "cells" / key
-    home.mkdir(parents=True, exist_ok=True)
-    arrays.save(home / _CURVES, curves)
-    save_json(home / _META, meta)
+def is_done(folder: Path, run: Run) -> bool:
+    """Whether the run is finished.
+
+    Its ``run.json`` is written last. The configuration in it is compared too, as a
+    default may have changed since it was written.
+    """
+    path = folder / "runs" / run.key / _META
+    return path.is_file() and from_dict(load_json(path)["config"]) == run.config
+
+
+def save_run(folder: Path, key: str, result: RunResult) -> None:
+    """Writes a finished run and removes its earlier failure, if any."""
+    target = folder / "runs" / key
+    target.mkdir(parents=True, exist_ok=True)
+    save_curves(target / _CURVES, result.curves)
+    save_json(target / _META, result.meta)
     (folder / "failed" / f"{key}.json").unlink(missing_ok=True)
 
 
-def load_cell(folder: Path, key: str) -> Cell | None:
-    """A finished cell, or None."""
-    if not is_done(folder, key):
+def load_run(folder: Path, key: str) -> RunResult | None:
+    """A finished run, or None."""
+    source = folder / "runs" / key
+    if not (source / _META).is_file():
         return None
-    home = folder / "cells" / key
-    return Cell(load_json(home / _META), arrays.load(home / _CURVES))
+    return RunResult(load_json(source / _META), load_curves(source / _CURVES))
 
 
 def save_failure(folder: Path, key: str, reason: str) -> None:
-    """Notes why a cell could not be computed; a later call tries it again."""
+    """Records why a run failed; a later call computes it again."""
     (folder / "failed").mkdir(parents=True, exist_ok=True)
     save_json(folder / "failed" / f"{key}.json", {"reason": reason})
 
 
-def failure(folder: Path, key: str) -> str:
-    """Why a cell failed, "" if it did not."""
+def _failure(folder: Path, key: str) -> str:
+    """Why a run failed, "" if it did not."""
     path = folder / "failed" / f"{key}.json"
-    return str(load_json(path).get("reason", "?")) if path.is_file() else ""
+    return str(load_json(path)["reason"]) if path.is_file() else ""
 
 
-def load_sweep(folder: Path, arms: Iterable[str] = ()) -> Sweep:
-    """Reads a sweep and all of its finished cells.
-
-    Args:
-      folder: of the sweep.
-      arms: only these; all if there are none.
+def load_sweep(folder: Path) -> Sweep:
+    """Reads a sweep and all of its finished runs.
 
     Raises:
       ConfigError: the folder holds no sweep.
@@ -108,26 +135,23 @@ def load_sweep(folder: Path, arms: Iterable[str] = ()) -> Sweep:
     if not is_sweep(folder):
         raise ConfigError(f"{folder} holds no sweep: there is no {SWEEP}")
     meta = load_json(folder / SWEEP)
-    wanted = set(arms) or set(meta["arms"])
-    known: dict[str, Cell | None] = {}
+    loaded: dict[str, RunResult | None] = {}
     points, failed = [], []
     for point in meta["points"]:
-        if point["arm"] not in wanted:
-            continue
-        cells = []
-        for seed, key in zip(meta["seeds"], point["cells"], strict=True):
-            if key is not None and key not in known:
-                known[key] = load_cell(folder, key)
-            cells.append(None if key is None else known[key])
-            reason = point["reason"] if key is None else failure(folder, key)
-            if reason and cells[-1] is None:
-                place = {"arm": point["arm"], "values": point["values"]}
-                failed.append({"cell": key, **place, "seed": seed, "reason": reason})
-        points.append(Point(point["arm"], point["values"], cells))
+        arm, values, runs = point["arm"], point["values"], []
+        for seed, key in zip(meta["seeds"], point["runs"], strict=True):
+            if key is not None and key not in loaded:
+                loaded[key] = load_run(folder, key)
+            runs.append(None if key is None else loaded[key])
+            reason = point["reason"] if key is None else _failure(folder, key)
+            if reason and runs[-1] is None:
+                at = {"run": key, "arm": arm, "values": values, "seed": seed}
+                failed.append(at | {"reason": reason})
+        points.append(PointResult(arm, values, runs))
     return Sweep(
         meta=meta,
         factors=meta["factors"],
-        arms={name: meta["arms"][name] for name in meta["arms"] if name in wanted},
+        arms=meta["arms"],
         seeds=meta["seeds"],
         points=points,
         failed=failed,

@@ -1,4 +1,4 @@
-"""What one cell of a grid leaves behind: arrays of one population at one seed."""
+"""The arrays that a run of a sweep leaves: one population at one seed."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import numpy as np
 from p2p_sac_jax.experiment.metrics import Row
 
 Array = np.ndarray
-# Diagnostics of every peer and chunk that a report may draw.
+# Columns of ``metrics.jsonl`` kept for every peer and chunk, for the report.
 DIAGNOSTICS = (
     "behaviour_std",
     "model_rollout_fraction",
@@ -24,8 +24,6 @@ DIAGNOSTICS = (
     "demand_slope",
     "demand_slope_std",
 )
-
-
 _EVALUATED = ("score", "oracle_fraction", "baseline_fraction", "bytes_received")
 
 
@@ -38,7 +36,7 @@ class Curves(NamedTuple):
 
     steps: Array  # [E] int32 environment steps taken at each evaluation
     joins: Array  # [P] int32 step at which each peer joins
-    byzantine: Array  # [P] bool, who lies
+    byzantine: Array  # [P] bool
     score: Array  # [E, P] mean reward per step of the greedy policy
     oracle_fraction: Array  # [E, P] that score as a share of the oracle's
     baseline_fraction: Array  # [E, P] historical price as a share of the oracle's
@@ -48,16 +46,16 @@ class Curves(NamedTuple):
     bytes_received: Array  # [E, P] in each chunk
     calibration: Array  # [E] correlation of confidence and error, whole population
     diagnostics: dict[str, Array]  # [E, P] each, means over a chunk
-    trust: Array  # [E, P, P] opinion of each peer of each other, or [0, P, P]
+    trust: Array  # [E, P, P] of receiver i in sender j, or [0, P, P]
 
 
-def gather(rows: Sequence[Row], joins: Array, byzantine: Array) -> Curves:
+def curves_of_rows(rows: Sequence[Row], joins: Array, byzantine: Array) -> Curves:
     """Turns the rows of one run (see ``experiment.metrics``) into arrays.
 
     Args:
       rows: of one run at one seed, all steps.
       joins: [P] step at which each peer joins.
-      byzantine: [P] who lies.
+      byzantine: [P] which peers are byzantine.
     """
     steps = sorted({row["step"] for row in rows})
     at = {step: index for index, step in enumerate(steps)}
@@ -71,8 +69,8 @@ def gather(rows: Sequence[Row], joins: Array, byzantine: Array) -> Curves:
         for name in ("achieved", "oracle", "baseline")
     }
     calibration = np.full(len(steps), np.nan, np.float32)
-    knows_trust = any("trust" in row for row in rows)
-    trust = np.full((len(steps) if knows_trust else 0, len(joins), len(joins)), np.nan)
+    has_trust = any("trust" in row for row in rows)
+    trust = np.full((len(steps) if has_trust else 0, len(joins), len(joins)), np.nan)
     for row in rows:
         index = at[row["step"]]
         if "peer" not in row:
@@ -99,8 +97,8 @@ def gather(rows: Sequence[Row], joins: Array, byzantine: Array) -> Curves:
     )
 
 
-def save(path: Path, curves: Curves) -> None:
-    """Writes a compressed ``.npz``; it is there whole or not at all."""
+def save_curves(path: Path, curves: Curves) -> None:
+    """Writes a compressed ``.npz`` atomically."""
     flat: dict[str, Any] = curves._asdict()
     diagnostics = flat.pop("diagnostics")
     flat |= {f"diagnostics.{name}": value for name, value in diagnostics.items()}
@@ -110,8 +108,8 @@ def save(path: Path, curves: Curves) -> None:
     temporary.replace(path)
 
 
-def load(path: Path) -> Curves:
-    """Reads what ``save`` wrote."""
+def load_curves(path: Path) -> Curves:
+    """Reads what ``save_curves`` wrote."""
     with np.load(path) as file:
         flat = {name: file[name] for name in file.files}
     prefix = "diagnostics."

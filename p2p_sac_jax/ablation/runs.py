@@ -1,4 +1,4 @@
-"""A cell: one population at one seed, named by what it computes."""
+"""A run of a sweep: one population at one seed, named by what it computes."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ from p2p_sac_jax.config import (
     WeightsConfig,
 )
 from p2p_sac_jax.config_io import flatten, from_dict, to_dict
-from p2p_sac_jax.hyper import Hyper, make_hyper
+from p2p_sac_jax.hyper import make_hyper
 from p2p_sac_jax.simulation.schedules import DYNAMIC
 
 _DEFAULTS = TrainConfig()
-# What says where a run is computed and in what company, not what it computes.
-_ELSEWHERE = ("layout", "devices", "device", "seeds")
-# Whom a peer hears is an input of the program, a row for each run.
+# These fields decide where a run is computed, not what it computes.
+_PLACEMENT = ("layout", "devices", "device", "seeds")
+# The edges are an input of the compiled program, one row per run.
 _EDGES = (
     "exchange.topology",
     "exchange.matrix",
@@ -35,26 +35,29 @@ _EDGES = (
 )
 
 
-class Cell(NamedTuple):
+class Run(NamedTuple):
     """One population at one seed."""
 
-    config: TrainConfig  # canonical: equal results, equal configurations
-    key: str  # its folder, from the content of ``config``
+    config: TrainConfig  # canonical: equal results have equal configurations
+    key: str  # name of its folder, a hash of ``config``
 
     @property
     def isolated(self) -> bool:
-        """Whether nobody hears anybody."""
+        """Whether no peer receives anything."""
         return self.config.exchange.topology == "empty"
 
     @property
-    def updates_of_a_peer(self) -> int:
-        """Gradient updates of the whole run."""
+    def updates_per_peer(self) -> int:
+        """Gradient updates from the first step to the last."""
         learns = self.config.learner == "sac"
         return self.config.steps * self.config.sac.updates_per_step * learns
 
 
-def make_cell(config: TrainConfig, overrides: Mapping[str, Any], seed: int) -> Cell:
-    """The cell of ``config`` with ``overrides`` at ``seed``.
+def make_run(config: TrainConfig, overrides: Mapping[str, Any], seed: int) -> Run:
+    """The run of ``config`` with ``overrides`` at ``seed``.
+
+    The key hashes the fields that differ from their defaults, so a new field does not
+    rename existing runs; ``results.is_done`` compares the whole configuration.
 
     Args:
       config: the base.
@@ -62,80 +65,73 @@ def make_cell(config: TrainConfig, overrides: Mapping[str, Any], seed: int) -> C
       seed: of the population.
 
     Raises:
-      ConfigError: a field is unknown or a value of another type.
+      ConfigError: a field is unknown or a value has the wrong type.
     """
-    config = override(config, overrides)
     config = dataclasses.replace(
-        config,
-        **{name: getattr(_DEFAULTS, name) for name in _ELSEWHERE},
+        _override(config, overrides),
+        **{name: getattr(_DEFAULTS, name) for name in _PLACEMENT},
         seed=seed,
         arms="network",
         checkpoint_every=config.steps,
     )
-    if _hears_nobody(config):
-        config = _silenced(config)
-    return Cell(config, key_of(config))
+    if _is_isolated(config):
+        config = _canonical_isolated(config)
+    defaults = _fields(_DEFAULTS)
+    changed = {n: v for n, v in _fields(config).items() if v != defaults[n]}
+    return Run(config, _digest(changed))
 
 
-def key_of(config: TrainConfig) -> str:
-    """The name of what ``config`` computes, a hash of what is not as by default.
-
-    So a field that is new changes no name. ``files.is_done`` compares the rest.
-    """
-    plain = dict(flatten(to_dict(_DEFAULTS)))
-    fields = flatten(to_dict(config))
-    return _digest({n: value for n, value in fields if value != plain[n]})
-
-
-def override(config: TrainConfig, overrides: Mapping[str, Any]) -> TrainConfig:
-    """``config`` with dotted fields replaced.
-
-    Raises:
-      ConfigError: a field is unknown or a value of another type.
-    """
-    nested = to_dict(config)
-    for name, value in overrides.items():
-        place = nested
-        *sections, leaf = name.split(".")
-        for section in sections:
-            place = place.setdefault(section, {})
-        place[leaf] = value
-    return from_dict(nested)
-
-
-def batch_key(cell: Cell) -> str:
-    """Cells with equal keys can be runs of one batch: they share all that is static."""
-    fields = dict(flatten(to_dict(cell.config)))
-    scheduled = cell.config.exchange.topology in DYNAMIC
+def batch_key(config: TrainConfig) -> str:
+    """Runs with equal keys can share a compiled program: all static fields agree."""
+    fields = _fields(config)
     for name in traced_fields():
         fields.pop(name)
-    if not scheduled:  # a schedule is shared by all runs, and drawn from the seed
+    # A time-varying schedule is drawn from the seed and shared by all runs.
+    if config.exchange.topology not in DYNAMIC:
         for name in ("seed", *_EDGES):
             fields.pop(name)
     return _digest(fields)
 
 
-def family_key(cell: Cell) -> str:
-    """Cells with equal keys differ in the number of peers at most.
+def family_key(config: TrainConfig) -> str:
+    """Runs with equal keys differ in the number of peers at most.
 
-    The program of the most peers then serves for fewer, the others masked.
+    The program of the most peers can run the others with peers masked.
     """
-    population = dataclasses.replace(cell.config.population, peers=1)
-    config = dataclasses.replace(cell.config, population=population)
-    return batch_key(Cell(config, ""))
+    return batch_key(with_peers(config, 1))
+
+
+def with_peers(config: TrainConfig, peers: int) -> TrainConfig:
+    """``config`` with another number of peers."""
+    population = dataclasses.replace(config.population, peers=peers)
+    return dataclasses.replace(config, population=population)
 
 
 def traced_fields() -> list[str]:
-    """Dotted names of the fields that a compiled program takes as inputs."""
-    hyper: Hyper = make_hyper(_DEFAULTS)
+    """Dotted names of the fields that are inputs of a compiled program."""
     return [
         f"{section}.{name}"
-        for section, fields in hyper._asdict().items()
+        for section, fields in make_hyper(_DEFAULTS)._asdict().items()
         for name in fields._fields
     ]
 
 
-def _hears_nobody(config: TrainConfig) -> bool:
+def _fields(config: TrainConfig) -> dict[str, Any]:
+    return dict(flatten(to_dict(config)))
+
+
+def _override(config: TrainConfig, overrides: Mapping[str, Any]) -> TrainConfig:
+    nested = to_dict(config)
+    for name, value in overrides.items():
+        target = nested
+        *sections, leaf = name.split(".")
+        for section in sections:
+            target = target.setdefault(section, {})
+        target[leaf] = value
+    return from_dict(nested)
+
+
+def _is_isolated(config: TrainConfig) -> bool:
     return (
         config.population.peers == 1
         or config.exchange.topology == "empty"
@@ -143,24 +139,24 @@ def _hears_nobody(config: TrainConfig) -> bool:
     )
 
 
-def _silenced(config: TrainConfig) -> TrainConfig:
-    """What nobody hears is the same whatever its settings, so it has but one name."""
-    said = config.exchange
-    byzantine = config.attack.byzantine
-    unheard = AttackConfig("sign_flip", byzantine) if byzantine else AttackConfig()
+def _canonical_isolated(config: TrainConfig) -> TrainConfig:
+    """Resets the settings of an exchange that delivers nothing, so it has one name."""
+    exchange, byzantine = config.exchange, config.attack.byzantine
+    # Byzantine peers count in no figure, isolated ones neither.
+    attack = AttackConfig("sign_flip", byzantine) if byzantine else AttackConfig()
     return dataclasses.replace(
         config,
         exchange=ExchangeConfig(
             topology="empty",
-            interval=said.interval,
-            n0=said.n0,  # with the next, how a peer rates its own confidence
-            td_penalty=said.td_penalty,
+            interval=exchange.interval,
+            n0=exchange.n0,  # with ``td_penalty``, a peer's confidence in itself
+            td_penalty=exchange.td_penalty,
         ),
         weights=WeightsConfig(),
         synchronisation=SynchronisationConfig(),
         privacy=PrivacyConfig(),
         faults=FaultsConfig(),
-        attack=unheard,  # but liars are left out of every figure, here too
+        attack=attack,
     )
 
 

@@ -13,7 +13,7 @@ import numpy as np
 
 from p2p_sac_jax.ablation.measures import ARRIVAL, MEASURES
 from p2p_sac_jax.ablation.results import Sweep
-from p2p_sac_jax.ablation.series import PRICES, Series, counterpart, read_lines
+from p2p_sac_jax.ablation.series import PRICES, Series, counterpart, read_series
 from p2p_sac_jax.config import ConfigError
 from p2p_sac_jax.experiment import statistics
 from p2p_sac_jax.experiment.statistics import Estimate
@@ -60,7 +60,7 @@ def make_table(
     * ``pairs`` of seeds behind these three, each with an interval ``_low``, ``_high``.
 
     What does not apply is None, and what lies beyond all bounds inf. A point without
-    a single cell has one row without a figure. Intervals hold 95 %.
+    a finished run has one row without a figure. Intervals hold 95 %.
 
     Args:
       sweep: as far as it has come.
@@ -73,23 +73,23 @@ def make_table(
     Raises:
       ConfigError: the reference or a field is unknown.
     """
-    lines = read_lines(sweep)
+    all_series = read_series(sweep)
     _check("reference", reference, ["", *sweep.arms, *PRICES])
     for field in over:
         _check("over", field, sweep.factors)
-    told_apart = [field for line in lines for field in line.values]
-    fields = dict.fromkeys([*sweep.factors, *told_apart])
+    fields = [field for series in all_series for field in series.values]
+    fields = dict.fromkeys([*sweep.factors, *fields])
     fields = [field for field in fields if field not in over]
     groups: dict[str, list[Series]] = {}
-    for line in lines:
-        place = [line.arm, *(line.values.get(field) for field in fields)]
-        groups.setdefault(repr(place), []).append(line)
+    for series in all_series:
+        group = [series.arm, *(series.values.get(field) for field in fields)]
+        groups.setdefault(repr(group), []).append(series)
     rows = []
     for tasks in groups.values():
-        place = {field: tasks[0].values.get(field) for field in fields}
-        pairs = [(line, counterpart(line, lines, reference)) for line in tasks]
+        values = {field: tasks[0].values.get(field) for field in fields}
+        pairs = [(task, counterpart(task, all_series, reference)) for task in tasks]
         for name in _names(tasks, measures):
-            key = {"arm": tasks[0].arm, **place, "measure": name}
+            key = {"arm": tasks[0].arm, **values, "measure": name}
             rows.append(key | _compared(name, pairs))
     return rows
 
@@ -103,13 +103,13 @@ def _check(name: str, value: str, allowed: Iterable[str]) -> None:
 
 def _names(tasks: list[Series], measures: Collection[str]) -> list[str]:
     """Figures that any seed of any task has; one "" if no seed has any."""
-    known = dict.fromkeys(n for line in tasks for seed in line.seeds for n in seed)
+    known = dict.fromkeys(n for task in tasks for seed in task.seeds for n in seed)
     return [n for n in known if not measures or n in measures] if known else [""]
 
 
 def _compared(name: str, pairs: Sequence[tuple[Series, Series | None]]) -> Row:
     """Everything of a row that is counted or estimated."""
-    tasks = [_seeds(line, name) for line, _ in pairs]
+    tasks = [_seeds(series, name) for series, _ in pairs]
     present = [~np.isnan(task) for task in tasks]
     known = [task[there] for task, there in zip(tasks, present, strict=True)]
     row: Row = dict.fromkeys(_NUMBERS)
@@ -124,14 +124,14 @@ def _compared(name: str, pairs: Sequence[tuple[Series, Series | None]]) -> Row:
         tasks = [x[b] for x, b in zip(tasks, both, strict=True)]
         theirs = [y[b] for y, b in zip(theirs, both, strict=True)]
         if all(map(len, tasks)):
-            end = min(min(line.end, other.end) for line, other in pairs if other)
+            end = min(min(a.end, b.end) for a, b in pairs if b)
             row |= _comparison(name, tasks, theirs, end)
     return {key: _rounded(value) for key, value in row.items()}
 
 
-def _seeds(line: Series, name: str) -> Array:
+def _seeds(series: Series, name: str) -> Array:
     """[seeds], NaN where a seed does not have the figure."""
-    return np.array([figures.get(name, np.nan) for figures in line.seeds])
+    return np.array([figures.get(name, np.nan) for figures in series.seeds])
 
 
 def _estimates(name: str, tasks: list[Array]) -> Row:

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from p2p_sac_jax.config import ConfigError
 from p2p_sac_jax.environments.base import Environment
 from p2p_sac_jax.environments.registry import World
-from p2p_sac_jax.experiment.metrics import fraction
+from p2p_sac_jax.experiment.metrics import oracle_fraction
 from p2p_sac_jax.types import Array
 
 EPISODES = 128  # over which the market's noise is averaged, the same for all prices
@@ -49,7 +49,7 @@ def best_uniform_price(
     peers = jnp.arange(len(world.names))
     search = jax.jit(jax.vmap(partial(_search, environment, weeks), (0, 0, None)))
     price, achieved, oracle = search(world.params, peers, jnp.asarray(seed))
-    return np.asarray(price), np.asarray(fraction(achieved, oracle))
+    return np.asarray(price), np.asarray(oracle_fraction(achieved, oracle))
 
 
 def _search(

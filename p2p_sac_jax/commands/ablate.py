@@ -2,9 +2,9 @@
 
     p2p-sac-ablate --config=PRESET --workdir=DIR [--sweep=FIELD=VALUE,VALUE ...]
 
-Finished cells are kept: the same command resumes after an interruption, and a wider
-sweep or more seeds compute only what is new. Exit status 0 when all cells are there,
-1 if cells failed, 2 after a user error, 130 or 143 after a signal.
+Finished runs are kept: the same command resumes after an interruption, and a wider
+sweep or more seeds compute only what is new. Exit status 0 when all runs are there,
+1 if runs failed, 2 after a user error, 130 or 143 after a signal.
 """
 
 from __future__ import annotations
@@ -33,9 +33,9 @@ _SWEEP = PROGRAM.repeated(
 )
 _ARMS = PROGRAM.strings("arms", "only these arms of the preset, separated by commas")
 _SEEDS = PROGRAM.integer("seeds", 0, "number of seeds; 0 is config.seeds")
-_SHARE = PROGRAM.integer("cell", 0, "index of the share of the grid, from 0")
-_NUM_SHARES = PROGRAM.integer(
-    "num_cells", 1, "number of shares of the grid, one for each process"
+_SHARD = PROGRAM.integer("shard", 0, "index of the shard of the grid, from 0")
+_NUM_SHARDS = PROGRAM.integer(
+    "num_shards", 1, "number of shards of the grid, one for each process"
 )
 _REPORT = PROGRAM.boolean("report", True, "write report.html at the end")
 _QUEUE = Queue(PROGRAM)
@@ -50,11 +50,11 @@ def main() -> int | None:
     if not _WORKDIR.value:
         raise ConfigError("--workdir is missing; for example --workdir=runs/sweep")
     folder = Path(_WORKDIR.value)
-    index, count = _SHARE.value, _NUM_SHARES.value
+    index, count = _SHARD.value, _NUM_SHARDS.value
     if count < 1:
-        raise ConfigError(f"--num_cells={count} must be at least 1")
+        raise ConfigError(f"--num_shards={count} must be at least 1")
     if not 0 <= index < count:
-        raise ConfigError(f"--cell={index} must be in [0, {count}), as --num_cells")
+        raise ConfigError(f"--shard={index} must be in [0, {count}), as --num_shards")
     name, grid = _requested(folder)
     if _QUEUE.requested():
         return _QUEUE.submit(folder)
@@ -62,30 +62,30 @@ def main() -> int | None:
 
 
 def _compute(
-    name: str, grid: grids.Grid, folder: Path, share: tuple[int, int]
+    name: str, grid: grids.Grid, folder: Path, shard: tuple[int, int]
 ) -> int | None:
-    from p2p_sac_jax.ablation.engine import Stopped, ablate
+    from p2p_sac_jax.ablation.engine import SweepInterrupted, ablate
     from p2p_sac_jax.experiment.console import Reporter
 
     reporter = Reporter()
     try:
-        outcome = ablate(grid, folder, name=name, share=share, reporter=reporter)
-    except Stopped as stop:
+        outcome = ablate(grid, folder, name=name, shard=shard, reporter=reporter)
+    except SweepInterrupted as stop:
         print(stop, file=sys.stderr)
         return stop.exit_status
     reporter.log(
-        f"{outcome.computed} cells computed in {outcome.seconds:.0f} s with "
+        f"{outcome.computed} runs computed in {outcome.seconds:.0f} s with "
         f"{outcome.compilations} compilations"
     )
-    _present(folder, reporter, share)
+    _present(folder, reporter, shard)
     if outcome.failed:
-        print(f"{outcome.failed} cells failed; see the report", file=sys.stderr)
+        print(f"{outcome.failed} runs failed; see the report", file=sys.stderr)
         return 1
     return None
 
 
-def _present(folder: Path, reporter: Any, share: tuple[int, int]) -> None:
-    """Table and report; a process that computes one share of a grid writes neither."""
+def _present(folder: Path, reporter: Any, shard: tuple[int, int]) -> None:
+    """Table and report; a process that computes one shard of a grid writes neither."""
     from p2p_sac_jax.ablation.results import load_sweep
     from p2p_sac_jax.ablation.table import (
         format_table,
@@ -94,7 +94,7 @@ def _present(folder: Path, reporter: Any, share: tuple[int, int]) -> None:
     )
 
     sweep = load_sweep(folder)
-    if share[1] > 1 or not any(cell for point in sweep.points for cell in point.cells):
+    if shard[1] > 1 or not any(run for point in sweep.points for run in point.runs):
         return
     rows = make_table(sweep, "memory" if "memory" in sweep.arms else "")
     write_csv(folder / "table.csv", rows)

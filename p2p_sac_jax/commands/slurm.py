@@ -19,7 +19,7 @@ class Queue:
     def __init__(self, program: Program) -> None:
         """Defines the flags."""
         self._tasks = program.integer(
-            "submit", 0, "submit so many array tasks, each a share of the grid"
+            "submit", 0, "submit so many array tasks, each a shard of the grid"
         )
         self._executor = program.choice(
             "submit_to", "slurm", ("slurm", "local"), "queue for --submit"
@@ -42,9 +42,9 @@ class Queue:
         return self._tasks.value > 0
 
     def submit(self, folder: Path) -> None:
-        """Submits one task for each share and prints the job numbers.
+        """Submits one task for each shard and prints the job numbers.
 
-        A task has the flags of this call and its share.
+        A task has the flags of this call and its shard.
 
         Args:
           folder: of the sweep; logs go to ``slurm/`` in it.
@@ -75,11 +75,13 @@ class Queue:
         command = [sys.executable, "-m", _PROGRAM, *_without_queue(sys.argv[1:])]
         with executor.batch():
             jobs = [
-                executor.submit(_run, [*command, f"--cell={i}", f"--num_cells={count}"])
+                executor.submit(
+                    _run, [*command, f"--shard={i}", f"--num_shards={count}"]
+                )
                 for i in range(count)
             ]
         for index, job in enumerate(jobs):
-            print(f"share {index} of {count}: job {job.job_id}")
+            print(f"shard {index} of {count}: job {job.job_id}")
         if self._executor.value == "local":
             for job in jobs:
                 job.result()
@@ -89,7 +91,7 @@ class Queue:
 def _run(command: list[str]) -> int:
     """One task: a process of its own, so that each has a new JAX."""
     done = subprocess.run(command, check=False)
-    if done.returncode not in (0, 1):  # 1: some cells failed and are listed
+    if done.returncode not in (0, 1):  # 1: some runs failed and are listed
         raise RuntimeError(f"{' '.join(command)} ended with {done.returncode}")
     return done.returncode
 
@@ -102,7 +104,7 @@ def _without_queue(words: Sequence[str]) -> list[str]:
             skip = False
             continue
         name, equals, _ = word.lstrip("-").partition("=")
-        ours = name.startswith("submit") or name in ("cell", "num_cells")
+        ours = name.startswith("submit") or name in ("shard", "num_shards")
         skip = ours and not equals
         if not ours:
             kept.append(word)

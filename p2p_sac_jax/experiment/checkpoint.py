@@ -1,9 +1,8 @@
 """Checkpoints of the full state: ``DIR/checkpoints/<step>/``, written atomically.
 
 A checkpoint is a flat dict of arrays named by their path in ``PeerState``, without
-the peers that only pad, so it can be read without this package and restored under
-another layout, device count or number of processes. The writer alone touches the
-folder: it is handed the whole state to save, and shares what it restores.
+padding peers, so it can be read without this package and restored under another
+layout, device count or number of processes. Process 0 alone uses the folder.
 """
 
 from __future__ import annotations
@@ -22,7 +21,7 @@ from p2p_sac_jax.peer import PeerState
 if TYPE_CHECKING:  # slow to import: not before a run needs it
     import orbax.checkpoint as ocp
 
-_OPINIONS = "trust"  # the one leaf with an axis of other peers, its last
+_TRUST = "trust"  # the one leaf whose last axis is one of peers too
 
 
 class Checkpoints:
@@ -34,7 +33,7 @@ class Checkpoints:
         Args:
           workdir: folder of the run.
           peers: number of peers without padding.
-          reading: change nothing in the folder, where a run may be at work.
+          reading: change nothing in the folder, which a running process may use.
         """
         self._peers = peers
         self._folder = (workdir / "checkpoints").absolute()
@@ -47,7 +46,7 @@ class Checkpoints:
     def save(self, step: int, state: PeerState) -> None:
         """Writes the state [P, R, ...] reached after ``step`` environment steps.
 
-        All processes must call it alike.
+        All processes must call it.
         """
         arrays = {}
         for name, leaf in _flatten(state).items():
@@ -90,8 +89,8 @@ class Checkpoints:
     def restore(self, step: int, like: PeerState) -> PeerState:
         """The saved state in the shape and placement of ``like`` [P, R, ...].
 
-        Padding peers, which never act, keep the state they have in ``like``. All
-        processes must call it alike.
+        Padding peers, which never act, keep their state in ``like``. All processes
+        must call it.
 
         Raises:
           ConfigError: as ``load``.
@@ -100,10 +99,10 @@ class Checkpoints:
 
         def merge(path: Any, leaf: jax.Array) -> jax.Array:
             name = _name(path)
-            if name not in saved:  # holds nothing
+            if name not in saved:  # an empty array
                 return leaf
             own, raw = saved[name], _raw(leaf)
-            if name == _OPINIONS:  # nobody has one of a peer that only pads
+            if name == _TRUST:  # none in padding peers
                 padding = raw.shape[-1] - self._peers
                 own = np.pad(own, ((0, 0), (0, 0), (0, padding)))
             if raw.shape[0] > self._peers:
@@ -114,7 +113,7 @@ class Checkpoints:
         return jax.tree_util.tree_map_with_path(merge, like)
 
     def _saved(self, step: int, shapes: PeerState) -> dict[str, np.ndarray]:
-        """The arrays of a checkpoint by name, without padding, as the writer reads."""
+        """The arrays of a checkpoint by name, without padding, in process 0."""
         import orbax.checkpoint as ocp
 
         target = {}
@@ -123,26 +122,26 @@ class Checkpoints:
             if np.prod(raw.shape):
                 whole = np.broadcast_to(np.zeros((), raw.dtype), raw.shape)
                 target[_name(path)] = self._trimmed(_name(path), whole)
-        foreign = ConfigError(
+        mismatch = ConfigError(
             f"checkpoint {step} in {str(self._folder)!r} does not hold the "
             "state of this configuration in this version of the package"
         )
         manager = self._manager
         if manager is None:
-            raise RuntimeError("only the writer reads checkpoints")
+            raise RuntimeError("only process 0 reads checkpoints")
         try:
             saved = manager.restore(step, args=ocp.args.StandardRestore(target))
         except ValueError as error:  # another structure
-            raise foreign from error
+            raise mismatch from error
         if any(saved[name].shape != array.shape for name, array in target.items()):
-            raise foreign
+            raise mismatch
         return dict(saved)
 
     def _trimmed(self, name: str, leaf: np.ndarray) -> np.ndarray:
-        """Without the peers that only pad, as owners of a state and as others."""
+        """Without padding peers, on the first axis and on the last one of trust."""
         leaf = leaf[: self._peers]
         # A copy: the checkpointer wants arrays that own their memory.
-        return np.array(leaf[..., : self._peers] if name == _OPINIONS else leaf)
+        return np.array(leaf[..., : self._peers] if name == _TRUST else leaf)
 
     def close(self) -> None:
         """Finishes pending work."""
@@ -151,12 +150,14 @@ class Checkpoints:
 
 
 def _open(folder: Path, reading: bool) -> ocp.CheckpointManager:
-    """The manager of a folder, which waits for no process that does not take part."""
+    """The manager of a folder; it waits for no process other than 0."""
     import orbax.checkpoint as ocp
 
-    alone = ocp.options.MultiprocessingOptions()
+    options = ocp.options.MultiprocessingOptions()
     if distributed.processes() > 1:
-        alone = ocp.options.MultiprocessingOptions(primary_host=0, active_processes={0})
+        options = ocp.options.MultiprocessingOptions(
+            primary_host=0, active_processes={0}
+        )
     return ocp.CheckpointManager(
         folder,
         options=ocp.CheckpointManagerOptions(
@@ -164,13 +165,13 @@ def _open(folder: Path, reading: bool) -> ocp.CheckpointManager:
             create=False,
             cleanup_tmp_directories=not reading,
             enable_async_checkpointing=False,
-            multiprocessing_options=alone,
+            multiprocessing_options=options,
         ),
     )
 
 
 def _flatten(state: PeerState) -> dict[str, jax.Array]:
-    """Path and raw array of every leaf that holds anything."""
+    """Path and raw array of every leaf that is not empty."""
     leaves = {}
     for path, leaf in jax.tree_util.tree_leaves_with_path(state):
         raw = _raw(leaf)

@@ -1,4 +1,4 @@
-"""Which processes train together: as the user says, or as a scheduler started them."""
+"""The processes that train together, given by the user or found by a scheduler."""
 
 from __future__ import annotations
 
@@ -10,16 +10,16 @@ from typing import NamedTuple
 from p2p_sac_jax.config import ConfigError
 
 MODES = ("auto", "off")
-START_TIMEOUT_S = 300.0  # how long processes wait for each other at the start
+START_TIMEOUT_S = 300.0  # that processes wait for each other at the start
 
 
 class Cluster(NamedTuple):
-    """The processes, and which of them this is."""
+    """All processes, and the index of this one."""
 
     coordinator: str  # HOST:PORT where process 0 listens
     processes: int
     index: int
-    detected: bool  # by JAX, from what a scheduler says
+    detected: bool  # by JAX, from a scheduler
 
 
 def find_cluster(
@@ -28,11 +28,12 @@ def find_cluster(
     num_processes: int | None,
     process_id: int | None,
 ) -> Cluster | None:
-    """The processes to connect with, or None where this one works alone.
+    """The processes to connect with, or None for a single process.
 
     Args:
-      mode: "auto" asks JAX for a scheduler that started several, "off" does not.
-      coordinator: with the next two, what the user says, whatever the scheduler.
+      mode: "auto" asks JAX for a scheduler that started several processes, "off"
+        does not.
+      coordinator: with the next two, overrides the scheduler.
       num_processes: see ``coordinator``.
       process_id: see ``coordinator``.
 
@@ -73,10 +74,10 @@ def find_cluster(
 
 
 def check_port(coordinator: str) -> None:
-    """Checks that process 0 can listen; JAX would crash where it cannot.
+    """Checks that process 0 can listen on its port, where JAX would crash.
 
     Raises:
-      ConfigError: another program has the port.
+      ConfigError: the port is in use.
     """
     port = int(coordinator.rpartition(":")[2])
     dual = socket.has_dualstack_ipv6()
@@ -91,16 +92,16 @@ def check_port(coordinator: str) -> None:
 
 
 def _detected() -> Cluster | None:
-    # JAX has no public way to ask before it connects.
+    # JAX has no public function for this.
     from jax._src.clusters import ClusterEnv
 
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # about schedulers it cannot ask
+            warnings.simplefilter("ignore")  # about schedulers that are absent
             found = ClusterEnv.auto_detect_unset_distributed_params(
                 None, None, None, None, None, round(START_TIMEOUT_S)
             )
-    except Exception as error:  # whatever a scheduler's client raises
+    except Exception as error:  # of any scheduler's client library
         reason = " ".join(f"{type(error).__name__}: {error}".split())
         raise ConfigError(
             f"--distributed=auto cannot read the scheduler ({reason});"

@@ -1,4 +1,4 @@
-"""The persistent compilation cache: the second start of a program is quick."""
+"""The persistent compilation cache, which makes the second start quick."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from pathlib import Path
 
 import jax
 
-VARIABLE = "JAX_COMPILATION_CACHE_DIR"
+_VARIABLE = "JAX_COMPILATION_CACHE_DIR"
 
 
 def cache_folder() -> Path:
@@ -17,13 +17,13 @@ def cache_folder() -> Path:
     """
     if jax.config.values.get("jax_compilation_cache_dir") is not None:
         return Path(jax.config.values["jax_compilation_cache_dir"])
-    if VARIABLE in os.environ:
-        return Path(os.environ[VARIABLE])
+    if _VARIABLE in os.environ:
+        return Path(os.environ[_VARIABLE])
     base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
     return Path(base) / "p2p_sac_jax"
 
 
 def use_compilation_cache() -> None:
-    """Turns the cache on, unless the caller has already chosen one."""
+    """Turns the cache on, unless JAX is configured with one already."""
     if jax.config.values.get("jax_compilation_cache_dir") is None:
         jax.config.update("jax_compilation_cache_dir", str(cache_folder()))

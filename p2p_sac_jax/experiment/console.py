@@ -1,6 +1,6 @@
-"""What a person at a terminal sees: progress, compile time, the closing table.
+"""Output on the terminal: log lines, progress, the closing table.
 
-Everything goes to standard error but the table, so output can be piped.
+The table goes to standard output, everything else to standard error.
 """
 
 from __future__ import annotations
@@ -16,10 +16,10 @@ from rich.table import Table
 
 
 class Reporter:
-    """A progress bar on a terminal, and a line now and then elsewhere."""
+    """A progress bar on a terminal, a line per tenth of the run elsewhere."""
 
     def __init__(self, quiet: bool = False) -> None:
-        """``quiet`` says nothing at all."""
+        """``quiet`` prints nothing."""
         self._quiet = quiet
         self._console = Console(stderr=True, quiet=quiet, soft_wrap=True)
         self._progress = Progress(
@@ -48,11 +48,11 @@ class Reporter:
         self._progress.stop()
 
     def log(self, text: str) -> None:
-        """One line."""
+        """Prints one line."""
         self._console.print(text, highlight=False, markup=False)
 
     def advance(self, step: int, total: int, note: str) -> None:
-        """Moves the bar to ``step`` of ``total``; on no terminal, a line a tenth."""
+        """Moves the bar to ``step`` of ``total``, with a ``note`` beside it."""
         if self._progress.disable:
             tenth = 10 * step // total
             if tenth > self._tenth:
@@ -64,7 +64,7 @@ class Reporter:
         self._progress.update(self._task, completed=step, description=note)
 
     def table(self, table: dict[str, Any], title: str, caption: str) -> None:
-        """The closing table, on standard output."""
+        """Prints a table on standard output."""
         if self._quiet:
             return
         drawn = Table(

@@ -1,4 +1,4 @@
-"""What every store believes of its demand at the end, beside the truth."""
+"""Demand curves at the end of training: estimated by every store, and true."""
 
 from __future__ import annotations
 
@@ -19,23 +19,23 @@ NUM_PRICES = 41
 BAND_STD = 2.0  # half width of the band, in posterior standard deviations
 
 
-def demand_curves(setup: Experiment, state: PeerState) -> list[dict[str, Any]]:
-    """Demand curves believed and true, of every peer and run.
+def demand_curves(experiment: Experiment, state: PeerState) -> list[dict[str, Any]]:
+    """Estimated and true demand curves of every peer and run, for ``stores.json``.
 
-    Both are taken in a week without season, at usual cost, rival and reference
-    price. The belief is the peer's own posterior under the base prior: what its own
-    weeks have taught it, whatever the network added.
+    Both hold in a week without season, at usual cost, rival price and reference
+    price. The estimate is the peer's posterior under the base prior: it uses the
+    peer's own weeks only.
 
     Args:
-      setup: names the runs and the peers.
+      experiment: names the runs and the peers.
       state: leaves [P, R, ...] at the end of training.
 
     Returns:
-      One dict a store: price [N], and believed, low, high and true demand [N]
+      One dict per store: price [N], and believed, low, high and true demand [N]
       relative to usual units. Empty without a demand memory or a market.
     """
-    config = setup.config
-    seller = setup.world.environment.demand
+    config = experiment.config
+    seller = experiment.world.environment.demand
     if seller is None or config.memory.kind != "demand":
         return []
     low, high = model.price_range()
@@ -54,7 +54,7 @@ def demand_curves(setup: Experiment, state: PeerState) -> list[dict[str, Any]]:
             memory, market, params, prior, features, price
         )
 
-    known = state.memory, state.environment.market, setup.peer_inputs.params
+    known = state.memory, state.environment.market, experiment.peer_inputs.params
     believed, std, true = jax.device_get(curves(*distributed.gather(known)))
 
     def rounded(values: np.ndarray) -> list[float]:
@@ -72,8 +72,8 @@ def demand_curves(setup: Experiment, state: PeerState) -> list[dict[str, Any]]:
             "high": rounded(np.exp(believed[peer, run] + BAND_STD * std[peer, run])),
             "true": rounded(true[peer, run]),
         }
-        for run, (arm, seed) in enumerate(setup.labels)
-        for peer, name in enumerate(setup.world.names)
+        for run, (arm, seed) in enumerate(experiment.labels)
+        for peer, name in enumerate(experiment.world.names)
     ]
 
 

@@ -1,4 +1,4 @@
-"""How much memory a run needs, and whether there is as much."""
+"""The memory that an experiment needs, and the memory that is free."""
 
 from __future__ import annotations
 
@@ -14,55 +14,56 @@ from p2p_sac_jax.experiment import distributed
 from p2p_sac_jax.experiment.build import Experiment
 from p2p_sac_jax.peer import PeerState
 
-_HEADROOM = 0.9  # of the free memory; the rest is for what nobody counts
-_GROUP = Path("/sys/fs/cgroup")  # a container's own limit, where it has one
+_HEADROOM = 0.9  # of the free memory; the rest is for uncounted allocations
+_CONTROL_GROUP = Path("/sys/fs/cgroup")  # limits of a container
 
 
 class InsufficientMemoryError(ConfigError):
-    """A run that needs more memory than there is."""
+    """A run needs more memory than is free."""
 
 
-class Need(NamedTuple):
-    """Bytes that the state of a run takes, all peers and runs."""
+class StateMemory(NamedTuple):
+    """Bytes of the state of all peers and runs."""
 
     state: int
     replay: int  # of these, the replay buffers
 
     def __str__(self) -> str:
-        """For a person to read before the start."""
+        """For the log."""
         return f"{readable(self.state)} of state, {readable(self.replay)} of it replay"
 
 
-def state_memory(setup: Experiment) -> Need:
-    """What the state will take; nothing is compiled or allocated."""
+def state_memory(experiment: Experiment) -> StateMemory:
+    """Bytes that the state will take; nothing is compiled or allocated."""
     shapes: PeerState = jax.eval_shape(
-        setup.population.init, setup.peer_inputs, setup.run_inputs
+        experiment.population.init, experiment.peer_inputs, experiment.run_inputs
     )
-    return Need(num_bytes(shapes), num_bytes(shapes.replay))
+    return StateMemory(num_bytes(shapes), num_bytes(shapes.replay))
 
 
 def check_fits(
     config: TrainConfig, what: str, needed: float, devices: int | None = None
 ) -> None:
-    """Refuses what cannot fit beside what is in memory already.
+    """Checks that ``needed`` bytes fit into the free memory.
 
     Args:
-      config: names what to change.
+      config: its fields are named in the message.
       what: the thing that needs memory.
       needed: bytes, over all devices of all processes.
-      devices: of this process that the run uses; None is all of them.
+      devices: number of devices of this process that the run uses; None is all.
 
     Raises:
-      InsufficientMemoryError: there is less.
+      InsufficientMemoryError: less is free.
     """
     here = needed / distributed.processes()
     free = free_memory() if devices is None else free_memory(devices)
     if here > _HEADROOM * free:
-        refuse(config, f"{what} needs {readable(here)}, {readable(free)} are free")
+        reason = f"{what} needs {readable(here)}, {readable(free)} are free"
+        raise_insufficient(config, reason)
 
 
-def refuse(config: TrainConfig, reason: str) -> NoReturn:
-    """Raises the error that names the fields a user can change."""
+def raise_insufficient(config: TrainConfig, reason: str) -> NoReturn:
+    """Raises the error, naming the fields that a user can change."""
     capacity = config.sac.replay_capacity or config.steps
     raise InsufficientMemoryError(
         f"population.peers={config.population.peers} with sac.replay_capacity="
@@ -71,62 +72,59 @@ def refuse(config: TrainConfig, reason: str) -> NoReturn:
 
 
 def free_memory(devices: int | None = None) -> float:
-    """Bytes that this process can have now: of its accelerators, or of its machine.
+    """Free bytes of this process's accelerators, or else of its machine.
 
-    Several processes on one host are each told of the same main memory: together
-    they can have it once.
+    Several processes on one host each see the same main memory.
 
     Args:
-      devices: how many of this process's accelerators count, from the first; None
-        is all. As much as the fullest has free is free on each.
+      devices: number of accelerators that count, from the first; None is all. The
+        fullest one determines what is free on each.
     """
     used = jax.local_devices()[:devices]
     if used[0].platform != "cpu":
-        components = [_device_room(device.memory_stats() or {}) for device in used]
-        if None not in components:
-            return len(components) * min(
-                room for room in components if room is not None
-            )
+        free = [_free_on_device(device.memory_stats() or {}) for device in used]
+        if None not in free:
+            return len(free) * min(count for count in free if count is not None)
     try:
         lines = Path("/proc/meminfo").read_text("utf-8").splitlines()
         fields = dict(line.split(":", 1) for line in lines)
-        free = 1024.0 * float(fields["MemAvailable"].split()[0])
-    except (OSError, KeyError, ValueError):  # another system
+        available = 1024.0 * float(fields["MemAvailable"].split()[0])
+    except (OSError, KeyError, ValueError):  # not Linux
         return math.inf
-    return min(free, _group_room())
+    return min(available, _free_in_control_group())
 
 
-def _device_room(statistics: dict[str, int]) -> float | None:
-    """Bytes that a device has left, None where it does not tell."""
+def _free_on_device(statistics: dict[str, int]) -> float | None:
+    """Free bytes of a device, None where it has no statistics."""
     if "bytes_limit" not in statistics:
         return None
     return statistics["bytes_limit"] - statistics.get("bytes_in_use", 0)
 
 
-def _group_room() -> float:
-    """Bytes that the control group of this process has left."""
+def _free_in_control_group() -> float:
+    """Free bytes of this process's control group, inf without a limit."""
     try:
         limit, used = (
-            float((_GROUP / f"memory.{name}").read_text("utf-8"))
+            float((_CONTROL_GROUP / f"memory.{name}").read_text("utf-8"))
             for name in ("max", "current")
         )
-        lines = (_GROUP / "memory.stat").read_text("utf-8").splitlines()
-        kinds = dict(line.split() for line in lines)
-        # Pages of files that nobody has used for a while are given back on demand.
-        return limit - used + float(kinds.get("inactive_file", 0))
+        lines = (_CONTROL_GROUP / "memory.stat").read_text("utf-8").splitlines()
+        statistics = dict(line.split() for line in lines)
+        # Inactive pages of files are given back on demand.
+        return limit - used + float(statistics.get("inactive_file", 0))
     except (OSError, ValueError):  # no group, or limit "max"
         return math.inf
 
 
 def program_memory(program: Any, devices: int) -> dict[str, int]:
-    """Bytes of a compiled program over all devices; zeros where nobody tells."""
+    """Bytes of a compiled program over all devices; zeros where not available."""
     analysis = program.memory_analysis()
 
-    def ask(name: str) -> int:
+    def size_of(name: str) -> int:
         return devices * int(getattr(analysis, f"{name}_size_in_bytes", 0))
 
-    arguments, temporaries = ask("argument"), ask("temp")
-    outputs = max(0, ask("output") - ask("alias"))
+    arguments, temporaries = size_of("argument"), size_of("temp")
+    outputs = max(0, size_of("output") - size_of("alias"))
     return {
         "arguments": arguments,
         "temporaries": temporaries,
@@ -136,7 +134,7 @@ def program_memory(program: Any, devices: int) -> dict[str, int]:
 
 
 def num_bytes(shapes: Any) -> int:
-    """Bytes of all leaves; a typed key counts what it is made of."""
+    """Bytes of all leaves; a typed key counts its key data."""
 
     def size(leaf: Any) -> int:
         if jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key):

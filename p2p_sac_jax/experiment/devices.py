@@ -1,7 +1,7 @@
 """Which devices a run uses, and how its peers are laid out on them.
 
-Two questions that have nothing to do with each other: ``devices`` says how many
-devices share the peers, ``layout`` how one device runs those it holds.
+``devices`` is the number of devices that share the peers, ``layout`` the way one
+device runs the peers that it holds; the two are independent.
 """
 
 from __future__ import annotations
@@ -19,17 +19,17 @@ from p2p_sac_jax.hyper import arm_names
 from p2p_sac_jax.simulation.population import make_mesh
 
 _SMALL = 64 * 64  # hidden x batch
-_AT_ONCE = 4  # learners of small networks, see BUILD_NOTES.md
+_MAX_BATCHED = 4  # learners of small networks, see BUILD_NOTES.md
 _PLATFORMS = {"cpu": "cpu", "gpu": "cuda", "tpu": "tpu"}
 
 
 class Placement(NamedTuple):
-    """Where the peers live."""
+    """The devices that hold the peers, and their layout."""
 
     layout: str  # vmap | map: how one device runs its peers
     mesh: Mesh | None  # the devices, where there are several
-    peers: int  # with padding, so that every device holds as many
-    map_batch_size: int  # peers that a device runs as one batch; 0 is all it holds
+    peers: int  # with padding, the same number on every device
+    map_batch_size: int  # peers that a device runs as one batch; 0 is all
 
     @property
     def devices(self) -> int:
@@ -38,7 +38,7 @@ class Placement(NamedTuple):
 
     @property
     def local_devices(self) -> int:
-        """Those of this process; every process has as many."""
+        """Number of devices of this process; the same in every process."""
         return self.devices // distributed.processes()
 
 
@@ -46,16 +46,16 @@ def cores() -> int:
     """Processor cores that this process may use."""
     try:
         return len(os.sched_getaffinity(0))
-    except AttributeError:  # no such question on macOS and Windows
+    except AttributeError:  # macOS and Windows
         return os.cpu_count() or 1
 
 
 def choose_placement(config: TrainConfig, runs: int = 0) -> Placement:
     """Picks devices and layout; must run before anything else touches JAX.
 
-    On a CPU every core becomes a device that takes one peer at a time, which beats
-    one program over all peers (figures in BUILD_NOTES.md). Accelerators run one
-    batched program each. Every process gives as many devices as the others.
+    On a CPU every core becomes a device that runs one peer at a time, which is faster
+    than one program over all peers (timings in BUILD_NOTES.md). Accelerators run one
+    batched program each. Every process contributes the same number of devices.
 
     Args:
       config: a validated configuration.
@@ -81,20 +81,20 @@ def choose_placement(config: TrainConfig, runs: int = 0) -> Placement:
 
 
 def _map_batch_size(config: TrainConfig, held: int, runs: int) -> int:
-    """Peers that layout "map" takes at a time, a divisor of those that a device holds.
+    """Peers that layout "map" batches, a divisor of those that a device holds.
 
-    Small networks are bound by the number of operations, so a few learners share
-    them; four were best, the runs of a peer counted. Large ones fill a core alone.
+    Small networks are bound by the number of operations, so a few learners share each;
+    four learners, counting runs, were fastest. A large network fills a core alone.
     """
     small = config.sac.hidden * config.sac.batch_size <= _SMALL
-    most = max(1, _AT_ONCE // runs) if small else 1
+    most = max(1, _MAX_BATCHED // runs) if small else 1
     return max(count for count in range(1, most + 1) if held % count == 0)
 
 
 def request_devices(config: TrainConfig) -> None:
-    """Tells JAX what to start, unless it has started already; starts nothing.
+    """Configures the JAX backend without starting it; no effect once it runs.
 
-    A CPU shows one device for each core, or more where ``devices`` asks for more.
+    A CPU has one device per core, or more where ``devices`` asks for more.
     """
     count = config.devices // distributed.processes()
     try:
@@ -102,7 +102,7 @@ def request_devices(config: TrainConfig) -> None:
             jax.config.update("jax_platforms", _PLATFORMS[config.device])
         jax.config.update("jax_num_cpu_devices", max(cores(), count))
     except RuntimeError:
-        return  # the caller started JAX: its devices are what there is
+        return  # JAX runs already: its devices are given
 
 
 def find_devices(config: TrainConfig) -> list[Any]:
@@ -113,7 +113,7 @@ def find_devices(config: TrainConfig) -> list[Any]:
     """
     try:
         devices = jax.devices()
-    except (RuntimeError, AssertionError) as error:  # the latter without any plugin
+    except (RuntimeError, AssertionError) as error:  # the latter without a plugin
         reason = [*str(error).splitlines(), "this JAX was installed without it"][0]
         raise ConfigError(
             f"device={config.device!r} is not available here; allowed: auto, or a "
@@ -129,7 +129,7 @@ def find_devices(config: TrainConfig) -> list[Any]:
 
 
 def _chosen(config: TrainConfig, devices: Sequence[Any]) -> list[Any]:
-    """The devices that hold peers, as many of each process."""
+    """The devices that hold peers, the same number of each process."""
     count, peers = config.devices, config.population.peers
     owned: dict[int, list[Any]] = {}
     for device in devices:
@@ -152,8 +152,8 @@ def _chosen(config: TrainConfig, devices: Sequence[Any]) -> list[Any]:
     each = count // processes or min(most, -(-peers // processes))
     if not count and processes == 1:
         if devices[0].platform == "cpu":
-            each = min(each, cores())  # JAX may show more devices than cores
-        # No more devices than it takes to hold so few each: less padding.
+            each = min(each, cores())  # JAX may have more devices than cores
+        # As few devices as hold that many peers each: less padding.
         peers = max(peers, config.population.pad_to)
         each = -(-peers // -(-peers // each))
     return [device for index in sorted(owned) for device in owned[index][:each]]

@@ -1,8 +1,8 @@
-"""Several processes that train one population: starting, sharing, agreeing.
+"""Several processes that train one population: start, broadcast, reduce, stop.
 
-Every process runs the same program. Process 0, the writer, alone touches files and
-prints; what it reads or finds wrong is shared with all, so that all go on or stop at
-the same place. In a lone process nothing here communicates.
+Every process runs the same program. Only process 0 reads and writes files and prints;
+what it reads, and every error, reaches all processes, so that they continue or stop
+together. In a single process nothing here communicates.
 """
 
 from __future__ import annotations
@@ -25,18 +25,18 @@ from jax.sharding import PartitionSpec as P
 from p2p_sac_jax.config import ConfigError
 from p2p_sac_jax.experiment.cluster import START_TIMEOUT_S, check_port, find_cluster
 
-_GRACE_S = 60.0  # by which JAX's own deadline, which aborts, lies after ours
+_GRACE_S = 60.0  # JAX's own deadline, which aborts, comes this much later
 _SHUTDOWN_TIMEOUT_S = 60
-_NOTE_BYTES = 4096  # longest thing that every process tells all others
-_MEASURE_BYTES = 64  # of these, room for what goes with a message
-_PIECE_BYTES = 2**24  # in which what the writer shares is sent
+_RECORD_BYTES = 4096  # longest record of ``_gather_records``
+_SIZE_BYTES = 64  # of these, room for what accompanies an error message
+_PIECE_BYTES = 2**24  # in which a broadcast is sent
 _USER_ERROR = 2
 
 T = TypeVar("T")
 
 
 class SharedConfigError(ConfigError):
-    """A ``ConfigError`` of one process, with which all stop."""
+    """A ``ConfigError`` of one process, raised in all."""
 
     def __init__(self, message: str, raised_here: bool) -> None:
         """``raised_here`` in the one process that found it and reports it."""
@@ -44,14 +44,14 @@ class SharedConfigError(ConfigError):
         self.raised_here = raised_here
 
 
-class _Place(NamedTuple):
-    """Where this process stands among all."""
+class _Process(NamedTuple):
+    """The number of processes, and the index of this one."""
 
-    processes: int
+    count: int
     index: int
 
 
-_here: _Place | None = None  # of a process that ``start`` connected
+_process: _Process | None = None  # once ``start`` has connected it
 
 
 def start(
@@ -68,26 +68,26 @@ def start(
     Args:
       mode: "auto" connects where JAX recognises a scheduler (Slurm, Open MPI,
         Kubernetes, Cloud TPU) that has started more than one process; "off" does not.
-      coordinator: HOST:PORT of process 0. With it the next two are needed, and the
-        processes connect whatever scheduler there is.
-      num_processes: how many processes there are.
-      process_id: which of them this is, from 0.
-      timeout_s: after so many seconds without all others the process says so and
-        exits with status 2: JAX offers no error to raise here.
+      coordinator: HOST:PORT of process 0; needs the next two and overrides the
+        scheduler.
+      num_processes: number of processes.
+      process_id: index of this process, from 0.
+      timeout_s: seconds to wait for the others. Then the process prints a line and
+        exits with status 2, as JAX offers no error to raise here.
 
     Raises:
       ConfigError: the arguments do not fit together, or the port is taken.
     """
-    global _here
+    global _process
     cluster = find_cluster(mode, coordinator, num_processes, process_id)
     if cluster is None:
         return
     if cluster.index == 0:
         check_port(cluster.coordinator)
-    # Signals are agreed on by ``allreduce_max``; JAX's own service would take SIGTERM.
+    # ``allreduce_max`` shares signals; JAX's own service would consume SIGTERM.
     jax.config.update("jax_enable_preemption_service", False)
     jax.config.update("jax_cpu_collectives_implementation", "gloo")
-    explicit: dict[str, Any] = {}  # where JAX detects all it needs once more
+    explicit: dict[str, Any] = {}  # JAX detects a scheduler again by itself
     if not cluster.detected:
         explicit = {
             "coordinator_address": cluster.coordinator,
@@ -108,7 +108,7 @@ def start(
         raise ConfigError(f"coordinator {cluster.coordinator}: {reason}") from error
     finally:
         waiting.cancel()
-    _here = _Place(cluster.processes, cluster.index)
+    _process = _Process(cluster.processes, cluster.index)
 
 
 def stop() -> None:
@@ -118,10 +118,9 @@ def stop() -> None:
 
 
 def abandon(error: BaseException) -> NoReturn:
-    """Says what happened and ends this process at once, whatever the others do.
+    """Prints the error and ends this process at once.
 
-    For errors that the others may not know of: a process that leaves as Python
-    usually does would wait for them for a minute first.
+    For errors of one process: a regular exit would wait for the others for a minute.
     """
     status = 1
     if isinstance(error, KeyboardInterrupt):
@@ -146,18 +145,18 @@ def abandon(error: BaseException) -> NoReturn:
 
 def processes() -> int:
     """Number of processes; starts no JAX backend after ``start``."""
-    return _place().processes
+    return _this_process().count
 
 
 def is_main() -> bool:
-    """Whether this process writes files and prints; starts no JAX backend."""
-    return _place().index == 0
+    """Whether this is process 0, which writes files; starts no JAX backend."""
+    return _this_process().index == 0
 
 
 def gather(tree: Any) -> Any:
     """Every leaf whole, as a NumPy array on this host, in every process.
 
-    All processes must call it alike. A leaf passes through each device whole.
+    All processes must call it. A leaf passes through each device whole.
     """
 
     def whole(leaf: Any) -> np.ndarray:
@@ -169,7 +168,7 @@ def gather(tree: Any) -> Any:
 
 
 def put(leaf: Any, sharding: jax.sharding.Sharding) -> jax.Array:
-    """An array that every process holds whole, spread over devices of all."""
+    """An array that every process holds whole, sharded over the devices of all."""
     whole = np.asarray(leaf)
     whole = whole.astype(jax.dtypes.canonicalize_dtype(whole.dtype), copy=False)
     return jax.make_array_from_callback(whole.shape, sharding, whole.__getitem__)
@@ -181,11 +180,11 @@ def run_on_all(function: Callable[[], T]) -> T:
     Raises:
       ConfigError: ``function`` raised it; ``SharedConfigError`` with several processes.
     """
-    return _attempted(function)[0]
+    return _try_on_all(function)[0]
 
 
 def broadcast_from_main(function: Callable[[], T]) -> T:
-    """What ``function()`` returns in the writer, which alone calls it.
+    """What ``function()`` returns in process 0, which alone calls it.
 
     Args:
       function: returns plain data and NumPy arrays.
@@ -197,39 +196,39 @@ def broadcast_from_main(function: Callable[[], T]) -> T:
         return function()
     blob = b""
     if is_main():
-        value, sizes = _attempted(function, lambda found: len(pickle.dumps(found)))
+        value, sizes = _try_on_all(function, lambda found: len(pickle.dumps(found)))
         blob = pickle.dumps(value)
     else:
-        _, sizes = _attempted(lambda: None)
+        _, sizes = _try_on_all(lambda: None)
     pieces = []
     for begin in range(0, sizes[0], _PIECE_BYTES):
         size = min(_PIECE_BYTES, sizes[0] - begin)
         # Few sizes, so that few programs are compiled.
-        padded = max(_NOTE_BYTES, 1 << (size - 1).bit_length())
+        padded = max(_RECORD_BYTES, 1 << (size - 1).bit_length())
         row = np.zeros(padded, np.uint8)
         piece = blob[begin : begin + size]
         row[: len(piece)] = np.frombuffer(piece, np.uint8)
-        pieces.append(_from_writer(row)[:size].tobytes())
+        pieces.append(_collect(row, _first)[:size].tobytes())
     return pickle.loads(b"".join(pieces))
 
 
 def allreduce_max(number: int) -> int:
-    """The largest of the numbers that all processes call this with."""
-    return max(_notes(number)) if processes() > 1 else number
+    """The largest of the numbers that the processes call this with."""
+    return max(_gather_records(number)) if processes() > 1 else number
 
 
 def barrier() -> None:
     """Returns when every process has called this.
 
-    To be called after work whose time differs between processes, such as compiling,
-    and before the first program that connects other devices: CPU devices give each
-    other 30 s to connect.
+    Needed after work whose time differs between processes, such as compiling, and
+    before the first program that connects more devices: CPU devices wait 30 s for each
+    other to connect.
     """
     allreduce_max(0)
 
 
 def check_same(name: str, value: str) -> None:
-    """Refuses to go on unless all processes call this with the same value.
+    """Checks that all processes call this with the same value.
 
     Raises:
       SharedConfigError: a value differs from that of process 0.
@@ -240,16 +239,16 @@ def check_same(name: str, value: str) -> None:
             raise ConfigError(f"{name} {value} differs from {values[0]} of process 0")
 
     if processes() > 1:
-        values = _notes(value)
+        values = _gather_records(value)
         run_on_all(check)
 
 
-def _place() -> _Place:
-    if _here is not None:
-        return _here
+def _this_process() -> _Process:
+    if _process is not None:
+        return _process
     if jax.distributed.is_initialized():  # by the caller
-        return _Place(jax.process_count(), jax.process_index())
-    return _Place(1, 0)
+        return _Process(jax.process_count(), jax.process_index())
+    return _Process(1, 0)
 
 
 def _give_up(coordinator: str, timeout_s: float) -> None:
@@ -261,70 +260,69 @@ def _give_up(coordinator: str, timeout_s: float) -> None:
     os._exit(_USER_ERROR)
 
 
-def _attempted(
-    function: Callable[[], T], measure: Callable[[T], int] = lambda _: 0
+def _try_on_all(
+    function: Callable[[], T], size_of: Callable[[T], int] = lambda _: 0
 ) -> tuple[T, list[int]]:
-    """``function()`` with its measure in every process; all succeed or all raise."""
+    """``function()``, and the size of its result in every process.
+
+    Raises:
+      SharedConfigError: ``function`` raised a ``ConfigError`` in some process.
+    """
     if processes() == 1:
         return function(), [0]
     try:
         value = function()
-        mine = "", measure(value)
+        record = "", size_of(value)
     except ConfigError as error:
-        value, mine = error, (_shortened(str(error)), 0)
-    notes = _notes(mine)
-    failed = [index for index, (message, _) in enumerate(notes) if message]
+        value, record = error, (_shortened(str(error)), 0)
+    records = _gather_records(record)
+    failed = [index for index, (message, _) in enumerate(records) if message]
     if failed:
         first = failed[0]
-        here = first == _place().index
-        raise SharedConfigError(notes[first][0], raised_here=here)
-    return value, [size for _, size in notes]  # pyright: ignore[reportReturnType]
+        here = first == _this_process().index
+        raise SharedConfigError(records[first][0], raised_here=here)
+    return value, [size for _, size in records]  # pyright: ignore[reportReturnType]
 
 
-def _notes(mine: Any) -> list[Any]:
-    """What every process noted, in order of processes; JSON of ``_NOTE_BYTES``."""
-    text = json.dumps(mine).encode()
-    row = np.zeros(_NOTE_BYTES, np.uint8)
+def _gather_records(record: Any) -> list[Any]:
+    """The records of all processes; each is JSON of at most ``_RECORD_BYTES``."""
+    text = json.dumps(record).encode()
+    row = np.zeros(_RECORD_BYTES, np.uint8)
     row[: len(text)] = np.frombuffer(text, np.uint8)
-    rows = _collected(row, _rows)
+    rows = _collect(row, _all)
     owners = [device.process_index for device in _devices()]
     firsts = [owners.index(index) for index in range(processes())]
     return [json.loads(rows[first].tobytes().rstrip(b"\0")) for first in firsts]
 
 
 def _shortened(message: str) -> str:
-    """As much of a message as a note has room for."""
-    room = _NOTE_BYTES - _MEASURE_BYTES
-    if len(json.dumps(message)) <= room:
+    """As much of a message as a record has room for."""
+    limit = _RECORD_BYTES - _SIZE_BYTES
+    if len(json.dumps(message)) <= limit:
         return message
-    kept = message[:room]
-    while len(json.dumps(f"{kept} ...")) > room:  # what is escaped takes more
+    kept = message[:limit]
+    while len(json.dumps(f"{kept} ...")) > limit:  # escaped characters are longer
         kept = kept[:-16]
     return f"{kept} ..."
 
 
-def _from_writer(row: np.ndarray) -> np.ndarray:
-    """The writer's row [N] uint8; what others pass is not looked at."""
-    return _collected(row, _first)
-
-
-def _collected(row: np.ndarray, choose: Callable[[jax.Array], jax.Array]) -> np.ndarray:
-    """``choose`` of the rows [D, N] of all devices; a device has its process's row."""
+def _collect(row: np.ndarray, select: Callable[[jax.Array], jax.Array]) -> np.ndarray:
+    """``select`` of the rows [D, N] of all devices; a device has its process's row."""
     mesh = Mesh(np.array(_devices()), ("devices",))
     shape = (mesh.size, *row.shape)
     rows = jax.make_array_from_callback(
         shape, NamedSharding(mesh, P("devices")), lambda _: row[None]
     )
-    chosen = jax.jit(choose, out_shardings=NamedSharding(mesh, P()))(rows)
-    return np.asarray(chosen.addressable_data(0))
+    selected = jax.jit(select, out_shardings=NamedSharding(mesh, P()))(rows)
+    return np.asarray(selected.addressable_data(0))
 
 
 def _devices() -> list[Any]:
-    """All devices, those of the writer first."""
+    """All devices, those of process 0 first."""
     return sorted(jax.devices(), key=lambda device: device.process_index)
 
 
-def _rows(rows: jax.Array) -> jax.Array:
+def _all(rows: jax.Array) -> jax.Array:
     return rows
 
 

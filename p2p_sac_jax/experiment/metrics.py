@@ -1,8 +1,8 @@
-"""Rows of ``metrics.jsonl``: made after every chunk, truncated on resume.
+"""Rows of ``metrics.jsonl``, made after every chunk and truncated on resume.
 
 A row is keyed by run (the arm), seed, step, and either ``peer`` or
-``"population": true``. Everything a report or a summary needs is in the rows, so
-both can be remade from the file alone.
+``"population": true``; ``metrics_columns`` declares its columns. Summaries and reports
+read nothing but rows.
 """
 
 from __future__ import annotations
@@ -25,73 +25,79 @@ from p2p_sac_jax.types import Score
 
 Row = dict[str, Any]
 
-_MEANS = (
+_STEP_MEANS = (
     "behaviour_std",
     "model_rollout_fraction",
     "value_weight",
     "std_weight",
 )
-_BY_STEP = ("price", "oracle_price", "cost")  # where an environment has them
+_STEP_LISTS = ("price", "oracle_price", "cost")  # where an environment has them
 
 
-def fraction(achieved: Any, oracle: Any) -> Any:
-    """Share of the attainable: 1 is the oracle, also where rewards are costs."""
+def oracle_fraction(achieved: Any, oracle: Any) -> Any:
+    """Share of the oracle's reward: 1 is the oracle, also where rewards are costs."""
     return 1.0 - (oracle - achieved) / np.abs(oracle)
 
 
 def chunk_rows(
-    setup: Experiment,
+    experiment: Experiment,
     step: int,
     metrics: RoundMetrics,
     evaluation: Evaluation,
     trust: Any,
 ) -> list[Row]:
-    """Rows of one chunk that ended at ``step``.
+    """Rows of the chunk that ended at ``step``.
 
     Args:
-      setup: names the runs and the peers.
-      step: environment steps taken by the clock.
+      experiment: names the runs and the peers.
+      step: environment steps at the end of the chunk.
       metrics: of the chunk, leaves [rounds, P, R, ...].
-      evaluation: leaves [P, R, ...], of the greedy policies.
-      trust: [P, R, J] opinions at the end of the chunk.
+      evaluation: of the greedy policies, leaves [P, R, ...].
+      trust: [P, R, J] at the end of the chunk.
 
     Returns:
       For every run one row of the population and one of each peer that has joined.
     """
     metrics, evaluation, trust = distributed.gather((metrics, evaluation, trust))
-    joins = np.asarray(setup.run_inputs.senders.joins)
-    peers = [p for p in range(setup.config.population.peers) if joins[p] < step]
+    joins = np.asarray(experiment.run_inputs.senders.joins)
+    peers = [p for p in range(experiment.config.population.peers) if joins[p] < step]
     rows: list[Row] = []
-    for run, (arm, seed) in enumerate(setup.labels):
+    for run, (arm, seed) in enumerate(experiment.labels):
         key = {"run": arm, "seed": seed, "step": step}
         peer_rows = [
             {
                 **key,
                 "peer": peer,
-                **_evaluated(setup, evaluation.score, peer, run),
-                **_trained(setup, metrics.peer, peer, run),
-                **_exchanged(setup, metrics.exchange, trust, peer, run),
+                **_evaluation_columns(experiment, evaluation.score, peer, run),
+                **_training_columns(experiment, metrics.peer, peer, run),
+                **_exchange_columns(experiment, metrics.exchange, peer, run),
+                **_trust_column(experiment, trust[peer, run]),
             }
             for peer in peers
         ]
         honest = [row for row in peer_rows if not row.get("byzantine")]
-        summary = _population(honest) | _rated(evaluation, honest, run)
+        summary = _population_columns(honest)
+        summary |= _calibration_column(evaluation, honest, run)
         rows.append({**key, "population": True, **summary})
         rows.extend(peer_rows)
     return rows
 
 
-def _evaluated(setup: Experiment, evaluation: Score, peer: int, run: int) -> Row:
-    achieved, oracle, baseline = (float(leaf[peer, run]) for leaf in evaluation)
+def _evaluation_columns(
+    experiment: Experiment, score: Score, peer: int, run: int
+) -> Row:
+    achieved, oracle, baseline = (float(leaf[peer, run]) for leaf in score)
     row = {"score": achieved}
-    if setup.world.environment.has_oracle:
-        row["oracle_fraction"] = float(fraction(achieved, oracle))
-        row["baseline_fraction"] = float(fraction(baseline, oracle))
+    if experiment.world.environment.has_oracle:
+        row["oracle_fraction"] = float(oracle_fraction(achieved, oracle))
+        row["baseline_fraction"] = float(oracle_fraction(baseline, oracle))
     return row
 
 
-def _trained(setup: Experiment, metrics: PeerMetrics, peer: int, run: int) -> Row:
-    """One peer's training in this chunk: lists by step, means of diagnostics."""
+def _training_columns(
+    experiment: Experiment, metrics: PeerMetrics, peer: int, run: int
+) -> Row:
+    """One peer's training in the chunk: lists over steps, means of diagnostics."""
 
     def by_step(leaf: Any) -> np.ndarray:
         return np.concatenate(leaf[:, peer, run])
@@ -100,15 +106,15 @@ def _trained(setup: Experiment, metrics: PeerMetrics, peer: int, run: int) -> Ro
         return [round(float(value), 6) for value in by_step(leaf)]
 
     row: Row = {"achieved": listed(metrics.score.achieved)}
-    if setup.world.environment.has_oracle:
+    if experiment.world.environment.has_oracle:
         row["oracle"] = listed(metrics.score.oracle)
         row["baseline"] = listed(metrics.score.baseline)
-    for name in _BY_STEP:
+    for name in _STEP_LISTS:
         if hasattr(metrics.info, name):
             row[name] = listed(getattr(metrics.info, name))
-    for name in _MEANS:
+    for name in _STEP_MEANS:
         row[name] = float(by_step(getattr(metrics, name)).mean())
-    if setup.config.learner == "sac":
+    if experiment.config.learner == "sac":
         for name, leaf in metrics.learner._asdict().items():
             row[name] = float(by_step(leaf).mean())
     belief = metrics.belief
@@ -119,38 +125,38 @@ def _trained(setup: Experiment, metrics: PeerMetrics, peer: int, run: int) -> Ro
     return row
 
 
-def _exchanged(
-    setup: Experiment, report: ExchangeMetrics, trust: Any, peer: int, run: int
+def _exchange_columns(
+    experiment: Experiment, metrics: ExchangeMetrics, peer: int, run: int
 ) -> Row:
-    """What one peer sent and heard in this chunk, and at what price in privacy."""
-    weighing = report.weighing._asdict()
+    """What one peer sent and received in the chunk, and its privacy loss."""
     row: Row = {
-        name: float(leaf[:, peer, run].mean()) for name, leaf in weighing.items()
+        name: float(leaf[:, peer, run].mean())
+        for name, leaf in metrics.weighing._asdict().items()
     }
-    releases = int(report.releases[-1, peer, run])
+    releases = int(metrics.releases[-1, peer, run])
     row |= {
-        "has_prior": float(report.has_prior[:, peer, run].mean()),
-        "bytes_received": float(report.bytes_received[:, peer, run].sum()),
-        "sent": float(report.sent[:, peer, run].sum()),
+        "has_prior": float(metrics.has_prior[:, peer, run].mean()),
+        "bytes_received": float(metrics.bytes_received[:, peer, run].sum()),
+        "sent": float(metrics.sent[:, peer, run].sum()),
         "releases": releases,
     }
-    if setup.config.exchange.mode != "private":
-        epsilon = setup.accountant.epsilon(releases)
+    if experiment.config.exchange.mode != "private":
+        epsilon = experiment.accountant.epsilon(releases)
         row["epsilon"] = epsilon if math.isfinite(epsilon) else None
-    if setup.config.weights.trust_rate > 0:
-        opinion = trust[peer, run, : setup.config.population.peers]
-        row["trust"] = [round(float(x), 4) for x in opinion / opinion.max()]
-    if setup.byzantine[peer]:
+    if experiment.byzantine[peer]:
         row["byzantine"] = True
     return row
 
 
-def _rated(evaluation: Evaluation, rows: list[Row], run: int) -> Row:
-    """Correlation of confidence with error, over all cells of the peers in ``rows``.
+def _trust_column(experiment: Experiment, trust: np.ndarray) -> Row:
+    if experiment.config.weights.trust_rate == 0:
+        return {}
+    trust = trust[: experiment.config.population.peers]
+    return {"trust": [round(float(x), 4) for x in trust / trust.max()]}
 
-    Well below 0 where confidence means something: what is claimed with confidence is
-    nearer to the return that follows.
-    """
+
+def _calibration_column(evaluation: Evaluation, rows: list[Row], run: int) -> Row:
+    """Correlation of confidence and error, over all visited cells of the peers."""
     peers = [row["peer"] for row in rows]
     confidence, error, visits = (
         leaf[peers, run].ravel() for leaf in evaluation.confidence_error
@@ -161,8 +167,8 @@ def _rated(evaluation: Evaluation, rows: list[Row], run: int) -> Row:
     return {"confidence_calibration": float(np.corrcoef(confidence, error)[0, 1])}
 
 
-def _population(rows: list[Row]) -> Row:
-    """Means of the honest peers: what a liar earns is no concern of the network."""
+def _population_columns(rows: list[Row]) -> Row:
+    """Means over the honest peers."""
     result = {"score": float(np.mean([row["score"] for row in rows]))}
     if "oracle_fraction" in rows[0]:
         fractions = np.array([row["oracle_fraction"] for row in rows])
@@ -175,19 +181,19 @@ def _population(rows: list[Row]) -> Row:
 
 
 class MetricsFile:
-    """The rows of one run: in memory in every process, on disk by the writer."""
+    """The rows of one run: in memory in every process, on disk by process 0."""
 
     def __init__(self, path: Path, step: int) -> None:
-        """Opens the file and forgets every row after ``step``.
+        """Opens the file and drops every row after ``step``.
 
         Raises:
-          ConfigError: the rows do not reach ``step``.
+          ConfigError: the rows end before ``step``.
         """
         self._path = path
-        self.rows = distributed.broadcast_from_main(lambda: _rows_until(path, step))
+        self.rows = distributed.broadcast_from_main(lambda: _truncate(path, step))
 
     def append(self, rows: Iterable[Row]) -> None:
-        """Adds rows and hands them to the operating system."""
+        """Adds rows and writes them."""
         rows = list(rows)
         self.rows.extend(rows)
         if distributed.is_main():
@@ -195,8 +201,8 @@ class MetricsFile:
                 file.write("".join(map(_line, rows)))
 
 
-def _rows_until(path: Path, step: int) -> list[Row]:
-    """Rows up to ``step``, which are all that the file holds from now on."""
+def _truncate(path: Path, step: int) -> list[Row]:
+    """Rows up to ``step``; the file keeps no others."""
     rows = [row for row in read_rows(path) if row["step"] <= step]
     reached = max((row["step"] for row in rows), default=0)
     if reached != step:
@@ -211,7 +217,7 @@ def _rows_until(path: Path, step: int) -> list[Row]:
 
 
 def read_rows(path: Path) -> list[Row]:
-    """Rows of a metrics file; a last line cut short by a crash is left out."""
+    """Rows of a metrics file, without a last line cut short by a crash."""
     if not path.exists():
         return []
     rows = []

@@ -1,4 +1,4 @@
-"""A trained policy as a user needs it: one store, one observation, one price."""
+"""Loads a trained policy: one store, one observation, one price."""
 
 from __future__ import annotations
 
@@ -26,15 +26,15 @@ from p2p_sac_jax.peer.model_rollouts import model_blend_weight
 from p2p_sac_jax.types import Array, Candidates
 
 THOMPSON_DRAWS = 1024
-BAND = (0.05, 0.95)  # quantiles of the best price that ``low`` and ``high`` report
+BAND = (0.05, 0.95)  # quantiles ``low`` and ``high`` of the best price
 
 
 class PriceAdvice(NamedTuple):
-    """A price relative to the store's usual one, and how sure the store can be."""
+    """A price relative to the store's usual one, with a band of the best price."""
 
     price: float  # what the learned policy charges
-    low: float  # the best price lies above this with probability .95 ...
-    high: float  # ... and below this with probability .95, by the store's own weeks
+    low: float  # .05 quantile of the best price, by the store's own posterior
+    high: float  # .95 quantile
 
 
 class PriceRegion(NamedTuple):
@@ -51,12 +51,14 @@ class Policy:
     """The greedy policy of one trained store."""
 
     def __init__(
-        self, setup: Experiment, state: PeerState, hyper: Hyper, peer: int
+        self, experiment: Experiment, state: PeerState, hyper: Hyper, peer: int
     ) -> None:
         """Holds the state of ``peer``, leaves without peer and run axes."""
-        self.name = setup.world.names[peer]
-        components = make_peer_components(setup.config, setup.world.environment)
-        params = jax.tree.map(lambda leaf: leaf[peer], setup.peer_inputs.params)
+        self.name = experiment.world.names[peer]
+        components = make_peer_components(
+            experiment.config, experiment.world.environment
+        )
+        params = jax.tree.map(lambda leaf: leaf[peer], experiment.peer_inputs.params)
         self._observation_dim = components.environment.observation_dim
         share = model_blend_weight(hyper.memory, state.steps, state.normalised_error)
         self._advise = jax.jit(partial(_advise, components, state, share, params))
@@ -95,10 +97,10 @@ class Policy:
         return obs
 
 
-def _outlook(
+def _belief_and_candidates(
     components: PeerComponents, state: PeerState, params: Any, obs: Array
 ) -> tuple[Posterior, Candidates]:
-    """What the store's own weeks say, and the prices open to it."""
+    """The store's own demand posterior, and the prices it can choose."""
     belief = posterior(state.memory, components.memory.base_prior)
     return belief, candidates_of(components, obs, params)
 
@@ -107,7 +109,7 @@ def _advise(
     components: PeerComponents, state: PeerState, share: Array, params: Any, obs: Array
 ) -> Array:
     """[3] price, low, high."""
-    belief, candidates = _outlook(components, state, params, obs)
+    belief, candidates = _belief_and_candidates(components, state, params, obs)
     best = draw_best_actions(belief, candidates, jax.random.key(0), THOMPSON_DRAWS)
     band = jnp.quantile(best, jnp.array(BAND), axis=0)
     greedy = greedy_policy(components, state.learner, state.belief, share, params)(obs)
@@ -118,7 +120,7 @@ def _regions(
     components: PeerComponents, state: PeerState, params: Any, obs: Array
 ) -> Array:
     """[M, 5] rows of ``PriceRegion``."""
-    belief, candidates = _outlook(components, state, params, obs)
+    belief, candidates = _belief_and_candidates(components, state, params, obs)
     found = components.memory.promising_regions(belief, candidates, jax.random.key(0))
     edges = [jax.vmap(pricing.action_price)(edge) for edge in (found.lo, found.hi)]
     return jnp.stack([*edges, found.probability, found.mean, found.std], axis=1)
@@ -141,10 +143,12 @@ def load_policy(
     workdir = Path(workdir)
     config = _read_config(workdir)
     placement = Placement("vmap", None, config.population.peers, 0)
-    setup = build_experiment(config, placement)
+    experiment = build_experiment(config, placement)
     label = arm, config.seed if seed is None else seed
-    if label not in setup.labels:
-        known = ", ".join(f"{name} at seed {number}" for name, number in setup.labels)
+    if label not in experiment.labels:
+        known = ", ".join(
+            f"{name} at seed {number}" for name, number in experiment.labels
+        )
         raise ConfigError(f"arm={arm!r}, seed={label[1]} must be one of: {known}")
     if not 0 <= peer < config.population.peers:
         raise ConfigError(f"peer={peer} must be in [0, {config.population.peers})")
@@ -156,15 +160,15 @@ def load_policy(
         if step is None:
             raise ConfigError(f"workdir={str(workdir)!r} holds no checkpoint yet")
         shapes = jax.eval_shape(
-            setup.population.init, setup.peer_inputs, setup.run_inputs
+            experiment.population.init, experiment.peer_inputs, experiment.run_inputs
         )
         state = checkpoints.load(step, shapes)
     finally:
         checkpoints.close()
-    run = setup.labels.index(label)
+    run = experiment.labels.index(label)
     mine = jax.tree.map(lambda leaf: jnp.asarray(leaf[peer, run]), state)
-    hyper = jax.tree.map(lambda leaf: leaf[run], setup.run_inputs.hyper)
-    return Policy(setup, mine, hyper, peer)
+    hyper = jax.tree.map(lambda leaf: leaf[run], experiment.run_inputs.hyper)
+    return Policy(experiment, mine, hyper, peer)
 
 
 def _read_config(workdir: Path) -> TrainConfig:

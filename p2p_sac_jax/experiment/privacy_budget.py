@@ -1,36 +1,82 @@
-"""Privacy budgets that ran out, as lines for the log."""
+"""The privacy budget of an experiment: its accountant, its description, its end."""
 
 from __future__ import annotations
 
-from p2p_sac_jax.experiment.build import Experiment
-from p2p_sac_jax.experiment.metrics import Row
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+from p2p_sac_jax.config import TrainConfig
+from p2p_sac_jax.environments.registry import World
+from p2p_sac_jax.privacy.accountant import (
+    UNLIMITED,
+    PrivacyAccountant,
+    make_accountant,
+)
+
+
+def build_accountant(config: TrainConfig, world: World) -> PrivacyAccountant:
+    """The accountant of every peer of ``world``.
+
+    Raises:
+      ConfigError: as ``privacy.accountant.make_accountant``.
+    """
+    environment = world.environment
+    num_cells, cells_per_group = environment.num_cells, environment.cells_per_group
+    if config.exchange.value_sharing == "scalar" or config.learner == "thompson":
+        num_cells = cells_per_group = 1
+    return make_accountant(
+        config,
+        num_cells=num_cells,
+        num_groups=-(-num_cells // cells_per_group),
+        has_demand=config.memory.kind == "demand"
+        and config.memory.pooling != "none"
+        and environment.demand is not None,
+    )
+
+
+def describe_privacy(
+    config: TrainConfig, accountant: PrivacyAccountant
+) -> dict[str, Any]:
+    """Which channels carry a privacy guarantee, for ``run.json``."""
+    allowed = accountant.allowed
+    return {
+        "mode": config.exchange.mode,
+        "adjacency": accountant.adjacency,
+        "channels": accountant.channels,
+        "epsilon_budget": config.privacy.epsilon,
+        "messages_allowed": None if allowed == UNLIMITED else allowed,
+    }
 
 
 def exhausted_budgets(
-    setup: Experiment, before: list[Row], rows: list[Row]
+    accountant: PrivacyAccountant,
+    names: Sequence[str],
+    before: Iterable[dict[str, Any]],
+    rows: Sequence[dict[str, Any]],
 ) -> list[str]:
-    """One line for every peer that has just sent the last message it can afford.
+    """One log line for every peer whose budget ended in the last chunk.
 
     Args:
-      setup: its ledger knows how many messages the budget pays for.
-      before: rows of all earlier chunks.
-      rows: of the chunk that just ended.
+      accountant: of the experiment.
+      names: of the peers.
+      before: rows of ``metrics.jsonl`` of all earlier chunks.
+      rows: rows of the last chunk.
     """
-    config, allowed = setup.config, setup.accountant.allowed
-    if config.privacy.epsilon == 0:
+    allowed = accountant.allowed
+    if accountant.budget == 0:
         return []
 
-    def spent(rows: list[Row]) -> set[tuple[str, int, int]]:
+    def exhausted(rows: Iterable[dict[str, Any]]) -> set[tuple[int, int]]:
         return {
-            (row["run"], row["seed"], row["peer"])
+            (row["seed"], row["peer"])
             for row in rows
             if "peer" in row and row["run"] == "network" and row["releases"] >= allowed
         }
 
     step = rows[0]["step"]
     return [
-        f"step {step}: peer {peer} ({setup.world.names[peer]}, seed {seed}) has spent"
-        f" its privacy budget of epsilon {config.privacy.epsilon:g} in {allowed}"
-        " messages and shares no more"
-        for _, seed, peer in sorted(spent(rows) - spent(before))
+        f"step {step}: peer {peer} ({names[peer]}, seed {seed}) has spent its privacy"
+        f" budget of epsilon {accountant.budget:g} in {allowed} messages and sends no"
+        " more"
+        for seed, peer in sorted(exhausted(rows) - exhausted(before))
     ]

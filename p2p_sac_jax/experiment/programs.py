@@ -1,4 +1,4 @@
-"""The compiled programs of a run, and the time compiling them took."""
+"""The compiled programs of an experiment, and one chunk of training with them."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from jaxlib.version import __version__ as jaxlib_version
 
 from p2p_sac_jax.experiment.build import Experiment
 from p2p_sac_jax.experiment.device_memory import program_memory
+from p2p_sac_jax.experiment.metrics import Row, chunk_rows
 from p2p_sac_jax.peer import PeerState
 
 # Half the compile time at the same speed: the programs are many small loops.
@@ -32,29 +33,28 @@ class Programs(NamedTuple):
     init: Any
     run_chunk: Any
     evaluate: Any
-    pretrain_on_model: Any  # None where nobody joins late
-    seconds: float  # spent compiling
-    beside: int  # bytes that a chunk needs beside state and inputs, all devices
+    pretrain_on_model: Any  # None where no peer joins late
+    compile_s: float  # seconds
+    extra_bytes: int  # that a chunk needs beside state and inputs, on all devices
 
 
 def compile_programs(
-    setup: Experiment, updates: int | None = None
+    experiment: Experiment, updates: int | None = None
 ) -> tuple[PeerState, Programs]:
-    """Compiles ahead of time, so that compiling is seen and counted apart.
+    """Compiles ahead of time, so that compile time is counted separately.
 
-    A compiler leaves a core idle for half of its time, so programs are compiled side
-    by side.
+    The compiler uses about half of a core, so programs compile in parallel threads.
 
     Args:
-      setup: what is compiled, and its inputs.
+      experiment: programs and inputs.
       updates: gradient updates that the programs will do in all; None is one run.
 
     Returns:
-      The initial state [P, R, ...], and the programs that move it.
+      The initial state [P, R, ...] and the programs.
     """
-    population, config = setup.population, setup.config
-    inputs = setup.peer_inputs, setup.run_inputs
-    updates = planned_updates(setup) if updates is None else updates
+    population, config = experiment.population, experiment.config
+    inputs = experiment.peer_inputs, experiment.run_inputs
+    updates = _planned_updates(experiment) if updates is None else updates
     quick = updates < QUICK_UPDATES
     began = time.perf_counter()
     init = compile_program(population.init, inputs, quick=True)
@@ -76,31 +76,52 @@ def compile_programs(
             run_chunk.result(),
             evaluate.result(),
             None if pretrain_on_model is None else pretrain_on_model.result(),
-            seconds=0.0,
-            beside=0,
+            compile_s=0.0,
+            extra_bytes=0,
         )
     need = program_memory(programs.run_chunk, len(state.steps.devices()))
     return state, programs._replace(
-        seconds=time.perf_counter() - began, beside=need["total"] - need["arguments"]
+        compile_s=time.perf_counter() - began,
+        extra_bytes=need["total"] - need["arguments"],
     )
 
 
-def planned_updates(setup: Experiment) -> int:
+def train_chunk(
+    experiment: Experiment, programs: Programs, state: PeerState, step: int
+) -> tuple[PeerState, list[Row]]:
+    """Trains ``evaluate_every`` steps from ``step`` on, and evaluates.
+
+    Peers that join at ``step`` pretrain on their model first. ``state`` is donated.
+
+    Returns:
+      The state [P, R, ...] after the chunk, and its rows for ``metrics.jsonl``.
+    """
+    config, clock = experiment.config, jnp.asarray(step, jnp.int32)
+    inputs = experiment.peer_inputs, experiment.run_inputs, clock
+    if programs.pretrain_on_model is not None and step == config.population.join_step:
+        state = programs.pretrain_on_model(state, *inputs)
+    state, metrics = programs.run_chunk(state, *inputs)
+    evaluation = programs.evaluate(state, *inputs)
+    end = step + config.evaluate_every
+    return state, chunk_rows(experiment, end, metrics, evaluation, state.trust)
+
+
+def _planned_updates(experiment: Experiment) -> int:
     """Gradient updates of the whole run, all peers and runs."""
-    config = setup.config
+    config = experiment.config
     each = config.steps * config.sac.updates_per_step
-    return each * config.population.peers * len(setup.labels)
+    return each * config.population.peers * len(experiment.labels)
 
 
 def compile_program(
     function: Any, arguments: tuple[Any, ...], *, quick: bool = False, **options: Any
 ) -> Any:
-    """``function``, compiled for these arguments as every program of a run is.
+    """``function``, compiled with the options of a run.
 
     Args:
       function: to compile.
       arguments: arrays, or their shapes.
-      quick: compile in less time what will not run for long.
+      quick: compile in less time, for programs that will not run for long.
       **options: of ``jax.jit``.
     """
     return _compile(jax.jit(function, **options).lower(*arguments), quick)
@@ -110,7 +131,7 @@ def _compile(lowered: Any, quick: bool) -> Any:
     if jax.default_backend() != "cpu":
         return lowered.compile()
     options = _CPU_QUICK_OPTIONS if quick else _CPU_OPTIONS
-    said = os.environ.get("XLA_FLAGS", "")  # by the user, who knows better
+    given = os.environ.get("XLA_FLAGS", "")  # the user's choice wins
     return lowered.compile(
-        {name: value for name, value in options.items() if name not in said}
+        {name: value for name, value in options.items() if name not in given}
     )

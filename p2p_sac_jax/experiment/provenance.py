@@ -1,4 +1,4 @@
-"""What a run was: resolved configuration, code, versions, devices, peers."""
+"""Provenance of a run: resolved configuration, code, versions, devices, peers."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ from p2p_sac_jax.exchange import mixing
 from p2p_sac_jax.experiment import distributed
 from p2p_sac_jax.experiment.build import Experiment
 from p2p_sac_jax.experiment.devices import Placement
-from p2p_sac_jax.privacy.accountant import UNLIMITED
+from p2p_sac_jax.experiment.privacy_budget import describe_privacy
 
 _PACKAGES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy")
-# What may change between start and resume without making it another experiment,
-# and what of it makes the bits differ.
+# Fields that may change between start and resume, and what of ``run.json`` then
+# decides whether the results are bit-identical.
 PLACEMENT_FIELDS = frozenset({"layout", "device", "devices"})
 BIT_RELEVANT = (
     "layout",
@@ -35,9 +35,9 @@ BIT_RELEVANT = (
 )
 
 
-def describe(setup: Experiment, placement: Placement) -> dict[str, Any]:
+def describe_run(experiment: Experiment, placement: Placement) -> dict[str, Any]:
     """Content of ``run.json``."""
-    config = setup.config
+    config = experiment.config
     return {
         "config": to_dict(config),
         "config_hash": config_hash(config),
@@ -53,53 +53,40 @@ def describe(setup: Experiment, placement: Placement) -> dict[str, Any]:
         "layout": placement.layout,
         "layout_devices": placement.devices,
         "started": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
-        "arms": list(dict.fromkeys(arm for arm, _ in setup.labels)),
-        "seeds": sorted({seed for _, seed in setup.labels}),
+        "arms": list(dict.fromkeys(arm for arm, _ in experiment.labels)),
+        "seeds": sorted({seed for _, seed in experiment.labels}),
         "peers": [
-            {"peer": peer, "name": name} for peer, name in enumerate(setup.world.names)
+            {"peer": peer, "name": name}
+            for peer, name in enumerate(experiment.world.names)
         ],
-        "byzantine": np.flatnonzero(setup.byzantine).tolist(),
-        "adjacency": setup.adjacency.tolist(),
-        "network": mixing.describe(setup.adjacency, setup.partners),
-        "privacy": privacy(setup),
-        "channels": channels(config),
+        "byzantine": np.flatnonzero(experiment.byzantine).tolist(),
+        "adjacency": experiment.adjacency.tolist(),
+        "network": mixing.describe(experiment.adjacency, experiment.partners),
+        "privacy": describe_privacy(config, experiment.accountant),
+        "channels": exchange_channels(config),
     }
 
 
-def privacy(setup: Experiment) -> dict[str, Any]:
-    """What of the exchange carries a privacy guarantee, of what kind, and why not."""
-    accountant, config = setup.accountant, setup.config
-    return {
-        "mode": config.exchange.mode,
-        "adjacency": accountant.adjacency,
-        "channels": accountant.channels,
-        "epsilon_budget": config.privacy.epsilon,
-        "messages_allowed": None
-        if accountant.allowed == UNLIMITED
-        else accountant.allowed,
-    }
-
-
-def channels(config: TrainConfig) -> dict[str, str]:
-    """Which channels of the exchange can act in this configuration, and why not."""
+def exchange_channels(config: TrainConfig) -> dict[str, str]:
+    """By channel of the exchange, "active" or why it has no effect."""
     exchange, active = config.exchange, "active"
-    silent = ""
+    off = ""
     if exchange.network_weight == 0:
-        silent = "off: exchange.network_weight is 0"
+        off = "off: exchange.network_weight is 0"
     elif exchange.topology == "empty" or config.population.peers == 1:
-        silent = "off: nobody to hear"
-    prior = std = value = silent or active
-    if not silent:
+        off = "off: no neighbours"
+    prior = std = value = off or active
+    if not off:
         if config.memory.kind != "demand" or config.memory.pooling == "none":
             prior = "off: no demand is shared"
         if exchange.value_sharing == "none":
             value = "off: exchange.value_sharing is none"
         elif exchange.mode == "public":
-            value = "off: exchange.mode is public, where values never leave a peer"
+            value = "off: exchange.mode is public, which sends no values"
         elif config.sac.discount == 0 and exchange.value_sharing != "shaping":
-            value = "idle: sac.discount is 0, so no target looks ahead"
+            value = "off: sac.discount is 0, so targets use no state values"
         if config.learner != "sac":
-            std = value = f"off: learner is {config.learner}, without policy and values"
+            std = value = f"off: learner={config.learner} has no policy and no values"
     return {
         "demand prior": prior,
         "exploration std": std,
@@ -109,13 +96,13 @@ def channels(config: TrainConfig) -> dict[str, str]:
 
 def _git() -> dict[str, Any]:
     root = Path(__file__).resolve().parents[2]
-    if not (root / "setup.cfg").exists():  # installed: no repository of ours
+    if not (root / "setup.cfg").exists():  # an installed package
         return {"git_commit": None, "git_dirty": None}
 
-    def ask(*words: str) -> str | None:
+    def git(*arguments: str) -> str | None:
         try:
-            done = subprocess.run(
-                ["git", "-C", str(root), *words],
+            process = subprocess.run(
+                ["git", "-C", str(root), *arguments],
                 capture_output=True,
                 text=True,
                 timeout=10,
@@ -123,10 +110,10 @@ def _git() -> dict[str, Any]:
             )
         except (OSError, subprocess.SubprocessError):
             return None
-        return done.stdout.strip()
+        return process.stdout.strip()
 
-    dirty = ask("status", "--porcelain")
+    dirty = git("status", "--porcelain")
     return {
-        "git_commit": ask("rev-parse", "HEAD"),
+        "git_commit": git("rev-parse", "HEAD"),
         "git_dirty": None if dirty is None else bool(dirty),
     }

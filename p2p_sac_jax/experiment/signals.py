@@ -1,4 +1,4 @@
-"""Signals: finish the chunk, save, and leave with the usual exit status."""
+"""Signals end a run after the current chunk, with its state saved."""
 
 from __future__ import annotations
 
@@ -20,20 +20,20 @@ class Interrupted(Exception):
 
 
 class StopRequest:
-    """Notes SIGINT and SIGTERM while the ``with`` block runs; a second one kills."""
+    """Records SIGINT and SIGTERM inside its ``with`` block; a second one kills."""
 
-    _WATCHED = (signal.SIGINT, signal.SIGTERM)
+    _SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
     def __init__(self) -> None:
-        """No signal yet."""
+        """No signal so far."""
         self.signal = 0
-        self._before: dict[int, Any] = {}
+        self._earlier_handlers: dict[int, Any] = {}
 
     def __enter__(self) -> StopRequest:
-        """Starts watching, where Python allows it: in the main thread."""
+        """Installs the handlers; Python allows it in the main thread only."""
         if threading.current_thread() is threading.main_thread():
-            for number in self._WATCHED:
-                self._before[number] = signal.signal(number, self._note)
+            for number in self._SIGNALS:
+                self._earlier_handlers[number] = signal.signal(number, self._record)
         return self
 
     def __exit__(
@@ -42,11 +42,11 @@ class StopRequest:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        """Puts the earlier handlers back."""
-        for number, handler in self._before.items():
+        """Restores the earlier handlers."""
+        for number, handler in self._earlier_handlers.items():
             signal.signal(number, handler)
 
-    def _note(self, number: int, frame: FrameType | None) -> None:
+    def _record(self, number: int, frame: FrameType | None) -> None:
         del frame
         self.signal = number
         sys.stderr.write("stopping after this step; the same signal again kills\n")

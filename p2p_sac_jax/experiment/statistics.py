@@ -1,16 +1,15 @@
 """Statistics over populations: the sampling unit is the population, never the peer.
 
-Peers of one population share a market, noise and each other's word, so they are one
-draw; a population at another seed is another. Values come as *tasks*, an array of
-seeds for each (most often there is but one), and seeds are resampled within their
-task: the stratified bootstrap of Agarwal et al. (2021), "Deep reinforcement learning
-at the edge of the statistical precipice".
+Peers of one population share a market, its noise and their messages, so a population
+is one draw. Values come as *tasks*, each an array over seeds (most often there is one
+task), and seeds are resampled within their task: the stratified bootstrap of Agarwal
+et al. (2021), "Deep reinforcement learning at the edge of the statistical precipice".
 
 Intervals are 95 % percentile intervals of ``scipy.stats.bootstrap``. For the IQM of n
 seeds drawn from a normal, a log-normal or a t(3) distribution (2000 samples each) they
 cover .68-.76 at n = 3, .89-.90 at 5, .93-.94 at 10, .94-.95 at 20; for the mean
-.69-.75, .76-.85, .85-.90, .88-.93. BCa covers no more than .03 more, less where tails
-are heavy, and has no answer where all seeds agree. So: ten seeds for a claim.
+.69-.75, .76-.85, .85-.90, .88-.93. BCa covers at most .03 more, less with heavy
+tails, and is undefined where all seeds agree. Claims therefore need ten seeds.
 """
 
 from __future__ import annotations
@@ -33,7 +32,7 @@ Picks = Sequence[Any]  # positions [..., seeds] for each task
 
 
 class Estimate(NamedTuple):
-    """A figure and its confidence interval, NaN where a task has one seed alone."""
+    """A value and its confidence interval, NaN where a task has a single seed."""
 
     value: float
     low: float
@@ -73,8 +72,8 @@ def estimate(tasks: Tasks, statistic: Statistic = iqm) -> Estimate:
 def difference(tasks: Tasks, reference: Tasks, statistic: Statistic = iqm) -> Estimate:
     """A statistic of the differences to ``reference``, seed by seed.
 
-    The IQM of differences is not the difference of IQMs: what a seed does to both
-    arms is gone before anything is trimmed.
+    The IQM of differences is not the difference of IQMs: effects of a seed on both
+    arms cancel before anything is trimmed.
 
     Args:
       tasks: [seeds] each.
@@ -100,8 +99,8 @@ def ratio_of_means(values: ArrayLike, reference: ArrayLike) -> Estimate:
 def probability_of_improvement(tasks: Tasks, reference: Tasks) -> Estimate:
     """P(X > Y) + P(X = Y) / 2 of two populations drawn at random; mean over tasks.
 
-    The Mann-Whitney statistic: every seed of one arm meets every seed of the other.
-    Seeds are resampled for both arms at once, as both run at the same.
+    The Mann-Whitney statistic compares every seed of one arm with every seed of the
+    other. Seeds are resampled jointly, as both arms run at the same seeds.
 
     Args:
       tasks: [seeds] each, X.
@@ -125,9 +124,9 @@ def _wins(x: Array, y: Array) -> Any:
 def performance_profile(tasks: Tasks, thresholds: ArrayLike) -> Profile:
     """Share of populations strictly above each threshold.
 
-    Bands are Wilson intervals of a proportion. A bootstrap would leave no band at
-    all where every seed is above or below; over several tasks Wilson's are a little
-    too wide, as seeds within a task differ less than all do.
+    Bands are Wilson intervals of a proportion. A bootstrap has zero width where every
+    seed is above or below; over several tasks Wilson's are slightly too wide, as seeds
+    differ less within a task than between tasks.
 
     Args:
       tasks: [seeds] each.
@@ -146,11 +145,10 @@ def performance_profile(tasks: Tasks, thresholds: ArrayLike) -> Profile:
 
 
 def median(values: ArrayLike, axis: int = -1) -> Any:
-    """The first value that half of all values do not exceed; inf is beyond the end.
+    """The lower median; inf stands for a value censored at the end of the run.
 
-    The Kaplan-Meier median where everything still running is censored at the same
-    end. Of an even number it is the lower of the middle two, as the mean of a step
-    and "never" is no step.
+    This is the Kaplan-Meier median where all censoring happens at the same end. Of an
+    even number it is the lower of the middle two, as a mean with inf is undefined.
     """
     ordered = np.sort(np.asarray(values, float), axis=axis)
     return np.take(ordered, (ordered.shape[axis] - 1) // 2, axis=axis)
@@ -160,7 +158,7 @@ def median_steps(tasks: Tasks) -> Estimate:
     """Median of steps of which some are censored.
 
     Args:
-      tasks: [seeds] each, inf where nothing happened until the end.
+      tasks: [seeds] each, inf where censored.
 
     Returns:
       Each of the three is inf where it lies beyond the end.
@@ -171,15 +169,14 @@ def median_steps(tasks: Tasks) -> Estimate:
 def ratio_of_medians(tasks: Tasks, reference: Tasks, end: float) -> Estimate:
     """How many times more steps the median of ``reference`` takes.
 
-    What is censored took more than ``end`` steps, by how much nobody knows. So the
-    lower end of the interval takes a censored median of the reference for ``end`` and
-    one of ``tasks`` for endless, the upper end the other way round.
+    A censored value is known to exceed ``end`` only. The lower end of the interval
+    therefore counts a censored median of the reference as ``end`` and one of ``tasks``
+    as infinite, the upper end the other way round.
 
     Args:
-      tasks: [seeds] each, inf where nothing happened until the end.
+      tasks: [seeds] each, inf where censored.
       reference: the same tasks and seeds, in the same order.
-      end: last step at which anything could have been seen, the earliest if they
-        differ.
+      end: last step that was observed, the earliest if they differ.
 
     Returns:
       ``high`` is inf where the ratio has no bound; ``value`` is inf where the median
@@ -195,7 +192,7 @@ def ratio_of_medians(tasks: Tasks, reference: Tasks, end: float) -> Estimate:
 
     lows = _resample(functools.partial(ratio, np.inf, end), arms)
     highs = _resample(functools.partial(ratio, end, np.inf), arms)
-    everyone = _everyone(arms)
+    everyone = _all_seeds(arms)
     value = float(_median_of(others, everyone)) / float(_median_of(arms, everyone))
     return Estimate(value, _quantile(lows, _ENDS[0]), _quantile(highs, _ENDS[1]))
 
@@ -210,15 +207,15 @@ def _pool(arrays: Sequence[Array], picks: Picks) -> Array:
     return np.concatenate(drawn, axis=-1)
 
 
-def _everyone(arrays: Sequence[Array]) -> Picks:
+def _all_seeds(arrays: Sequence[Array]) -> Picks:
     return [np.arange(len(task)) for task in arrays]
 
 
 def _estimate(statistic: Callable[[Picks], Any], arrays: Sequence[Array]) -> Estimate:
-    """``statistic`` of the seeds it is told to pick, with its interval."""
+    """``statistic`` of the picked seeds, with its interval."""
     drawn = _resample(statistic, arrays)
     low, high = (_quantile(drawn, end) for end in _ENDS)
-    return Estimate(float(statistic(_everyone(arrays))), low, high)
+    return Estimate(float(statistic(_all_seeds(arrays))), low, high)
 
 
 def _resample(statistic: Callable[[Picks], Any], arrays: Sequence[Array]) -> Array:
@@ -231,11 +228,11 @@ def _resample(statistic: Callable[[Picks], Any], arrays: Sequence[Array]) -> Arr
         return np.array([np.nan])
     from scipy import stats
 
-    # What scipy says of its own interval, which knows no "never", is no concern here.
+    # scipy's own interval, which fails on infinite values, is not used.
     with np.errstate(invalid="ignore"), warnings.catch_warnings():
         warnings.simplefilter("ignore", stats.DegenerateDataWarning)
         drawn = stats.bootstrap(
-            _everyone(arrays),
+            _all_seeds(arrays),
             lambda *picks, axis: statistic(picks),
             vectorized=True,
             method="percentile",
@@ -245,6 +242,6 @@ def _resample(statistic: Callable[[Picks], Any], arrays: Sequence[Array]) -> Arr
 
 
 def _quantile(drawn: Array, level: float) -> float:
-    """Between a step and "never" there is nothing to interpolate."""
+    """Without interpolation between finite and infinite values."""
     method = "linear" if np.isfinite(drawn).all() else "inverted_cdf"
     return float(np.quantile(drawn, level, method=method))

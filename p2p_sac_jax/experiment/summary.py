@@ -1,4 +1,4 @@
-"""The figures a run is judged by, from its rows alone, and the closing table."""
+"""The summary of a run, computed from its rows, and the closing table."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ from typing import Any
 import numpy as np
 
 from p2p_sac_jax.config import TrainConfig
-from p2p_sac_jax.experiment.metrics import Row, fraction
+from p2p_sac_jax.experiment.metrics import Row, oracle_fraction
 from p2p_sac_jax.experiment.statistics import estimate
 
-EARLY_STEPS = 50  # how long "early" is in ``earned_fraction_early``
-NEWCOMER_STEPS = 25  # steps after joining in ``newcomer_earned_fraction``
+EARLY_STEPS = 50  # steps counted in ``earned_fraction_early``
+NEWCOMER_STEPS = 25  # after joining, counted in ``newcomer_earned_fraction``
 _EARNINGS = ("achieved", "oracle", "baseline")
 _PREFIX = {"network": "", "memory": "isolated_", "plain": "plain_"}
 _TITLE = {
@@ -23,7 +23,7 @@ _TITLE = {
 
 
 def summarise(config: TrainConfig, rows: list[Row]) -> dict[str, Any]:
-    """Final score, earnings while learning and worst peer of every arm.
+    """Final score, earnings in training and worst peer of every arm.
 
     ``*_fraction`` are shares of the oracle; ``earned_fraction`` counts every training
     step since the start, ``earned_fraction_early`` those up to ``EARLY_STEPS``, and
@@ -34,12 +34,15 @@ def summarise(config: TrainConfig, rows: list[Row]) -> dict[str, Any]:
       rows: of ``metrics.jsonl``.
 
     Returns:
-      Means over seeds by name; with more than one seed also ``intervals``, the 95 %
-      bootstrap confidence interval of each mean. The sampling unit is the
-      population, that is a seed.
+      Means over seeds by name; with several seeds also ``intervals``, the 95 %
+      bootstrap confidence interval of each mean. The sampling unit is a population,
+      that is a seed.
     """
     seeds = sorted({row["seed"] for row in rows})
-    by_seed = [_figures(config, [r for r in rows if r["seed"] == s]) for s in seeds]
+    by_seed = [
+        _seed_summary(config, [row for row in rows if row["seed"] == seed])
+        for seed in seeds
+    ]
     values = {name: [one[name] for one in by_seed] for name in by_seed[0]}
     summary: dict[str, Any] = {"steps": config.steps, "seeds": len(seeds)}
     summary |= {name: _mean(of_seeds) for name, of_seeds in values.items()}
@@ -51,37 +54,42 @@ def summarise(config: TrainConfig, rows: list[Row]) -> dict[str, Any]:
     return summary
 
 
-def _figures(config: TrainConfig, rows: list[Row]) -> dict[str, float]:
-    """The figures of one seed."""
-    figures: dict[str, float] = {}
+def _seed_summary(config: TrainConfig, rows: list[Row]) -> dict[str, float]:
+    """The summary of one seed."""
+    summary: dict[str, float] = {}
     for arm in dict.fromkeys(row["run"] for row in rows):
-        mine = [row for row in rows if row["run"] == arm]
-        everyone = [row for row in mine if "peer" in row]
-        peers = [row for row in everyone if not row.get("byzantine")]
-        last = next(r for r in mine if r["step"] == config.steps and "population" in r)
+        arm_rows = [row for row in rows if row["run"] == arm]
+        peer_rows = [row for row in arm_rows if "peer" in row]
+        honest = [row for row in peer_rows if not row.get("byzantine")]
+        final = next(
+            row
+            for row in arm_rows
+            if row["step"] == config.steps and "population" in row
+        )
         prefix = _PREFIX[arm]
-        # Every byte that reached a peer had left another one.
-        moved = sum(row["bytes_received"] for row in everyone)
-        figures[f"{prefix}bytes_shared_per_peer"] = moved / config.population.peers
-        figures[f"{prefix}score"] = last["score"]
-        spent = [row["epsilon"] for row in everyone if row.get("epsilon") is not None]
+        # Bytes received by all peers are the bytes sent by all peers.
+        shared = sum(row["bytes_received"] for row in peer_rows)
+        summary[f"{prefix}bytes_shared_per_peer"] = shared / config.population.peers
+        summary[f"{prefix}score"] = final["score"]
+        spent = [row["epsilon"] for row in peer_rows if row.get("epsilon") is not None]
         if spent:
-            figures[f"{prefix}privacy_epsilon"] = max(spent)
-        if "confidence_calibration" in last:
-            figures[f"{prefix}confidence_calibration"] = last["confidence_calibration"]
-        if "oracle_fraction" not in last:
+            summary[f"{prefix}privacy_epsilon"] = max(spent)
+        if "confidence_calibration" in final:
+            name = "confidence_calibration"
+            summary[prefix + name] = final[name]
+        if "oracle_fraction" not in final:
             continue
         for name in ("oracle_fraction", "oracle_fraction_worst", "gap_closed"):
-            figures[prefix + name] = last[name]
-        figures["historical_fraction"] = last["baseline_fraction"]
-        for name, part in _periods(config, peers).items():
-            figures[prefix + name] = earned(part, "achieved")
-            figures[f"historical_{name}"] = earned(part, "baseline")
-    return figures
+            summary[prefix + name] = final[name]
+        summary["historical_fraction"] = final["baseline_fraction"]
+        for name, part in _periods(config, honest).items():
+            summary[prefix + name] = _earned(part, "achieved")
+            summary[f"historical_{name}"] = _earned(part, "baseline")
+    return summary
 
 
 def _periods(config: TrainConfig, rows: list[Row]) -> dict[str, list[Row]]:
-    """Rows of peers that each figure of earnings counts, cut to its steps."""
+    """Rows of peers that each measure of earnings counts, cut to its steps."""
     periods = {
         "earned_fraction": rows,
         "earned_fraction_early": _until(rows, EARLY_STEPS),
@@ -96,7 +104,7 @@ def _periods(config: TrainConfig, rows: list[Row]) -> dict[str, list[Row]]:
 
 
 def _until(rows: list[Row], end: int) -> list[Row]:
-    """The rows, and the part of a row, that lie before step ``end``."""
+    """The rows before step ``end``, the last of them cut there."""
     cut = []
     for row in rows:
         left = end - (row["step"] - len(row["oracle"]))
@@ -106,7 +114,7 @@ def _until(rows: list[Row], end: int) -> list[Row]:
     return cut
 
 
-def earned(rows: list[Row], name: str) -> float:
+def _earned(rows: list[Row], name: str) -> float:
     """Share of the oracle's profit earned in training, mean over peers.
 
     Args:
@@ -117,7 +125,7 @@ def earned(rows: list[Row], name: str) -> float:
     for row in rows:
         pair = np.array([sum(row[name]), sum(row["oracle"])])
         sums[row["peer"]] = sums.get(row["peer"], 0.0) + pair
-    return _mean(fraction(*pair) for pair in sums.values())
+    return _mean(oracle_fraction(*pair) for pair in sums.values())
 
 
 def closing_table(config: TrainConfig, summary: dict[str, Any]) -> dict[str, Any]:
@@ -164,7 +172,7 @@ def closing_table(config: TrainConfig, summary: dict[str, Any]) -> dict[str, Any
 
 
 def _cell(summary: dict[str, Any], name: str) -> str:
-    """A share, with its confidence interval where there is one."""
+    """A share, with its confidence interval if known."""
     text = f"{summary[name]:.3f}"
     if "intervals" in summary:
         low, high = summary["intervals"][name]
@@ -177,20 +185,22 @@ def _mean(values: Iterable[float]) -> float:
 
 
 def measured_channels(rows: list[Row], planned: dict[str, str]) -> dict[str, str]:
-    """Which channels of the exchange acted, as the rows tell it.
+    """Which channels of the exchange had an effect, by the rows.
 
     Args:
       rows: of ``metrics.jsonl``.
-      planned: by channel, "active" or why the configuration leaves it silent.
+      planned: by channel, "active" or why the configuration switches it off.
     """
-    signs = {
+    columns = {
         "demand prior": "has_prior",
         "exploration std": "std_weight",
         "value target": "value_weight",
     }
     statuses = {}
-    for channel, sign in signs.items():
-        acted = any(row[sign] > 0 for row in rows if "peer" in row)
-        silent = "silent: no peer ever heard anything" if not acted else "active"
-        statuses[channel] = silent if planned[channel] == "active" else planned[channel]
+    for channel, column in columns.items():
+        active = any(row[column] > 0 for row in rows if "peer" in row)
+        measured = "active" if active else "silent: no message had any effect"
+        statuses[channel] = (
+            measured if planned[channel] == "active" else planned[channel]
+        )
     return statuses

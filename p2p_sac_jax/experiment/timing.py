@@ -1,4 +1,4 @@
-"""Time spent and work done by a run, added up over every process it took."""
+"""Times and throughput of a run, added up over all processes that trained it."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ FILE = "times.json"
 _NAMES = ("compile_s", "run_s", "wall_s")
 
 
-class Account:
-    """The times of a run; what a crash undid is not counted."""
+class RunTimer:
+    """Seconds compiling, training and in all; work lost in a crash is not counted."""
 
     def __init__(self, workdir: Path, step: int, started: float) -> None:
-        """Goes on from the times noted with the checkpoint at ``step``.
+        """Continues from the times saved with the checkpoint at ``step``.
 
         Args:
           workdir: folder of the run.
@@ -26,44 +26,44 @@ class Account:
           started: ``time.perf_counter()`` when this process began its work.
         """
         self._path = workdir / FILE
-        self._noted = distributed.broadcast_from_main(
+        self._saved = distributed.broadcast_from_main(
             lambda: load_json(self._path) if step and self._path.exists() else {}
         )
-        before = self._noted.get(str(step), {})
-        self._before = {name: before.get(name, 0.0) for name in _NAMES}
+        earlier = self._saved.get(str(step), {})
+        self._earlier = {name: earlier.get(name, 0.0) for name in _NAMES}
         self._started = started
         self._compile_s = 0.0
-        self._running_since = 0.0
+        self._training_since = 0.0
 
-    def start_running(self, compile_s: float) -> None:
-        """Compiling is over; stepping begins."""
+    def start_training(self, compile_s: float) -> None:
+        """Compiling, which took ``compile_s``, is over."""
         self._compile_s = compile_s
-        self._running_since = time.perf_counter()
+        self._training_since = time.perf_counter()
 
     def times(self) -> dict[str, float]:
-        """Seconds compiling, stepping and in all, up to now."""
+        """Seconds compiling, training and in all, up to now."""
         now = time.perf_counter()
-        spent = {
+        current = {
             "compile_s": self._compile_s,
-            "run_s": now - self._running_since,
+            "run_s": now - self._training_since,
             "wall_s": now - self._started,
         }
-        return {name: self._before[name] + spent[name] for name in _NAMES}
+        return {name: self._earlier[name] + current[name] for name in _NAMES}
 
-    def note(self, step: int) -> None:
-        """Remembers the times that go with the checkpoint at ``step``."""
-        self._noted[str(step)] = self.times()
+    def save(self, step: int) -> None:
+        """Saves the times that belong to the checkpoint at ``step``."""
+        self._saved[str(step)] = self.times()
         if distributed.is_main():
-            save_json(self._path, self._noted)
+            save_json(self._path, self._saved)
 
 
-def rates(state: PeerState, peers: int, run_s: float) -> dict[str, Any]:
-    """Environment steps and gradient updates a second, counted by the peers.
+def throughput(state: PeerState, peers: int, run_s: float) -> dict[str, Any]:
+    """Environment steps and gradient updates per second.
 
     Args:
-      state: leaves [P, R, ...] at the end.
+      state: leaves [P, R, ...] at the end; the peers count steps and updates.
       peers: P without padding.
-      run_s: seconds of stepping that led there.
+      run_s: seconds of training.
     """
     counts = distributed.gather((state.steps, state.learner.updates))
     steps, updates = (int(leaf[:peers].sum()) for leaf in counts)

@@ -1,8 +1,7 @@
 """Training: a Python loop over one compiled chunk, safe to kill at any moment.
 
-The order at the end of a chunk is rows first, checkpoint second; resume takes the
-newest checkpoint and forgets the rows after it, so that rows and state always
-tell the same story, whatever moment the process died at.
+Every chunk ends with its rows written first and its checkpoint second. Resuming takes
+the newest checkpoint and drops the rows after it, so rows and state always agree.
 """
 
 from __future__ import annotations
@@ -23,11 +22,13 @@ from p2p_sac_jax.config_io import (
     save_json,
     to_dict,
 )
-from p2p_sac_jax.experiment import distributed, provenance
+from p2p_sac_jax.experiment import distributed
 from p2p_sac_jax.experiment.build import Experiment, build_experiment
 from p2p_sac_jax.experiment.checkpoint import Checkpoints
-from p2p_sac_jax.experiment.chunk import advance
-from p2p_sac_jax.experiment.compilation_cache import cache_folder, use_compilation_cache
+from p2p_sac_jax.experiment.compilation_cache import (
+    cache_folder,
+    use_compilation_cache,
+)
 from p2p_sac_jax.experiment.console import Reporter
 from p2p_sac_jax.experiment.demand_curves import demand_curves
 from p2p_sac_jax.experiment.device_memory import (
@@ -43,14 +44,20 @@ from p2p_sac_jax.experiment.devices import (
 )
 from p2p_sac_jax.experiment.metrics import MetricsFile
 from p2p_sac_jax.experiment.privacy_budget import exhausted_budgets
-from p2p_sac_jax.experiment.programs import compile_programs
+from p2p_sac_jax.experiment.programs import compile_programs, train_chunk
+from p2p_sac_jax.experiment.provenance import (
+    BIT_RELEVANT,
+    PLACEMENT_FIELDS,
+    describe_run,
+    exchange_channels,
+)
 from p2p_sac_jax.experiment.signals import Interrupted, StopRequest
 from p2p_sac_jax.experiment.summary import (
     closing_table,
     measured_channels,
     summarise,
 )
-from p2p_sac_jax.experiment.timing import Account, rates
+from p2p_sac_jax.experiment.timing import RunTimer, throughput
 from p2p_sac_jax.report import write_report
 from p2p_sac_jax.validation import validate
 
@@ -64,10 +71,10 @@ def train(
     overwrite: bool = False,
     quiet: bool = False,
 ) -> Summary:
-    """Trains every arm at every seed, or goes on where an earlier call stopped.
+    """Trains every arm at every seed, or resumes an earlier call.
 
     Args:
-      config: what to run; see ``docs/configuration.md``.
+      config: of the run; see ``docs/configuration.md``.
       workdir: folder of the run, created if need be. It will hold ``run.json``,
         ``metrics.jsonl``, ``checkpoints/``, ``times.json``, ``summary.json``,
         ``stores.json`` and ``report.html``.
@@ -78,150 +85,148 @@ def train(
       The content of ``summary.json``. A finished run returns at once.
 
     Where ``distributed.start`` has connected several processes, each of them must
-    call this alike; process 0 alone uses ``workdir`` and prints.
+    call this with the same configuration; process 0 alone uses ``workdir`` and prints.
 
     Raises:
-      ConfigError: the configuration cannot run, or ``workdir`` cannot be used or
+      ConfigError: the configuration is impossible, or ``workdir`` cannot be used or
         holds another run.
       Interrupted: SIGINT or SIGTERM arrived; the state is saved.
     """
     validate(config)
     request_devices(config)
     if distributed.processes() > 1:
-        find_devices(config)  # without which the processes could not talk
+        find_devices(config)  # the processes communicate through their devices
         distributed.check_same("configuration", config_hash(config))
     workdir, reporter = Path(workdir), Reporter(quiet or not distributed.is_main())
     earlier, finished = distributed.broadcast_from_main(
-        lambda: _look(config, workdir, overwrite)
+        lambda: _find_earlier_run(config, workdir, overwrite)
     )
     if finished:
         reporter.log(f"{workdir} is finished; --overwrite starts it anew")
-        return _present(reporter, workdir)
+        return _show_summary(reporter, workdir)
     started = time.perf_counter()
     use_compilation_cache()
     placement = distributed.run_on_all(lambda: choose_placement(config))
-    setup = distributed.run_on_all(lambda: build_experiment(config, placement))
-    need = state_memory(setup)
-    local = placement.local_devices
-    reporter.log(f"memory: {need}; {readable(free_memory(local))} free")
-    distributed.run_on_all(lambda: check_fits(config, "the state", need.state, local))
-    description = provenance.describe(setup, placement)
-    # From here on nothing is wrong with the request: an old run may go.
+    experiment = distributed.run_on_all(lambda: build_experiment(config, placement))
+    needed, devices = state_memory(experiment), placement.local_devices
+    reporter.log(f"memory: {needed}; {readable(free_memory(devices))} free")
+    distributed.run_on_all(
+        lambda: check_fits(config, "the state", needed.state, devices)
+    )
+    description = describe_run(experiment, placement)
+    # The request is known to be possible: an earlier run may be removed.
     distributed.broadcast_from_main(lambda: _make_folder(workdir, overwrite))
     if earlier is None:
-        _save(workdir / "run.json", description)
+        _save_on_main(workdir / "run.json", description)
     else:
-        _warn_if_moved(reporter, earlier, description)
+        _log_bit_relevant_changes(reporter, earlier, description)
     checkpoints = Checkpoints(workdir, config.population.peers)
     try:
         with StopRequest() as stop:
-            _train(setup, workdir, checkpoints, reporter, stop, started)
+            _train(experiment, workdir, checkpoints, reporter, stop, started)
     finally:
         checkpoints.close()
-    return _present(reporter, workdir)
+    return _show_summary(reporter, workdir)
 
 
 def _train(
-    setup: Experiment,
+    experiment: Experiment,
     workdir: Path,
     checkpoints: Checkpoints,
     reporter: Reporter,
     stop: StopRequest,
     started: float,
 ) -> None:
-    """From the newest checkpoint to the end, and the files that tell of it."""
-    config = setup.config
-    state, programs = compile_programs(setup)
-    distributed.run_on_all(lambda: check_fits(config, "the program", programs.beside))
+    """Trains from the newest checkpoint to the end and writes the result files."""
+    config = experiment.config
+    state, programs = compile_programs(experiment)
+    distributed.run_on_all(
+        lambda: check_fits(config, "the program", programs.extra_bytes)
+    )
     distributed.barrier()
+    processes = distributed.processes()
     reporter.log(
-        f"{config.population.peers} peers x {len(setup.labels)} runs on "
+        f"{config.population.peers} peers x {len(experiment.labels)} runs on "
         f"{len(state.steps.devices())} {jax.default_backend()} device(s)"
-        f"{_of_processes()}; "
-        f"compiled in {programs.seconds:.1f} s, kept in {cache_folder()}"
+        f"{f' of {processes} processes' if processes > 1 else ''}; "
+        f"compiled in {programs.compile_s:.1f} s, kept in {cache_folder()}"
     )
     start = checkpoints.latest() or 0
     if start:
         state = checkpoints.restore(start, state)
         reporter.log(f"resuming at step {start}")
     metrics_file = MetricsFile(workdir / "metrics.jsonl", start)
-    account = Account(workdir, start, started)
-    account.start_running(programs.seconds)
+    timer = RunTimer(workdir, start, started)
+    timer.start_training(programs.compile_s)
     with reporter:
         for step in range(start, config.steps, config.evaluate_every):
-            state, rows = advance(setup, programs, state, step)
-            for line in exhausted_budgets(setup, metrics_file.rows, rows):
+            state, rows = train_chunk(experiment, programs, state, step)
+            for line in exhausted_budgets(
+                experiment.accountant, experiment.world.names, metrics_file.rows, rows
+            ):
                 reporter.log(line)
             metrics_file.append(rows)
             done = step + config.evaluate_every
             planned = done % config.checkpoint_every == 0 or done == config.steps
-            signal = distributed.allreduce_max(
-                stop.signal
-            )  # of whichever process got one
+            signal = distributed.allreduce_max(stop.signal)
             if planned or signal:
                 checkpoints.save(done, state)
-                account.note(done)
+                timer.save(done)
             if signal and done < config.steps:
                 raise Interrupted(signal, done)
-            reporter.advance(done, config.steps, _note(rows))
-    _save(workdir / "stores.json", demand_curves(setup, state))
-    times = account.times()
+            reporter.advance(done, config.steps, _latest_scores(rows))
+    _save_on_main(workdir / "stores.json", demand_curves(experiment, state))
+    times = timer.times()
+    rows = metrics_file.rows
     summary = {
         "config_hash": config_hash(config),
         **times,
-        **rates(state, config.population.peers, times["run_s"]),
-        **summarise(config, metrics_file.rows),
-        "channels": measured_channels(metrics_file.rows, provenance.channels(config)),
+        **throughput(state, config.population.peers, times["run_s"]),
+        **summarise(config, rows),
+        "channels": measured_channels(rows, exchange_channels(config)),
     }
     summary["table"] = closing_table(config, summary)
-    _save(workdir / "summary.json", summary)
+    _save_on_main(workdir / "summary.json", summary)
     if distributed.is_main():
         write_report(workdir)
 
 
-def _of_processes() -> str:
-    count = distributed.processes()
-    return f" of {count} processes" if count > 1 else ""
-
-
-def _save(path: Path, content: Any) -> None:
+def _save_on_main(path: Path, content: Any) -> None:
     if distributed.is_main():
         save_json(path, content)
 
 
-def _look(
+def _find_earlier_run(
     config: TrainConfig, workdir: Path, overwrite: bool
 ) -> tuple[dict[str, Any] | None, bool]:
-    """Content of ``run.json``, if it is to go on, and whether the run is finished."""
-    earlier = None if overwrite else _earlier_run(config, workdir)
-    finished = earlier is not None and (workdir / "summary.json").exists()
-    if finished and not (workdir / "report.html").exists():
-        write_report(workdir)
-    return earlier, finished
+    """The ``run.json`` to resume, None for a new run, and whether it is finished.
 
-
-def _earlier_run(config: TrainConfig, workdir: Path) -> dict[str, Any] | None:
-    """Content of ``run.json`` if ``workdir`` holds this very run, None if none."""
+    Raises:
+      ConfigError: ``workdir`` holds a run of another configuration.
+    """
     path = workdir / "run.json"
-    if not path.exists():
-        return None
+    if overwrite or not path.exists():
+        return None, False
     earlier = load_json(path)
     names = differing_fields(earlier.get("config", {}), to_dict(config))
-    differing = [name for name in names if name not in provenance.PLACEMENT_FIELDS]
+    differing = [name for name in names if name not in PLACEMENT_FIELDS]
     if differing:
         raise ConfigError(
             f"workdir={str(workdir)!r} holds a run that differs in "
             f"{', '.join(differing)}; choose another folder or add --overwrite"
         )
-    return earlier
+    finished = (workdir / "summary.json").exists()
+    if finished and not (workdir / "report.html").exists():
+        write_report(workdir)
+    return earlier, finished
 
 
-def _warn_if_moved(
+def _log_bit_relevant_changes(
     reporter: Reporter, earlier: dict[str, Any], now: dict[str, Any]
 ) -> None:
     changed = [
         f"{name} {earlier.get(name)} -> {now[name]}"
-        for name in provenance.BIT_RELEVANT
+        for name in BIT_RELEVANT
         if earlier.get(name) != now[name]
     ]
     if changed:
@@ -229,10 +234,10 @@ def _warn_if_moved(
 
 
 def _make_folder(workdir: Path, overwrite: bool) -> None:
-    """Creates the folder, or removes what an earlier run wrote and nothing else.
+    """Creates the folder, or removes the files of an earlier run and nothing else.
 
-    What marks a run as finished goes first and what marks it as begun goes last: a
-    crash in between leaves an unfinished run, never a finished one without state.
+    The files that mark a run as finished go first and those that mark it as begun go
+    last: after a crash in between, the run is unfinished, never finished without state.
     """
     try:
         workdir.mkdir(parents=True, exist_ok=True)
@@ -248,7 +253,7 @@ def _make_folder(workdir: Path, overwrite: bool) -> None:
         ) from error
 
 
-def _note(rows: list[dict[str, Any]]) -> str:
+def _latest_scores(rows: list[dict[str, Any]]) -> str:
     """Latest score of every arm, for the progress bar."""
     latest: dict[str, list[float]] = {}
     for row in rows:
@@ -258,7 +263,7 @@ def _note(rows: list[dict[str, Any]]) -> str:
     return "  ".join(f"{arm} {np.mean(values):.3f}" for arm, values in latest.items())
 
 
-def _present(reporter: Reporter, workdir: Path) -> Summary:
+def _show_summary(reporter: Reporter, workdir: Path) -> Summary:
     """Prints the closing table of a finished run and returns its summary."""
     summary = distributed.broadcast_from_main(
         lambda: load_json(workdir / "summary.json")

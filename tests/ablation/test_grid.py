@@ -1,39 +1,41 @@
-"""Grids, cells and plans: pure bookkeeping, no JAX program is built."""
-
-import dataclasses
+"""Grids, runs and plans: bookkeeping without any JAX program."""
 
 import pytest
 
-from p2p_sac_jax.ablation import plan
-from p2p_sac_jax.ablation import results as files
-from p2p_sac_jax.ablation import runs as cells
+from p2p_sac_jax.ablation import plan, results, throughput
 from p2p_sac_jax.ablation.grid import (
+    grid_points,
     make_grid,
     parse_sweep,
-    points,
     standard_arms,
 )
-from p2p_sac_jax.ablation.plan import Batch, Throughput
-from p2p_sac_jax.ablation.runs import Cell, batch_key, family_key, make_cell
+from p2p_sac_jax.ablation.plan import Batch, batches_of
+from p2p_sac_jax.ablation.runs import (
+    batch_key,
+    family_key,
+    make_run,
+    traced_fields,
+)
+from p2p_sac_jax.ablation.throughput import Throughput
 from p2p_sac_jax.config import ConfigError
-from p2p_sac_jax.config_io import from_dict, to_dict
+from p2p_sac_jax.config_io import to_dict
 from tests.helpers.populations import small_config
 
 BASE = small_config()
-ALONE = {"exchange.topology": "empty"}
-ARMS = {"memory": ALONE, "network": {}}
-PACE = Throughput(update_s=1e-4, compile_s=10.0)
+ISOLATED = {"exchange.topology": "empty"}
+ARMS = {"memory": ISOLATED, "network": {}}
+MEASURED = Throughput(update_s=1e-4, compile_s=10.0)
 
 
-def cell(seed=0, **fields):
-    """A cell with ``section__field`` set."""
+def run(seed=0, **fields):
+    """A run with ``section__field`` set."""
     settings = {name.replace("__", "."): value for name, value in fields.items()}
-    return make_cell(BASE, settings, seed)
+    return make_run(BASE, settings, seed)
 
 
 def test_every_combination_is_a_point_and_arms_win():
     factors = {"population.peers": [2, 4], "exchange.topology": ["ring", "complete"]}
-    found = list(points(make_grid(BASE, factors, ARMS, 3)))
+    found = list(grid_points(make_grid(BASE, factors, ARMS, 3)))
     assert [p.values for p in found if p.arm == "memory"] == [
         {"population.peers": 2},
         {"population.peers": 4},
@@ -41,32 +43,34 @@ def test_every_combination_is_a_point_and_arms_win():
     networked = [p for p in found if p.arm == "network"]
     assert len(networked) == 4
     for point in networked:
-        config = point.cells[0].config
+        config = point.runs[0].config
         assert config.population.peers == point.values["population.peers"]
         assert config.exchange.topology == point.values["exchange.topology"]
-        assert [c.config.seed for c in point.cells] == [0, 1, 2]
-    assert all(p.cells[0].isolated for p in found if p.arm == "memory")
+        assert [c.config.seed for c in point.runs] == [0, 1, 2]
+    assert all(p.runs[0].isolated for p in found if p.arm == "memory")
 
 
 def test_standard_arms_are_those_of_a_run():
     arms = standard_arms(BASE)
     assert list(arms) == ["plain", "memory", "network"]
     assert arms["network"] == {}
-    plain = make_cell(BASE, arms["plain"], 0)
+    plain = make_run(BASE, arms["plain"], 0)
     assert plain.isolated
     assert plain.config.model_rollouts.fraction == 0
     assert plain.config.sac.warmup == 16
 
 
 def test_equal_results_have_one_name():
-    assert cell().key == cell().key
-    assert cell(layout="vmap", devices=1, seeds=4, arms="memory").key == cell().key
-    quiet = cell(exchange__topology="empty").key
-    assert cell(exchange__network_weight=0.0).key == quiet
-    assert cell(exchange__topology="empty", exchange__aggregator="median").key == quiet
-    assert cell(exchange__topology="empty", weights__trust_rate=0.3).key == quiet
-    one = cell(population__peers=1).key
-    assert cell(population__peers=1, exchange__topology="ring").key == one
+    assert run().key == run().key
+    assert run(layout="vmap", devices=1, seeds=4, arms="memory").key == run().key
+    isolated = run(exchange__topology="empty").key
+    assert run(exchange__network_weight=0.0).key == isolated
+    assert (
+        run(exchange__topology="empty", exchange__aggregator="median").key == isolated
+    )
+    assert run(exchange__topology="empty", weights__trust_rate=0.3).key == isolated
+    one = run(population__peers=1).key
+    assert run(population__peers=1, exchange__topology="ring").key == one
 
 
 @pytest.mark.parametrize(
@@ -82,43 +86,43 @@ def test_equal_results_have_one_name():
 )
 def test_other_results_have_other_names(fields):
     seed = fields.pop("seed", 0)
-    assert cell(seed, **fields).key != cell().key
+    assert run(seed, **fields).key != run().key
 
 
-def test_what_nobody_hears_still_depends_on_what_it_is_judged_by():
-    quiet = cell(exchange__topology="empty")
-    assert cell(exchange__topology="empty", exchange__interval=4).key != quiet.key
-    byzantine_peers = {"attack__kind": "sign_flip", "attack__hostile": 1}
-    unheard = cell(exchange__topology="empty", **byzantine_peers).key
-    assert unheard != quiet.key
-    byzantine_peers["attack__kind"] = "gaussian"
-    assert cell(exchange__topology="empty", **byzantine_peers).key == unheard
+def test_an_isolated_run_keeps_the_settings_that_its_measures_depend_on():
+    isolated = run(exchange__topology="empty")
+    assert run(exchange__topology="empty", exchange__interval=4).key != isolated.key
+    attack = {"attack__kind": "sign_flip", "attack__byzantine": 1}
+    attacked = run(exchange__topology="empty", **attack).key
+    assert attacked != isolated.key
+    attack["attack__kind"] = "gaussian"
+    assert run(exchange__topology="empty", **attack).key == attacked
 
 
 def test_a_batch_shares_all_that_is_static():
     same = [
-        cell(3),
-        cell(sac__learning_rate=1e-2),
-        cell(exchange__topology="ring", exchange__degree=2),
-        cell(weights__trust_rate=0.3),
-        cell(exchange__topology="empty"),
+        run(3),
+        run(sac__learning_rate=1e-2),
+        run(exchange__topology="ring", exchange__degree=2),
+        run(weights__trust_rate=0.3),
+        run(exchange__topology="empty"),
     ]
-    assert {batch_key(c) for c in same} == {batch_key(cell())}
+    assert {batch_key(r.config) for r in same} == {batch_key(run().config)}
     others = [
-        cell(sac__hidden=16),
-        cell(exchange__mode="consortium"),
-        cell(exchange__topology="random_matching"),
-        cell(1, exchange__topology="random_matching"),
-        cell(population__peers=2),
+        run(sac__hidden=16),
+        run(exchange__mode="consortium"),
+        run(exchange__topology="random_matching"),
+        run(1, exchange__topology="random_matching"),
+        run(population__peers=2),
     ]
-    keys = [batch_key(c) for c in others]
-    assert len({*keys, batch_key(cell())}) == len(keys) + 1
-    assert family_key(cell(population__peers=2)) == family_key(cell())
-    assert family_key(cell(sac__hidden=16)) != family_key(cell())
+    keys = [batch_key(r.config) for r in others]
+    assert len({*keys, batch_key(run().config)}) == len(keys) + 1
+    assert family_key(run(population__peers=2).config) == family_key(run().config)
+    assert family_key(run(sac__hidden=16).config) != family_key(run().config)
 
 
 def test_traced_fields_are_fields():
-    names = cells.traced_fields()
+    names = traced_fields()
     assert "sac.learning_rate" in names
     assert "sac.hidden" not in names
     flat = to_dict(BASE)
@@ -127,75 +131,62 @@ def test_traced_fields_are_fields():
         assert field in flat[section]
 
 
-def test_every_cell_is_in_one_batch_and_largest_come_first():
-    todo = [cell(s, population__peers=p) for p in (1, 4, 2) for s in range(5)]
-    todo += [cell(s, sac__hidden=16) for s in range(2)]
-    families = plan.make_batches(todo, PACE)
-    batches = [batch for family in families for batch in family]
-    found = [c.key for batch in batches for c in batch.cells]
-    assert sorted(found) == sorted(c.key for c in todo)
+def test_every_run_is_in_one_batch_and_most_peers_come_first():
+    todo = [run(s, population__peers=p) for p in (1, 4, 2) for s in range(5)]
+    todo += [run(s, sac__hidden=16) for s in range(2)]
+    families = plan.make_plan(todo, MEASURED)
+    batches = batches_of(families)
+    found = [r.key for batch in batches for r in batch.runs]
+    assert sorted(found) == sorted(r.key for r in todo)
     assert [batch.peers for batch in families[0]] == [4, 2, 1]
     for batch in batches:
-        assert len({batch_key(c) for c in batch.cells}) == 1
-        assert 0 <= batch.size - len(batch.cells) < len(batches)
+        assert len({batch_key(r.config) for r in batch.runs}) == 1
+        assert 0 <= batch.size - len(batch.runs) < len(batches)
 
 
 def test_long_runs_are_cut_into_batches_of_one_size():
     slow = Throughput(update_s=1e6, compile_s=10.0)
-    (family,) = plan.make_batches([cell(s) for s in range(5)], slow)
-    sizes = {batch.size for batch in family}
-    assert sizes == {1}
-    assert len(family) == 5
+    (family,) = plan.make_plan([run(s) for s in range(5)], slow)
+    assert [batch.size for batch in family] == [1] * 5
 
 
 @pytest.mark.parametrize("count", [1, 2, 3, 7])
-def test_shares_cut_the_grid_without_overlap(count):
-    todo = [cell(s, population__peers=p) for p in (1, 2, 4) for s in range(4)]
-    whole = plan.make_batches(todo, PACE)
-    found = [
-        c.key
-        for index in range(count)
-        for family in plan.share(whole, index, count)
-        for batch in family
-        for c in batch.cells
-    ]
-    assert sorted(found) == sorted(c.key for c in todo)
+def test_shards_cut_the_grid_without_overlap(count):
+    todo = [run(s, population__peers=p) for p in (1, 2, 4) for s in range(4)]
+    whole = plan.make_plan(todo, MEASURED)
+    shards = [plan.shard_runs(whole, index, count) for index in range(count)]
+    found = [r.key for runs in shards for r in runs]
+    assert sorted(found) == sorted(r.key for r in todo)
 
 
-def test_masked_batches_hold_the_same_cells_in_the_larger_program():
-    large = Batch([cell(s) for s in range(2)], 2)
-    small = Batch([cell(s, population__peers=2) for s in range(5)], 5)
+def test_masked_batches_hold_the_same_runs_in_the_larger_program():
+    large = Batch([run(s) for s in range(2)], 2)
+    small = Batch([run(s, population__peers=2) for s in range(5)], 5)
     parts = plan.masked(small, large)
-    assert [c.key for part in parts for c in part.cells] == [c.key for c in small.cells]
-    assert {plan.shape_of(part) for part in parts} == {plan.shape_of(large)}
+    assert [r.key for part in parts for r in part.runs] == [r.key for r in small.runs]
+    assert {part.shape for part in parts} == {large.shape}
     assert sum(part.updates for part in parts) == 3 * large.updates
 
 
 def test_the_estimate_counts_each_program_once():
-    todo = [cell(s) for s in range(4)]
-    batches = plan.make_batches(todo, PACE)
-    seconds, programs = plan.estimate(batches, PACE)
-    work = sum(PACE.of(batch) for family in batches for batch in family)
+    batches = batches_of(plan.make_plan([run(s) for s in range(4)], MEASURED))
+    seconds, programs = plan.estimate_seconds(batches, MEASURED)
+    work = sum(plan.run_seconds(batch, MEASURED) for batch in batches)
     assert programs == 1
-    assert seconds == pytest.approx(work + PACE.compile_s)
-    shape = plan.shape_of(batches[0][0])
-    assert plan.estimate(batches, PACE, [shape]) == (pytest.approx(work), 0)
+    assert seconds == pytest.approx(work + MEASURED.compile_s)
+    compiled = plan.estimate_seconds(batches, MEASURED, [batches[0].shape])
+    assert compiled == (pytest.approx(work), 0)
 
 
-def test_a_pace_is_what_a_batch_took():
-    batch = Batch([cell()], 1)
-    pace = plan.measured_pace(batch, run_s=7.0, compile_s=3.0)
-    assert pace.of(batch) == pytest.approx(7.0)
-
-
-def test_the_pace_outlives_the_process_and_nonsense_is_no_pace(monkeypatch, tmp_path):
-    monkeypatch.setattr(plan, "cache_folder", lambda: tmp_path)
-    guess = plan.known_pace()
-    assert guess.compile_s == plan.DEFAULT_THROUGHPUT.compile_s
-    plan.note_pace(PACE)
-    assert plan.known_pace() == PACE
-    (tmp_path / "ablation_pace.json").write_text('{"update_s": "fast"}')
-    assert plan.known_pace() == guess
+def test_throughput_is_kept_and_an_unreadable_file_is_ignored(monkeypatch, tmp_path):
+    monkeypatch.setattr(throughput, "cache_folder", lambda: tmp_path)
+    default = throughput.load_throughput()
+    assert default.compile_s == throughput.DEFAULT_THROUGHPUT.compile_s
+    throughput.save_throughput(MEASURED)
+    assert throughput.load_throughput() == MEASURED
+    (path,) = tmp_path.iterdir()
+    path.write_text('{"update_s": "fast"}')
+    assert throughput.load_throughput() == default
 
 
 @pytest.mark.parametrize(
@@ -221,13 +212,13 @@ def test_sweeps_have_the_type_of_their_field(text, value):
         ("weights.recency=1", r"^--sweep=weights\.recency=1 must be true or false$"),
     ],
 )
-def test_sweeps_that_make_no_sense_are_told_in_one_line(text, message):
+def test_invalid_sweeps_are_one_line(text, message):
     with pytest.raises(ConfigError, match=message) as error:
         parse_sweep(text, BASE)
     assert "\n" not in str(error.value)
 
 
-def test_grids_that_make_no_sense_are_told_in_one_line():
+def test_invalid_grids_are_one_line():
     for factors, arms, seeds, message in (
         ({}, ARMS, 0, "seeds=0 must be at least 1"),
         ({}, {}, 1, "must name at least one arm"),
@@ -239,28 +230,17 @@ def test_grids_that_make_no_sense_are_told_in_one_line():
             make_grid(BASE, factors, arms, seeds)
 
 
-def test_a_point_that_cannot_run_says_why():
-    grid = make_grid(BASE, {"exchange.topology": ["torus", "ring"]}, {"network": {}}, 1)
-    config = dataclasses.replace(
-        BASE, population=dataclasses.replace(BASE.population, peers=3)
-    )
-    torus, ring = points(grid._replace(config=config))
-    assert torus.cells in ([None], [torus.cells[0]])
-    assert ring.reason == ""
-    broken = make_grid(BASE, {"sac.tau": [2.0]}, {"network": {}}, 2)
-    (point,) = points(broken)
-    assert point.cells == [None, None]
-    assert point.reason.startswith("sac.tau=2.0 must")
-
-
-def test_an_unknown_field_of_an_arm_is_told():
-    (point,) = points(make_grid(BASE, {}, {"odd": {"sac.hiden": 8}}, 1))
+def test_a_point_that_cannot_run_has_the_reason():
+    broken = make_grid(BASE, {"sac.tau": [2.0, 0.1]}, {"network": {}}, 2)
+    impossible, possible = grid_points(broken)
+    assert impossible.runs == [None, None]
+    assert impossible.reason.startswith("sac.tau=2.0 must")
+    assert possible.reason == ""
+    (point,) = grid_points(make_grid(BASE, {}, {"odd": {"sac.hiden": 8}}, 1))
     assert "did you mean sac.hidden" in point.reason
 
 
-def test_cells_keep_their_configuration(tmp_path):
-    config = from_dict(to_dict(cell().config))
-    assert Cell(config, "").config == cell().config
-    assert not files.is_sweep(tmp_path)
+def test_a_folder_without_a_sweep_is_one_line(tmp_path):
+    assert not results.is_sweep(tmp_path)
     with pytest.raises(ConfigError, match=r"holds no sweep: there is no sweep\.json"):
-        files.load_sweep(tmp_path)
+        results.load_sweep(tmp_path)

@@ -8,12 +8,12 @@ import numpy as np
 import pytest
 
 from p2p_sac_jax.ablation.measures import MEASURES, measure
-from p2p_sac_jax.ablation.run_curves import gather
+from p2p_sac_jax.ablation.run_curves import curves_of_rows
 from p2p_sac_jax.config import AttackConfig, PopulationConfig, TrainConfig
 from p2p_sac_jax.experiment.summary import summarise
 from tests.helpers.curves import curves_of
 
-# Peers 0 and 1 are there from the start, 2 lies, 3 joins after 20 steps.
+# Peers 0 and 1 train from the start, 2 is byzantine, 3 joins after 20 steps.
 CONFIG = TrainConfig(
     steps=60,
     evaluate_every=5,
@@ -21,7 +21,7 @@ CONFIG = TrainConfig(
     population=PopulationConfig(peers=4, newcomers=1, join_step=20),
     attack=AttackConfig(kind="sign_flip", byzantine=1),
 )
-JOINS, HOSTILE = [0, 0, 0, 20], [False, False, True, False]
+JOINS, BYZANTINE = [0, 0, 0, 20], [False, False, True, False]
 HONEST = (0, 1, 3)
 
 
@@ -47,7 +47,7 @@ def rows_of(config, oracle=True, sign=1.0):
                     "oracle": list(rng.normal(1.3 * sign, 0.1, every)),
                     "baseline": list(rng.normal(0.9 * sign, 0.1, every)),
                 }
-            if HOSTILE[peer]:
+            if BYZANTINE[peer]:
                 row["byzantine"] = True
             peers.append(row)
         honest = [row for row in peers if "byzantine" not in row]
@@ -68,7 +68,7 @@ def rows_of(config, oracle=True, sign=1.0):
 
 
 def measured(rows, **options):
-    curves = gather(rows, np.array(JOINS), np.array(HOSTILE))
+    curves = curves_of_rows(rows, np.array(JOINS), np.array(BYZANTINE))
     return measure(curves, evaluation_weeks=CONFIG.evaluation_weeks, **options)
 
 

@@ -1,4 +1,4 @@
-"""Grids computed for real: shared programs, masks, interruptions, refusals."""
+"""Grids computed for real: shared programs, masks, failures, interruptions."""
 
 import dataclasses
 import json
@@ -6,59 +6,82 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from p2p_sac_jax.ablation import engine
-from p2p_sac_jax.ablation import results as files
+from p2p_sac_jax.ablation import batch_training, engine, results
 from p2p_sac_jax.ablation.engine import ablate
-from p2p_sac_jax.ablation.grid import make_grid
-from p2p_sac_jax.ablation.plan import Throughput
+from p2p_sac_jax.ablation.grid import grid_points, make_grid
 from p2p_sac_jax.ablation.run_curves import Curves
+from p2p_sac_jax.ablation.throughput import Throughput
 from p2p_sac_jax.config_io import from_dict
+from p2p_sac_jax.experiment import programs
 from p2p_sac_jax.experiment.metrics import read_rows
 from p2p_sac_jax.experiment.train import train
 from tests.configs import sweep as tiny
-from tests.helpers.processes import PATIENCE_S, ROOT, finish
+from tests.helpers.commands import run_each
+from tests.helpers.processes import ROOT, finish, send
 
 CONFIG = from_dict(tiny.get_config().to_dict())
 FILE = ROOT / "tests" / "configs" / "sweep.py"
+MEMORY = {"memory": tiny.ARMS["memory"]}
+# One arm is made to diverge beside the others, one cannot be built.
+BROKEN = {
+    "diverging": {"sac.learning_rate": 0.5, "exchange.topology": "empty"},
+    "impossible": {"sac.tau": 2.0},
+}
 
 
-def grid(seeds=2, factors=tiny.SWEEP, arms=tiny.ARMS, **fields):
-    return make_grid(dataclasses.replace(CONFIG, **fields), factors, arms, seeds)
+def grid(seeds=2, factors=tiny.SWEEP, arms=tiny.ARMS):
+    return make_grid(CONFIG, factors, arms, seeds)
 
 
 @pytest.fixture(scope="module")
 def computed(tmp_path_factory):
-    """A grid of which the smaller populations were masked, and what the call said."""
+    """A grid whose smaller populations were masked, and the outcome of the call."""
     folder = tmp_path_factory.mktemp("sweep")
+    whole = grid(arms=tiny.ARMS | BROKEN)
+    diverging = {
+        run.key
+        for point in grid_points(whole)
+        for run in point.runs
+        if run is not None and point.arm == "diverging"
+    }
+
+    def train_chunk(*arguments):
+        state, rows = programs.train_chunk(*arguments)
+        for row in rows:
+            if row["run"] in diverging:
+                row["score"] = float("nan")
+        return state, rows
+
     with pytest.MonkeyPatch.context() as patch:
-        # A machine on which compiling is dear, and remembering its pace is not ours.
-        patch.setattr(engine.plan, "known_pace", lambda: Throughput(1e-9, 1e9))
-        patch.setattr(engine.plan, "note_pace", lambda pace: None)
-        outcome = ablate(grid(), folder, name="sweep")
+        # Compiling is expensive on this machine; its throughput is not saved.
+        patch.setattr(engine, "load_throughput", lambda: Throughput(1e-9, 1e9))
+        patch.setattr(engine, "save_throughput", lambda throughput: None)
+        patch.setattr(batch_training, "train_chunk", train_chunk)
+        outcome = ablate(whole, folder)
     return folder, outcome
 
 
-def by_place(folder: Path) -> dict[tuple, Curves]:
-    sweep = files.load_sweep(folder)
+def curves_by_point(folder: Path) -> dict[tuple, Curves]:
+    sweep = results.load_sweep(folder)
     return {
-        (p.arm, p.values["population.peers"], seed): cell.curves
-        for p in sweep.points
-        for seed, cell in zip(sweep.seeds, p.cells, strict=True)
-        if cell is not None
+        (point.arm, point.values["population.peers"], seed): run.curves
+        for point in sweep.points
+        for seed, run in zip(sweep.seeds, point.runs, strict=True)
+        if run is not None
     }
 
 
-def test_all_cells_come_out_of_one_program(computed):
+def test_all_runs_come_out_of_one_program(computed):
     folder, outcome = computed
-    # One peer is the same whether it is said to have a network or not.
-    assert (outcome.computed, outcome.failed, outcome.compilations) == (6, 0, 1)
-    found = by_place(folder)
+    # One peer is the same run with or without a network. Four runs diverge.
+    counts = outcome.computed, outcome.failed, outcome.compilations
+    assert counts == (6, 4, 1)
+    found = curves_by_point(folder)
     assert len(found) == 8
     for (_, peers, _), curves in found.items():
         assert curves.score.shape == (3, peers)
@@ -72,72 +95,59 @@ def test_all_cells_come_out_of_one_program(computed):
     assert found["memory", 2, 0].bytes_received.max() == 0
 
 
-def test_masked_cells_are_those_of_a_program_of_their_own(computed, tmp_path):
+def test_runs_that_fail_are_listed_with_their_reason(computed):
+    sweep = results.load_sweep(computed[0])
+    reasons = {failed["arm"]: failed["reason"] for failed in sweep.failed}
+    assert reasons.keys() == {"diverging", "impossible"}
+    assert reasons["impossible"].startswith("sac.tau=2.0 must")
+    assert reasons["diverging"].startswith("training diverged: peers [0")
+
+
+def test_masked_runs_equal_those_of_their_own_program(computed, tmp_path):
     folder, _ = computed
-    single = grid(seeds=1, factors={"population.peers": [1]}, arms={"memory": {}})
-    outcome = ablate(single, tmp_path, name="sweep")
+    outcome = ablate(grid(1, {"population.peers": [1]}, MEMORY), tmp_path)
     assert outcome.compilations == 1
-    (own,) = by_place(tmp_path).values()
-    masked = by_place(folder)["memory", 1, 0]
-    assert files.load_cell(tmp_path, next(iter(keys(tmp_path)))).meta["masked_to"] == 0
+    (own,) = curves_by_point(tmp_path).values()
+    masked = curves_by_point(folder)["memory", 1, 0]
+    (key,) = (path.name for path in (tmp_path / "runs").iterdir())
+    assert results.load_run(tmp_path, key).meta["masked_to"] == 0
     np.testing.assert_allclose(own.score, masked.score, rtol=1e-4)
     np.testing.assert_allclose(own.achieved, masked.achieved, rtol=1e-4, atol=1e-5)
 
 
-def keys(folder: Path) -> list[str]:
-    return sorted(path.name for path in (folder / "cells").iterdir())
+def test_nothing_is_computed_twice_and_more_seeds_extend_a_sweep(computed):
+    folder, _ = computed
+    metas = sorted((folder / "runs").glob("*/run.json"))
+    before = [path.stat().st_mtime_ns for path in metas]
+    again = ablate(grid(), folder)
+    assert (again.computed, again.compilations) == (0, 0)
+    # The program of the test above, from the compilation cache.
+    wider = ablate(grid(3, {"population.peers": [1]}, MEMORY), folder)
+    assert wider.computed == 1
+    assert [path.stat().st_mtime_ns for path in metas] == before
 
 
-def test_a_cell_is_the_arm_of_a_training_run(computed, tmp_path):
+@pytest.mark.thorough
+def test_a_run_of_a_sweep_equals_the_arm_of_a_training_run(computed, tmp_path):
     folder, _ = computed
     population = dataclasses.replace(CONFIG.population, peers=2)
     config = dataclasses.replace(CONFIG, population=population, arms="memory,network")
     train(config, tmp_path / "run", quiet=True)
     rows = read_rows(tmp_path / "run" / "metrics.jsonl")
     for arm in ("memory", "network"):
-        curves = by_place(folder)[arm, 2, 0]
-        mine = [row for row in rows if row["run"] == arm and "peer" in row]
-        for row in mine:
-            at = curves.steps.tolist().index(row["step"])
-            score = curves.score[at, row["peer"]]
+        curves = curves_by_point(folder)[arm, 2, 0]
+        peer_rows = [row for row in rows if row["run"] == arm and "peer" in row]
+        for row in peer_rows:
+            index = curves.steps.tolist().index(row["step"])
+            score = curves.score[index, row["peer"]]
             np.testing.assert_allclose(score, row["score"], rtol=1e-4)
-
-
-def test_nothing_is_computed_twice_and_more_seeds_add_to_it(computed, tmp_path):
-    folder, _ = computed
-    metas = [folder / "cells" / key / "cell.json" for key in keys(folder)]
-    before = [path.stat().st_mtime_ns for path in metas]
-    again = ablate(grid(), folder, name="sweep")
-    assert (again.computed, again.compilations) == (0, 0)
-    more = grid(seeds=3, factors={"population.peers": [2]})
-    wider = ablate(more, folder, name="sweep")
-    assert wider.computed == 2
-    assert [path.stat().st_mtime_ns for path in metas] == before
-
-
-def test_a_cell_that_fails_is_listed_and_the_others_go_on(tmp_path):
-    arms = {
-        "wild": {"sac.initial_alpha": 3e38, "exchange.topology": "empty"},
-        "impossible": {"sac.tau": 2.0},
-    }
-    factors = {"population.peers": [2]}
-    outcome = ablate(grid(1, factors, arms), tmp_path, name="sweep")
-    sweep = files.load_sweep(tmp_path)
-    assert (outcome.computed, outcome.failed) == (0, 1)
-    reasons = {failed["arm"]: failed["reason"] for failed in sweep.failed}
-    assert reasons.keys() == {"wild", "impossible"}
-    assert reasons["impossible"].startswith("sac.tau=2.0 must")
-    assert all(cell is None for point in sweep.points for cell in point.cells)
 
 
 def launch(folder, *arguments):
     return subprocess.Popen(
         [
-            sys.executable,
-            "-m",
-            "launch.ablate",
-            f"--workdir={folder}",
-            *map(str, arguments),
+            *(sys.executable, "-m", "p2p_sac_jax.commands.ablate"),
+            *(f"--workdir={folder}", *arguments),
         ],
         cwd=ROOT,
         env=os.environ,
@@ -147,48 +157,46 @@ def launch(folder, *arguments):
     )
 
 
-@pytest.mark.slow
-def test_a_killed_sweep_goes_on_where_it_was(tmp_path):
+@pytest.mark.thorough
+def test_a_killed_sweep_resumes(tmp_path):
     folder = tmp_path / "sweep"
-    asked = f"--config={FILE}", "--seeds=2", "--sweep=sac.batch_size=8,9"
-    process = launch(folder, *asked)
-    deadline = time.monotonic() + PATIENCE_S
-    done = folder / "cells"
-    while process.poll() is None and time.monotonic() < deadline:
-        if list(done.glob("*/cell.json")):
-            break
-        time.sleep(0.005)
-    process.send_signal(signal.SIGKILL)
+    process = launch(
+        folder, f"--config={FILE}", "--seeds=2", "--sweep=sac.batch_size=8,9"
+    )
+
+    def finished():
+        paths = (folder / "runs").glob("*/run.json")
+        return {path: path.stat().st_mtime_ns for path in paths}
+
+    send(process, signal.SIGKILL, lambda: bool(finished()))
     finish(process)
-    finished = {p: p.stat().st_mtime_ns for p in done.glob("*/cell.json")}
-    assert finished
-    end = finish(launch(folder))  # the folder knows what was asked
+    kept = finished()
+    assert kept
+    end = finish(launch(folder))  # the folder holds the grid
     assert end.returncode == 0, end.stderr
-    for path, round_info in finished.items():
-        assert path.stat().st_mtime_ns == round_info
-    total = len(json.loads((folder / "sweep.json").read_text())["points"])
-    assert total == 8
-    assert len(list(done.glob("*/cell.json"))) == 12
-    assert f"{len(finished)} finished, {12 - len(finished)} to compute" in end.stderr
+    assert kept.items() <= finished().items()
+    assert len(finished()) == 12
+    assert len(json.loads((folder / "sweep.json").read_text())["points"]) == 8
+    assert f"{len(kept)} finished, {12 - len(kept)} to compute" in end.stderr
     assert "network" in end.stdout
     assert (folder / "report.html").is_file()
     assert (folder / "table.csv").is_file()
 
 
 def test_user_errors_are_one_line(tmp_path):
-    config = f"--config={FILE}"
+    folder, config = f"--workdir={tmp_path / 'x'}", f"--config={FILE}"
     expected = {
-        (): "--config is missing; for example --config=ablations/",
-        (config, "--cell=2"): "--cell=2 must be in [0, 1), as --num_cells",
-        (config, "--num_cells=0"): "--num_cells=0 must be at least 1",
-        (config, "--arms=all"): "--arms='all' must be one of memory, network",
-        (config, "--sweep=steps"): "--sweep=steps must be FIELD=VALUE",
-        (config, "--seeds=0"): "seeds=0 must be at least 1",
-        (config, "--submit=1", "--submit_minutes=0"): "--submit_minutes=0 must be",
+        folder: "--config is missing; for example --config=ablations/",
+        f"{folder} {config} --shard=2": "--shard=2 must be in [0, 1), as --num_shards",
+        f"{folder} {config} --num_shards=0": "--num_shards=0 must be at least 1",
+        f"{folder} {config} --arms=all": "--arms='all' must be one of memory, network",
+        f"{folder} {config} --sweep=steps": "--sweep=steps must be FIELD=VALUE",
+        f"{folder} {config} --seeds=0": "seeds=0 must be at least 1",
+        f"{folder} {config} --submit=1 --submit_minutes=0": "--submit_minutes=0 must",
     }
-    processes = [launch(tmp_path / "x", *arguments) for arguments in expected]
-    for process, message in zip(processes, expected.values(), strict=True):
-        end = finish(process)
+    ends = run_each("p2p_sac_jax.commands.ablate", list(expected), tmp_path)
+    for command, message in expected.items():
+        end = ends[command]
         assert (end.returncode, end.stdout) == (2, ""), end.stderr
         assert end.stderr.startswith(f"error: {message}")
         assert end.stderr.count("\n") == 1

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from p2p_sac_jax.ablation import table
-from p2p_sac_jax.ablation.results import Cell, Point, Sweep
+from p2p_sac_jax.ablation.results import PointResult, RunResult, Sweep
 from p2p_sac_jax.config import ConfigError
 from p2p_sac_jax.experiment import statistics
 from tests.helpers.curves import curves_of
@@ -25,9 +25,9 @@ FINAL = {  # by arm and peers
 }
 
 
-def cell(level, **meta):
+def result(level, **meta):
     config = {"evaluation_weeks": 10}
-    return Cell({"config": config, **meta}, curves_of([0.5, *level], trained=0.94))
+    return RunResult({"config": config, **meta}, curves_of([0.5, *level], trained=0.94))
 
 
 def levels(arm, values, seed):
@@ -45,10 +45,10 @@ def sweep_of(levels=levels, arms=ARMS, topologies=("ring", "complete"), **meta):
             for values in [{TOPOLOGY: t} for t in own] or [{}]:
                 values = {PEERS: peers, **values}
                 found = [levels(arm, values, seed) for seed in range(SEEDS)]
-                cells = [
-                    None if level is None else cell(level, **meta) for level in found
+                runs = [
+                    None if level is None else result(level, **meta) for level in found
                 ]
-                points.append(Point(arm, values, cells))
+                points.append(PointResult(arm, values, runs))
     factors = {PEERS: [2, 4], TOPOLOGY: list(topologies)}
     return Sweep({"name": "x"}, factors, arms, list(range(SEEDS)), points, [])
 
@@ -124,7 +124,7 @@ def test_an_arm_on_another_market_meets_the_prices_of_that_market():
     sweep = sweep_of(arms=arms)
     for point in sweep.points:
         if point.arm == "network":
-            for found in point.cells:
+            for found in point.runs:
                 found.curves.baseline_fraction[:] = 0.7
     rows = table.make_table(sweep, "historical price", measures=["final"])
     usual = find(rows, "historical price", "final", peers=2, held_out=None)

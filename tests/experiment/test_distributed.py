@@ -110,7 +110,7 @@ def test_a_long_reason_is_shortened_for_the_others(monkeypatch):
     pair = [SimpleNamespace(process_index=index) for index in range(2)]
     monkeypatch.setattr(distributed, "processes", lambda: 2)
     monkeypatch.setattr(distributed, "_devices", lambda: pair)
-    monkeypatch.setattr(distributed, "_collected", lambda row, _: np.stack([row, row]))
+    monkeypatch.setattr(distributed, "_collect", lambda row, _: np.stack([row, row]))
     with pytest.raises(distributed.SharedConfigError, match=r"^\u2603{500,} \.\.\.$"):
         distributed.run_on_all(fail)
 
@@ -130,7 +130,7 @@ def test_a_process_without_memory_does_not_blame_another(monkeypatch, capsys):
 
 
 def test_pages_of_files_count_as_free(monkeypatch, tmp_path):
-    monkeypatch.setattr(device_memory, "_GROUP", tmp_path)
+    monkeypatch.setattr(device_memory, "_CONTROL_GROUP", tmp_path)
     (tmp_path / "memory.max").write_text("9000\n")
     (tmp_path / "memory.current").write_text("5000\n")
     (tmp_path / "memory.stat").write_text("anon 7\ninactive_file 2000\n")

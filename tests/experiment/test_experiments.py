@@ -6,9 +6,9 @@ import math
 
 import pytest
 
-from p2p_sac_jax.configs import lqr, newcomers, pendulum, reference_price
 from p2p_sac_jax import train
 from p2p_sac_jax.config_io import from_dict
+from p2p_sac_jax.configs import lqr, newcomers, pendulum, reference_price
 from tests.helpers.populations import small_config
 
 pytestmark = pytest.mark.slow

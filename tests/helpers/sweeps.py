@@ -1,4 +1,4 @@
-"""Invented sweeps, written as real ones are: the same grid, cells and folders."""
+"""Invented sweeps, written as real ones are: the same grid, runs and folders."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ from typing import Any
 
 import numpy as np
 
-from p2p_sac_jax.ablation import grid
-from p2p_sac_jax.ablation import results as files
+from p2p_sac_jax.ablation import results
+from p2p_sac_jax.ablation.grid import grid_points, make_grid
 from p2p_sac_jax.ablation.run_curves import DIAGNOSTICS, Curves
-from p2p_sac_jax.ablation.runs import Cell
+from p2p_sac_jax.ablation.runs import Run
 from p2p_sac_jax.config import TrainConfig
-from p2p_sac_jax.config_io import save_json, to_dict
+from p2p_sac_jax.config_io import to_dict
 from p2p_sac_jax.experiment.build import adjacency_of
 
 ALONE = {"exchange.topology": "empty"}
@@ -44,62 +44,45 @@ def write_sweep(
       arms: name to overrides.
       seeds: how many.
       config: the base; 24 steps of 3 peers if there is none.
-      failed: (arm, seed) of cells that are noted as failed, at every point.
-      missing: (arm, seed) of cells that have not been computed.
+      failed: (arm, seed) of runs that failed, at every point.
+      missing: (arm, seed) of runs that have not been computed.
       oracle: whether shares of the oracle are known.
     """
     if config is None:
         config = TrainConfig(steps=24, evaluate_every=4)
-    asked = grid.make_grid(config, factors, arms, seeds)
-    points = list(grid.points(asked))
-    folder.mkdir(parents=True, exist_ok=True)
-    content = {
-        "name": folder.name,
-        "config": to_dict(config),
-        "factors": asked.factors,
-        "arms": asked.arms,
-        "seeds": asked.seeds,
-        "points": [
-            {
-                "arm": point.arm,
-                "values": point.values,
-                "cells": [cell and cell.key for cell in point.cells],
-                "reason": point.reason,
-            }
-            for point in points
-        ],
-    }
-    save_json(folder / files.SWEEP, content)
+    asked = make_grid(config, factors, arms, seeds)
+    points = list(grid_points(asked))
+    results.save_sweep(folder, folder.name, asked, points)
     failed, missing = set(failed), set(missing)
     for point in points:
-        for seed, cell in zip(asked.seeds, point.cells, strict=True):
-            if cell is None or (point.arm, seed) in missing:
+        for seed, run in zip(asked.seeds, point.runs, strict=True):
+            if run is None or (point.arm, seed) in missing:
                 continue
             if (point.arm, seed) in failed:
-                files.save_failure(folder, cell.key, "ConfigError: no <finite> score")
+                reason = "ConfigError: no <finite> score"
+                results.save_failure(folder, run.key, reason)
             else:
-                meta, curves = invent(cell, point.arm, oracle)
-                files.save_cell(folder, cell.key, meta, curves)
+                results.save_run(folder, run.key, invent(run, oracle))
     return folder
 
 
-def invent(cell: Cell, arm: str, oracle: bool = True) -> tuple[dict[str, Any], Curves]:
-    """What a cell might leave behind; the more it hears, the faster it learns."""
-    config = cell.config
+def invent(run: Run, oracle: bool = True) -> results.RunResult:
+    """An invented result; the more messages a run receives, the faster it learns."""
+    config = run.config
     peers, every = config.population.peers, config.evaluate_every
     rng = np.random.default_rng([config.seed, peers])
     adjacency = adjacency_of(config)
-    heard = adjacency.sum(axis=1).mean()
+    neighbours = adjacency.sum(axis=1).mean()
     byzantine_peers = np.arange(peers) >= peers - config.attack.byzantine
     plain = config.model_rollouts.fraction == 0
-    pace = 60.0 if plain else 16.0 / (1.0 + 0.5 * np.log1p(heard))
-    pace *= 1.0 + 0.15 * rng.standard_normal() + 0.8 * byzantine_peers.mean()
+    time_scale = 60.0 if plain else 16.0 / (1.0 + 0.5 * np.log1p(neighbours))
+    time_scale *= 1.0 + 0.15 * rng.standard_normal() + 0.8 * byzantine_peers.mean()
     final = (0.94 if plain else 0.985) + 0.003 * rng.standard_normal()
     skill = 0.01 * rng.standard_normal(peers)
 
     def level(steps: np.ndarray) -> np.ndarray:
         """[T, P] share of the oracle after that many steps."""
-        rise = 1.0 - np.exp(-steps / pace)[:, None]
+        rise = 1.0 - np.exp(-steps / time_scale)[:, None]
         dip = (0.5 if plain else 0.2) * rise * (1.0 - rise)
         return HISTORICAL + (final + skill - HISTORICAL) * rise - dip
 
@@ -108,14 +91,14 @@ def invent(cell: Cell, arm: str, oracle: bool = True) -> tuple[dict[str, Any], C
     best = np.full((config.steps, peers), ORACLE)
     known = 1.0 if oracle else np.nan
     shape = len(evaluated), peers
-    talks = heard > 0
-    received = 848.0 * heard * every / config.exchange.interval
+    connected = neighbours > 0
+    received = 848.0 * neighbours * every / config.exchange.interval
     diagnostics = {name: np.ones(shape) for name in DIAGNOSTICS}
-    diagnostics["value_weight"] *= 0.3 * talks * np.exp(-evaluated / 100)[:, None]
-    diagnostics["std_weight"] *= 0.3 * talks
-    diagnostics["has_prior"] *= talks
+    diagnostics["value_weight"] *= 0.3 * connected * np.exp(-evaluated / 100)[:, None]
+    diagnostics["std_weight"] *= 0.3 * connected
+    diagnostics["has_prior"] *= connected
     trust = np.zeros((0, peers, peers))
-    if config.weights.trust_rate > 0 and talks:
+    if config.weights.trust_rate > 0 and connected:
         fade = np.exp(-evaluated / 20)[:, None, None]
         trust = np.where(byzantine_peers[None, None, :], fade, 1.0) * np.ones(
             (1, peers, 1)
@@ -149,4 +132,4 @@ def invent(cell: Cell, arm: str, oracle: bool = True) -> tuple[dict[str, Any], C
         "run_s": 0.002 * peers * config.steps,
         "compile_s": 3.0,
     }
-    return meta, curves
+    return results.RunResult(meta, curves)

@@ -80,7 +80,7 @@ def cells(folder, arm, **values):
         for point in sweep["points"]
         if point["arm"] == arm and values.items() <= point["values"].items()
     ]
-    known = [folder / "cells" / key / "curves.npz" for key in point["cells"]]
+    known = [folder / "runs" / key / "curves.npz" for key in point["runs"]]
     return [np.load(path) for path in known if path.exists()]
 
 
@@ -343,7 +343,7 @@ def test_without_a_control_nothing_is_compared(tmp_path):
 
 def test_cells_that_differ_in_their_code_are_told(tmp_path):
     folder = write_sweep(tmp_path / "small", {}, seeds=2)
-    path = next((folder / "cells").iterdir()) / "cell.json"
+    path = next((folder / "runs").iterdir()) / "run.json"
     path.write_text(json.dumps(json.loads(path.read_text()) | {"git_commit": "f00"}))
     html = background.provenance(load(folder))
     assert "code: differs between cells" in html

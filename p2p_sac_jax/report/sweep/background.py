@@ -58,7 +58,7 @@ def limits(data: SweepData, omitted: Iterable[Omitted]) -> str:
 def provenance(data: SweepData) -> str:
     """Code, machine and dates of the cells, and what differs between them."""
     cells = {
-        id(cell): cell for point in data.sweep.points for cell in point.cells if cell
+        id(cell): cell for point in data.sweep.points for cell in point.runs if cell
     }
     metas = [cell.meta for cell in cells.values()]
     rows: list[tuple[str, Any]] = [

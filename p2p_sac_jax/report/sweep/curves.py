@@ -7,15 +7,15 @@ from typing import NamedTuple
 
 import numpy as np
 
-from p2p_sac_jax.ablation.results import Cell
+from p2p_sac_jax.ablation.results import RunResult
 from p2p_sac_jax.ablation.run_curves import Curves
 from p2p_sac_jax.experiment import statistics
-from p2p_sac_jax.experiment.metrics import fraction
+from p2p_sac_jax.experiment.metrics import oracle_fraction
 from p2p_sac_jax.report.sweep.charts import Trace
 from p2p_sac_jax.report.sweep.data import Seen
 
 Array = np.ndarray
-Curve = Callable[[Cell], Array]  # [E], of one population
+Curve = Callable[[RunResult], Array]  # [E], of one population
 
 _RESAMPLES = 1000  # a band is looked at, not quoted
 _MOST_POINTS = 150  # of a line: more cannot be seen
@@ -47,7 +47,7 @@ def axes(unit: str) -> list[Axis]:
     ]
 
 
-def score(cell: Cell) -> Array:
+def score(cell: RunResult) -> Array:
     """Mean over peers of the greedy policy's share of the oracle's, or its return."""
     curves = cell.curves
     if np.isfinite(curves.oracle).any():
@@ -55,7 +55,7 @@ def score(cell: Cell) -> Array:
     return _mean(curves, curves.score) * cell.meta["config"]["evaluation_weeks"]
 
 
-def earned(cell: Cell) -> Array:
+def earned(cell: RunResult) -> Array:
     """Share of the oracle's earned since the start, exploration included."""
     curves = cell.curves
     present = _present(curves, np.arange(1, len(curves.achieved) + 1))
@@ -64,7 +64,7 @@ def earned(cell: Cell) -> Array:
         np.where(present, values, 0.0).cumsum(axis=0)[curves.steps - 1]
         for values in (curves.achieved, curves.oracle)
     )
-    share = fraction(achieved, np.where(there, oracle, 1.0))
+    share = oracle_fraction(achieved, np.where(there, oracle, 1.0))
     return share.mean(axis=1, where=there)
 
 
@@ -115,18 +115,18 @@ def _present(curves: Curves, clock: Array) -> Array:
     return ~curves.byzantine & (curves.joins < clock[:, None])
 
 
-def _steps(cell: Cell) -> Array:
+def _steps(cell: RunResult) -> Array:
     return cell.curves.steps.astype(float)
 
 
-def _peers(cell: Cell) -> int:
+def _peers(cell: RunResult) -> int:
     return len(cell.curves.joins)
 
 
-def _seconds(cell: Cell) -> Array:
+def _seconds(cell: RunResult) -> Array:
     return cell.meta["run_s"] * _steps(cell) / cell.curves.steps[-1]
 
 
-def _bytes(cell: Cell) -> Array:
+def _bytes(cell: RunResult) -> Array:
     # Every byte that reached a peer had left another one.
     return np.cumsum(np.nansum(cell.curves.bytes_received, axis=1)) / _peers(cell)

@@ -8,13 +8,13 @@ from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 from p2p_sac_jax.ablation.measures import ARRIVAL, BYTES
-from p2p_sac_jax.ablation.results import Cell, Sweep, load_sweep
+from p2p_sac_jax.ablation.results import RunResult, Sweep, load_sweep
 from p2p_sac_jax.ablation.series import (
     HISTORICAL,
     PRICES,
     Series,
     counterpart,
-    read_lines,
+    read_series,
 )
 from p2p_sac_jax.ablation.table import Row, make_table
 from p2p_sac_jax.config import ConfigError
@@ -48,7 +48,7 @@ class Seen(NamedTuple):
     arm: str
     values: dict[str, Any]  # of swept fields, without those the arm sets itself
     settings: dict[str, Any]  # these, and what the arm sets
-    cells: list[Cell]  # finished
+    cells: list[RunResult]  # finished
     line: Series  # figures by seed
     look: style.Look  # its label is the arm with what tells it from its like
 
@@ -186,14 +186,14 @@ def load(folder: pathlib.Path) -> SweepData:
       ConfigError: the folder holds no sweep, or not one finished cell.
     """
     sweep = load_sweep(folder)
-    finished = [p.arm for p in sweep.points if any(p.cells)]
+    finished = [p.arm for p in sweep.points if any(p.runs)]
     if not finished:
         failed = f", {len(sweep.failed)} failed" if sweep.failed else ""
         raise ConfigError(f"{folder} holds a sweep without a finished cell{failed}")
     arms = [arm for arm in sweep.arms if arm in finished]
     control = _control(sweep, arms)
     factors = {name: v for name, v in sweep.factors.items() if len(v) > 1}
-    lines = read_lines(sweep)
+    lines = read_series(sweep)
     rows = make_table(sweep, control, measures=MEASURES)
     columns = list(rows[0])
     fields = columns[1 : columns.index("measure")]  # the first one is the arm
@@ -241,7 +241,7 @@ def _seen(
     looks: dict[str, style.Look] = {}
     of_points = [line for line in lines if line.arm not in PRICES]
     for point, line in zip(sweep.points, of_points, strict=True):
-        cells = [cell for cell in point.cells if cell is not None]
+        cells = [cell for cell in point.runs if cell is not None]
         told = {n: v for n, v in point.values.items() if n in factors and n != panel}
         mark = repr((point.arm, told))
         if cells and mark not in looks:

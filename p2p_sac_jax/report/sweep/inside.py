@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from p2p_sac_jax.ablation.results import Cell
+from p2p_sac_jax.ablation.results import RunResult
 from p2p_sac_jax.report import figures
 from p2p_sac_jax.report.elements import figure, text
 from p2p_sac_jax.report.figures import SMALL
@@ -117,15 +117,15 @@ def _network(seen: Seen, kind: str, adjacency: list[list[float]]) -> str:
     return figure(svg, caption, title)
 
 
-def _of_honest(cell: Cell) -> np.ndarray:
+def _of_honest(cell: RunResult) -> np.ndarray:
     return _opinion(cell, ~cell.curves.byzantine)
 
 
-def _of_liars(cell: Cell) -> np.ndarray:
+def _of_liars(cell: RunResult) -> np.ndarray:
     return _opinion(cell, cell.curves.byzantine)
 
 
-def _opinion(cell: Cell, about: np.ndarray) -> np.ndarray:
+def _opinion(cell: RunResult, about: np.ndarray) -> np.ndarray:
     """[E] mean trust of honest peers in the others of whom ``about`` holds."""
     honest = ~cell.curves.byzantine
     pairs = honest[:, None] & about[None, :] & ~np.eye(len(about), dtype=bool)

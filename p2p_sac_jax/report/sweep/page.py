@@ -77,7 +77,7 @@ def _title(data: SweepData) -> str:
 def _header(data: SweepData, titles: dict[str, str]) -> str:
     config = data.sweep.meta["config"]
     points = len(data.sweep.points)
-    gone = sum(cell is None for point in data.sweep.points for cell in point.cells)
+    gone = sum(cell is None for point in data.sweep.points for cell in point.runs)
     facts = [
         f"{config['population']['name']} population" if data.unit == "week" else "",
         f"{config['steps']} {data.unit}s",

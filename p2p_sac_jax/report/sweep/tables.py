@@ -89,10 +89,10 @@ def missing(data: SweepData) -> str:
     known = {(_point(failed), failed["seed"]) for failed in data.sweep.failed}
     for point in data.sweep.points:
         place = _point({"arm": point.arm, "values": point.values})
-        for seed, cell in zip(data.sweep.seeds, point.cells, strict=True):
+        for seed, cell in zip(data.sweep.seeds, point.runs, strict=True):
             if cell is None and (place, seed) not in known:
                 lines.append([place, seed, "–", "not computed yet"])
-    asked = sum(len(point.cells) for point in data.sweep.points)
+    asked = sum(len(point.runs) for point in data.sweep.points)
     if not lines:
         return paragraph(f"All {asked} results are there.")
     columns = ["point", "seed", "cell", "reason"]
