@@ -115,3 +115,18 @@ def test_recipe_works_as_written(name, tmp_path):
     follow(RECIPES[name], tmp_path)
     for command in RECIPES[name].commands:
         run(command, tmp_path)
+
+
+@pytest.mark.thorough
+def test_the_agent_of_the_network_page_runs(tmp_path):
+    page = (ROOT / "docs" / "network.md").read_text("utf-8")
+    (program,) = re.findall(r"```python\n(.*?)```", page, re.DOTALL)
+    done = subprocess.run(
+        [sys.executable, "-c", program],
+        cwd=tmp_path,
+        env=os.environ | {"PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
