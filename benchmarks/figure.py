@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from benchmarks.bench_results import Row, line_of
 from p2p_sac_jax.report.picture import stand_alone
-from p2p_sac_jax.report.style import draw
+from p2p_sac_jax.report.svg import draw
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

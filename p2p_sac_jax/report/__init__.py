@@ -3,6 +3,40 @@
 Everything comes from the files of the run's folder; nothing is measured anew.
 """
 
-from p2p_sac_jax.report.html import write_report
+from __future__ import annotations
 
-__all__ = ["write_report"]
+import pathlib
+
+from p2p_sac_jax.ablation.results import is_sweep
+from p2p_sac_jax.report.page import render, save
+from p2p_sac_jax.report.picture import save_picture
+from p2p_sac_jax.report.run import run_page
+from p2p_sac_jax.report.run_data import load_run
+from p2p_sac_jax.report.sweep import sweep_page
+from p2p_sac_jax.report.sweep_data import load_sweep_data
+
+__all__ = ["save_picture", "write_report"]
+
+
+def write_report(workdir: str | pathlib.Path) -> pathlib.Path:
+    """Writes ``report.html`` of the run or sweep in ``workdir`` anew.
+
+    The page holds everything it shows and asks the network for nothing. The same
+    files give the same bytes.
+
+    Args:
+      workdir: folder of a run or of a sweep, finished or not.
+
+    Returns:
+      The path of the page.
+
+    Raises:
+      ConfigError: the folder holds neither or no results, a file is broken, or the
+        extra `report` is not installed.
+    """
+    workdir = pathlib.Path(workdir)
+    if is_sweep(workdir):
+        html = render(sweep_page(load_sweep_data(workdir)), "sweep.j2")
+    else:
+        html = render(run_page(load_run(workdir)), "run.j2")
+    return save(html, workdir)

@@ -1,225 +1,140 @@
-"""What stands behind the results: diagnostics, provenance, limits."""
+"""What stands behind the results: code, machine, configuration."""
 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator
+from collections import Counter
 from typing import Any
 
-import numpy as np
-
 from p2p_sac_jax.config import TrainConfig
-from p2p_sac_jax.report import data as d
-from p2p_sac_jax.report import figures
-from p2p_sac_jax.report.elements import (
-    figure,
-    paragraph,
-    section,
-    table,
-)
-from p2p_sac_jax.report.style import look
+from p2p_sac_jax.config_io import flatten
+from p2p_sac_jax.report import labels
+from p2p_sac_jax.report.page import Section, Table
+from p2p_sac_jax.report.run_data import RunData
+from p2p_sac_jax.report.sweep_data import SweepData
 
-_DIAGNOSTICS = (
-    (
-        "behaviour_std",
-        "Exploration",
-        "behaviour std (action units)",
-        False,
-        "Spread of the prices tried; it should shrink as the peer grows sure.",
-    ),
-    (
-        "alpha",
-        "Temperature",
-        "alpha",
-        True,
-        "Weight of entropy in the objective, learned to hold the target entropy.",
-    ),
-    (
-        "critic_loss",
-        "Critic loss",
-        "loss (reward²)",
-        True,
-        "Squared error of the critics' targets; noise in sales keeps it above zero.",
-    ),
-    (
-        "demand_slope",
-        "Belief in price sensitivity",
-        "slope (per unit of price)",
-        False,
-        "Slope of log demand, posterior mean; shaded: one posterior standard"
-        " deviation, mean over peers.",
-    ),
-    (
-        "confidence",
-        "Confidence",
-        "confidence, 0 to 1",
-        False,
-        "Computed from a peer's own data; it weighs what the peer tells others.",
-    ),
-    (
-        "td_error",
-        "TD error",
-        "TD error (reward)",
-        False,
-        "How badly the critic predicts the peer's own experience.",
-    ),
-)
+# What the grid, not the configuration, decides.
+_OF_THE_GRID = ("seed", "seeds", "arms", "checkpoint_every")
+_ALIKE = {
+    "git_commit": "code",
+    "git_dirty": "uncommitted changes",
+    "versions": "versions",
+    "platform": "platform",
+    "device_kind": "device",
+    "layout": "layout",
+    "layout_devices": "devices used",
+}
 
 
-def diagnostics(data: d.RunData) -> str:
-    """Small charts of how learning went inside."""
-    panels = []
-    for field, title, y_label, log, words in _DIAGNOSTICS:
-        found = {arm: d.peer_curves(data, arm, field) for arm in data.arms}
-        found = {arm: curves for arm, curves in found.items() if curves.values.size}
-        if not found:
-            continue
-        by_arm = {
-            arm: d.Curves(curves.steps, d.mean(curves.values)[None])
-            for arm, curves in found.items()
-        }
-        if field == "demand_slope":
-            bands = dict(_slope_bands(data, by_arm))
-        else:
-            bands = {arm: d.middle_half(curves) for arm, curves in found.items()}
-        label = f"Line chart: {title.lower()} of each arm, mean over peers."
-        svg = figures.curves(
-            data,
-            f"diagnostic-{field}",
-            label,
-            y_label,
-            by_arm,
-            bands,
-            log=log,
-            size=figures.SMALL,
-        )
-        panels.append(figure(svg, words, title))
-    if not panels:
-        return ""
-    return section(
-        "diagnostics",
-        "Diagnostics",
-        f'<div class="three">{"".join(panels)}</div>',
-        paragraph(
-            "<b>How measured.</b> Means over all peers"
-            f"{' and seeds' if len(data.seeds) > 1 else ''}, recorded at each"
-            " evaluation from the training before it. Shaded, unless said otherwise:"
-            " the middle half of the peers.",
-            "caption",
-        ),
-    )
-
-
-def limits(data: d.RunData) -> str:
-    """What this run can and cannot say."""
-    items = []
-    if len(data.seeds) == 1:
-        items.append(
-            "<b>1 seed: indicative.</b> Another seed draws other costs, shocks and"
-            " networks. A claim needs at least ten seeds and confidence intervals."
-        )
-    else:
-        items.append(
-            f"{len(data.seeds)} seeds: means over seeds, thin lines for single ones."
-            " The sampling unit is the population, never the peer."
-        )
-    if data.has_oracle:
-        items += [
-            "<b>A calibrated simulator, not the world.</b> Demand follows a logit model"
-            " whose parameters come from scanner data; competitors do not react.",
-            "<b>Elasticities by ordinary least squares without instruments</b>, mostly"
-            " from promotions: short-run responses, possibly biased. Annual swings of"
-            " price sensitivity are assumed, not estimated.",
-            "<b>The best price</b> knows each peer's true demand. No learner can"
-            " reach it from the first week; it is a yardstick, not a rival.",
-            "<b>Two steps lie between the arms.</b> From plain SAC to own memory: what"
-            " remembering and imagining prices brings. From own memory to network: what"
-            " the neighbours bring. Only the second is the network's merit.",
-        ]
-    inner = "".join(f"<li>{item}</li>" for item in items)
-    return section("limits", "What this run can and cannot say", f"<ul>{inner}</ul>")
-
-
-def provenance(data: d.RunData) -> str:
-    """Where the numbers come from: code, machine, configuration."""
+def run_provenance(data: RunData) -> Section:
+    """Code, machine and configuration of one run."""
     run, summary = data.run, data.summary
     commit = str(run.get("git_commit") or "unknown")
-    if run.get("git_dirty"):
-        commit += " (with uncommitted changes)"
+    versions = run.get("versions", {}).items()
     rows: list[tuple[str, Any]] = [
         ("started", run.get("started")),
-        ("code", commit),
+        ("code", commit + " (with uncommitted changes)" * bool(run.get("git_dirty"))),
         ("configuration", run.get("config_hash")),
         ("seeds", ", ".join(map(str, run.get("seeds", [])))),
         ("platform", run.get("platform")),
         ("devices", ", ".join(map(str, run.get("devices", [])))),
         ("layout", run.get("layout")),
-        ("versions", ", ".join(f"{k} {v}" for k, v in run.get("versions", {}).items())),
+        ("versions", ", ".join(f"{name} {version}" for name, version in versions)),
     ]
-    for field, words in (
-        ("compile_s", "compile time (s)"),
-        ("wall_s", "wall time (s)"),
-        ("resumed_at", "resumed at step"),
-        ("env_steps_per_s", "environment steps per second, all runs"),
-        ("updates_per_s", "gradient updates per second, all runs"),
-    ):
-        if field in summary:
-            rows.append((words, summary[field]))
-    arms = [[look(arm, data.arms).label, _arm_words(arm)] for arm in data.arms]
-    return section(
-        "provenance",
-        "Provenance",
-        '<div class="pair"><div class="card"><h3>Run</h3>',
-        table(["what", "value"], rows, "Provenance", "words"),
-        '</div><div class="card"><h3>Arms</h3>',
-        table(["arm", "what it is"], arms, "Arms", "words"),
-        "<h3>Differences from the defaults</h3>",
-        _differences(run.get("config", {})),
-        "</div></div>",
-    )
-
-
-def _differences(config: dict[str, Any]) -> str:
-    default = dict(_flat(dataclasses.asdict(TrainConfig())))
-    used = dict(_flat(config))
-    rows = [
-        [name, value if value != "" else "(empty)", default.get(name)]
-        for name, value in used.items()
+    timings = {
+        "compile_s": "compile time (s)",
+        "wall_s": "wall time (s)",
+        "resumed_at": "resumed at step",
+        "env_steps_per_s": "environment steps per second, all runs",
+        "updates_per_s": "gradient updates per second, all runs",
+    }
+    rows += [(label, summary[n]) for n, label in timings.items() if n in summary]
+    kinds = {
+        "plain": "Soft Actor-Critic on the peer's own steps, without exchange",
+        "memory": "with a price memory and model rollouts, without exchange",
+        "network": "the same, and it exchanges messages with its neighbours",
+    }
+    arms = [
+        [data.look(arm).label, kinds.get(arm, "as configured")] for arm in data.arms
+    ]
+    default = dict(flatten(dataclasses.asdict(TrainConfig())))
+    used = [(name, labels.value(value)) for name, value in flatten(data.config)]
+    changed = [
+        [name, labels.value(value), labels.value(default.get(name, labels.MISSING))]
+        for name, value in flatten(data.config)
         if default.get(name) != value
     ]
-    everything = table(["field", "this run"], used.items(), "Configuration", "words")
-    details = (
-        f"<details><summary>Whole configuration ({len(used)} fields)</summary>"
-        f"{everything}</details>"
-    )
-    if not rows:
-        return paragraph("None: every field has its default value.") + details
-    columns = ["field", "this run", "default"]
-    return table(columns, rows, "Configuration changed", "words") + details
+    content = {
+        "run": Table("Provenance", ["what", "value"], rows, "words"),
+        "arms": Table("Arms", ["arm", "what it is"], arms, "words"),
+        "changed": Table(
+            "Configuration changed", ["field", "this run", "default"], changed, "words"
+        ),
+        "config": Table("Configuration", ["field", "this run"], used, "words"),
+    }
+    return Section("provenance", "Provenance", content)
 
 
-def _flat(tree: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
-    for name, value in tree.items():
-        if isinstance(value, dict):
-            yield from _flat(value, f"{prefix}{name}.")
+def sweep_provenance(data: SweepData) -> Section:
+    """Code, machine and dates of the runs, and what differs between them."""
+    runs = {id(run): run for point in data.sweep.points for run in point.runs if run}
+    metas = [run.meta for run in runs.values()]
+    rows: list[tuple[str, Any]] = [
+        ("sweep", data.sweep.meta.get("name")),
+        ("different runs", len(metas)),
+        ("seeds", ", ".join(map(str, data.sweep.seeds))),
+    ]
+    for field, name in _ALIKE.items():
+        values = Counter(_flat(meta.get(field)) for meta in metas)
+        if values.keys() == {"unknown"}:
+            continue
+        if len(values) == 1:
+            rows.append((name, next(iter(values))))
         else:
-            yield prefix + name, f"{value:.10g}" if isinstance(value, float) else value
+            listed = "; ".join(f"{v} ({n} runs)" for v, n in values.most_common())
+            rows.append((f"{name}: differs between runs", listed))
+    started = sorted(str(m["started"])[:16] for m in metas if m.get("started"))
+    if started:
+        ends = dict.fromkeys((started[0], started[-1]))
+        rows.append(("started", " to ".join(ends).replace("T", " ")))
+    for field, name in (("run_s", "running (s)"), ("compile_s", "compiling (s)")):
+        rows.append((f"{name}, all runs", sum(meta.get(field, 0.0) for meta in metas)))
+    content = {
+        "runs": Table("Provenance", ["what", "value"], rows, "words"),
+        "config": Table(
+            "Configuration", ["arm", "what it sets"], _settings(data), "words"
+        ),
+    }
+    return Section("provenance", "Provenance", content)
 
 
-def _arm_words(arm: str) -> str:
-    return {
-        "plain": "Soft Actor-Critic alone: real weeks only, hears nobody",
-        "memory": "with a price memory of its own and imagined prices, hears nobody",
-        "network": "the same, and it hears its neighbours",
-    }.get(arm, "as configured")
+def _settings(data: SweepData) -> list[tuple[str, str]]:
+    """Fields of the base that differ, what was swept, and what every arm sets."""
+    default = dict(flatten(dataclasses.asdict(TrainConfig())))
+    base = {
+        name: labels.value(value)
+        for name, value in flatten(data.sweep.meta["config"])
+        if default.get(name) != value and name not in _OF_THE_GRID
+    }
+    swept = {
+        name: ", ".join(map(labels.value, values))
+        for name, values in data.sweep.factors.items()
+    }
+    arms = {
+        labels.arm(arm): {name: labels.value(value) for name, value in sets.items()}
+        for arm, sets in data.sweep.arms.items()
+    }
+    rows = []
+    for owner, sets in {"every arm": base, "swept": swept, **arms}.items():
+        for name, value in sets.items():
+            usual = labels.value(default.get(name, labels.MISSING))
+            rows.append((owner, f"{name} = {value} (default {usual})"))
+    return rows + [(arm, "the base as it is") for arm, sets in arms.items() if not sets]
 
 
-def _slope_bands(
-    data: d.RunData, by_arm: dict[str, d.Curves]
-) -> Iterator[tuple[str, d.Band]]:
-    for arm, curves in by_arm.items():
-        spread = d.peer_curves(data, arm, "demand_slope_std")
-        if np.array_equal(spread.steps, curves.steps):
-            deviation = d.mean(spread.values)
-            middle = curves.values[0]
-            yield arm, d.Band(curves.steps, middle - deviation, middle + deviation)
+def _flat(content: Any) -> str:
+    if isinstance(content, dict):
+        return ", ".join(f"{name} {value}" for name, value in content.items())
+    if isinstance(content, bool):
+        return "yes" if content else "no"
+    return "unknown" if content is None else str(content)

@@ -1,334 +1,272 @@
-"""The figures of the report, each returned as inline SVG."""
+"""The kinds of figure that reports are drawn with, each returned as inline SVG."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from p2p_sac_jax.config import ConfigError
-from p2p_sac_jax.report import data as d
-from p2p_sac_jax.report.style import (
-    COST,
-    FAINT,
-    INK,
-    MUTED,
-    PAPER,
-    draw,
-    end_labels,
-    look,
-)
+from p2p_sac_jax.report import labels
+from p2p_sac_jax.report.svg import Tip, draw, end_labels
+from p2p_sac_jax.report.theme import EDGE, INK, MUTED, PAPER, Look
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.axis import Axis
 
-_EDGES_DRAWN = 4000
+Array = np.ndarray
 
 # Inches; text keeps its size where a page sets three figures in a row.
 SMALL = (3.7, 2.5)
 WIDE = (4.7, 2.9)
+_MOST_TIPS = 14  # of a line
+_DASHED = (0, (2, 2))
 
 
-def curves(
-    data: d.RunData,
-    name: str,
-    label: str,
-    y_label: str,
-    by_arm: dict[str, d.Curves],
-    bands: dict[str, d.Band] | None = None,
-    references: Sequence[tuple[str, d.Curves | float]] = (),
-    log: bool = False,
-    share: bool = False,
-    size: tuple[float, float] = WIDE,
-) -> str:
-    """One line for each arm against time, named at its right end.
+class Quantity(NamedTuple):
+    """What an axis shows, and how its values are written."""
+
+    label: str
+    unit: str = ""  # as in ``Measure``, or "points", or what a step of time is called
+
+
+class Trace(NamedTuple):
+    """One line with its band; NaN where there is nothing, inf beyond the end."""
+
+    label: str
+    look: Look
+    x: Array  # [N]
+    middle: Array  # [N]
+    low: Array  # [N]
+    high: Array  # [N]
+    single: Array | None = None  # [S, N] single seeds, drawn thin
+
+
+def ends(traces: Sequence[Trace], unit: str, place: str = "the end") -> str:
+    """Where lines end, as text for a screen reader.
 
     Args:
-      data: the run.
+      traces: the lines.
+      unit: of what they show.
+      place: where they end.
+    """
+    shown = [
+        f"{trace.label} {labels.quantity(unit, float(trace.middle[-1]))}"
+        for trace in traces
+        if len(trace.middle)
+    ]
+    return f"At {place}: {', '.join(shown)}."
+
+
+def lines(
+    name: str,
+    label: str,
+    traces: Sequence[Trace],
+    x: Quantity,
+    y: Quantity,
+    *,
+    levels: Sequence[tuple[str, float]] = (),
+    start: float | None = 0.0,
+    limits: tuple[float | None, float | None] = (None, None),
+    log: bool = False,
+    tail: int = 1,
+    width: float = 1.8,
+    size: tuple[float, float] = WIDE,
+) -> str:
+    """Lines with bands against something continuous, named at their right ends.
+
+    A trace of no extent, such as one that sends no bytes, is drawn as a point with a
+    thin line across.
+
+    Args:
       name: identifier, unique on the page.
-      label: words for a screen reader.
-      y_label: quantity and unit of the vertical axis.
-      by_arm: curves of the seeds; the mean is drawn, and thin lines for several.
-      bands: areas shaded behind the lines.
-      references: words and height of comparisons: a level, or curves whose mean
-        is drawn dashed.
+      label: text for a screen reader.
+      traces: what is drawn.
+      x: of the horizontal axis.
+      y: of the vertical axis.
+      levels: names and heights to compare with.
+      start: where the horizontal axis begins, None for the first value.
+      limits: of the vertical axis, None where it fits the lines.
       log: whether the vertical axis is logarithmic, where values are positive and
         span more than a factor of three.
-      share: whether values are shares, written as per cent.
+      tail: how many last values a line is named at the mean of.
+      width: of a line in points.
       size: width and height in inches.
     """
 
-    def paint(ax: Axes) -> None:
-        labels = [
-            (_reference(ax, height), words, MUTED) for words, height in references
-        ]
-        low, high = np.inf, 0.0
-        for arm, lines in by_arm.items():
-            style = look(arm, data.arms)
-            middle = d.mean(lines.values)
-            if lines.steps.size:
-                low, high = min(low, middle.min()), max(high, middle.max())
-            if bands and arm in bands:
-                ax.fill_between(*bands[arm], color=style.colour, alpha=0.14, lw=0)
-            if len(lines.values) > 1:
-                for row in lines.values:
-                    ax.plot(lines.steps, row, color=style.colour, lw=0.6, alpha=0.55)
-            ax.plot(lines.steps, middle, color=style.colour, ls=style.dashes)
-            if lines.steps.size:
-                labels.append((middle[-1], style.label, style.text))
-        logarithmic = log and 0.0 < low < high / 3.0
-        if logarithmic:
+    def paint(ax: Axes) -> list[Tip]:
+        names = [(height, words, MUTED) for words, height in levels]
+        for _, height in levels:
+            solid = "solid" if height == 1.0 else _DASHED
+            ax.axhline(height, color=INK, lw=1.0, ls=solid, zorder=1)
+        tips = []
+        for trace in traces:
+            look, thin = trace.look, 1.0 if trace.look.colour == INK else width
+            height = _last(trace.middle, tail)
+            if len(trace.x) and np.ptp(trace.x) == 0:
+                ax.axhline(height, color=look.colour, ls=look.dashes, lw=0.8)
+                ax.plot(trace.x[-1:], [height], look.marker, color=look.colour)
+            else:
+                style = {"color": look.colour, "lw": 0}
+                if not np.array_equal(trace.low, trace.high, equal_nan=True):
+                    ax.fill_between(trace.x, trace.low, trace.high, alpha=0.15, **style)
+                for row in trace.single if trace.single is not None else ():
+                    ax.plot(trace.x, row, color=look.colour, lw=0.6, alpha=0.55)
+                ax.plot(
+                    trace.x, trace.middle, color=look.colour, ls=look.dashes, lw=thin
+                )
+            names.append((height, trace.label, look.text))
+            tips += _tips(trace, x, y)
+        values = np.concatenate([trace.middle for trace in traces])
+        if log and 0.0 < np.nanmin(values) < np.nanmax(values) / 3.0:
             ax.set_yscale("log")
-            plain_logarithm(ax.yaxis, low, high)
-        elif share:
-            ax.yaxis.set_major_formatter(percent_tick)
-        _time_axis(ax, data)
-        ax.set_ylabel(f"{y_label}, log scale" if logarithmic else y_label)
-        end_labels(ax, labels)
+            _plain_logarithm(ax.yaxis, np.nanmin(values), np.nanmax(values))
+            ax.set_ylabel(f"{y.label}, log scale")
+        else:
+            _format(ax.yaxis, y)
+        across = np.concatenate([trace.x for trace in traces])
+        ax.set_xlim(
+            across.min() if start is None else start,
+            across.max() if np.ptp(across) > 0 else None,
+        )
+        _format(ax.xaxis, x, across.max())
+        ax.set_ylim(*limits)
+        end_labels(ax, names)
+        return tips
 
     return draw(name, label, paint, size)
 
 
-def peers_at_end(data: d.RunData, name: str, label: str, y_label: str) -> str:
-    """Final score of every peer and arm, the hardest peers of the main arm on top."""
-    final = {arm: d.final_by_peer(data, arm) for arm in data.arms}
-    main = final[data.main_arm]
-    shown = sorted(main, key=lambda peer: (main[peer], peer))[:20]
-    baseline = [d.last(data, data.main_arm, "baseline_fraction")]
-
-    def paint(ax: Axes) -> None:
-        rows = np.arange(len(shown))[::-1]
-        places = list(zip(rows, shown, strict=True))
-        for row, peer in places:
-            values = [scores[peer] for scores in final.values() if peer in scores]
-            ax.plot([min(values), max(values)], [row, row], color=FAINT, lw=1.2)
-        for arm, scores in final.items():
-            style = look(arm, data.arms)
-            points = [(scores[peer], row) for row, peer in places if peer in scores]
-            ax.plot(
-                *zip(*points, strict=True),
-                style.marker,
-                color=style.colour,
-                ms=5.5,
-                mec=PAPER,
-                mew=0.6,
-                label=style.label,
-            )
-        if data.has_oracle and baseline[0] is not None:
-            ax.axvline(
-                baseline[0],
-                color=INK,
-                lw=1.0,
-                ls=(0, (2, 2)),
-                zorder=0,
-                label="historical price (mean)",
-            )
-        ax.set_yticks(rows, [data.peer_name(peer) for peer in shown], fontsize=8.5)
-        ax.set_ylim(-0.7, len(shown) - 0.3)
-        ax.grid(visible=False, axis="y")
-        ax.grid(visible=True, axis="x")
-        ax.set_xlabel(y_label)
-        if data.has_oracle:
-            ax.xaxis.set_major_formatter(percent_tick)
-        ax.legend(
-            loc="lower center",
-            bbox_to_anchor=(0.42, 1.0),
-            ncols=2,
-            frameon=False,
-            fontsize=8.5,
-            handletextpad=0.3,
-            columnspacing=1.2,
-        )
-
-    return draw(name, label, paint, (4.7, 1.3 + 0.2 * len(shown)))
-
-
-def price_paths(
-    data: d.RunData,
+def trend(
     name: str,
     label: str,
-    path: d.PricePath,
-    arm: str,
-    limits: tuple[float, float],
+    field: str,
+    values: Sequence[Any],
+    traces: Sequence[Trace],
+    y: Quantity,
+    *,
+    end: float = np.inf,
+    log: bool = False,
+    levels: Sequence[tuple[str, float]] = (),
 ) -> str:
-    """Price charged, best price and cost of one peer, week by week."""
+    """Values with intervals against the values of a factor.
 
-    def paint(ax: Axes) -> None:
-        style = look(arm, data.arms)
-        ax.plot(path.weeks, path.cost, color=COST, lw=1.0)
-        ax.plot(path.weeks, path.price, color=style.colour, lw=1.1)
-        ax.plot(path.weeks, path.oracle, color=INK, lw=1.3)
-        _time_axis(ax, data)
-        ax.set_ylim(*limits)
-        ax.set_ylabel("price (usual price = 1)")
-        tail = slice(-8, None)
-        end_labels(
-            ax,
-            [
-                (_tail_mean(path.price[tail]), "charged", style.text),
-                (_tail_mean(path.oracle[tail]), "best price", INK),
-                (_tail_mean(path.cost[tail]), "unit cost", COST),
-            ],
+    Args:
+      name: identifier, unique on the page.
+      label: text for a screen reader.
+      field: the factor.
+      values: of the factor, in order; numbers keep their distances.
+      traces: ``x`` holds positions in ``values``.
+      y: of the vertical axis.
+      end: where observation ended; what is not finite is drawn there, hollow.
+      log: whether heights are on a logarithmic axis.
+      levels: names and heights to compare with.
+    """
+
+    def paint(ax: Axes) -> list[Tip]:
+        places, numeric = _places(ax, values)
+        names = [(height, words, MUTED) for words, height in levels]
+        for _, height in levels:
+            ax.axhline(height, color=INK, lw=1.0, ls=_DASHED, zorder=1)
+        offsets = (np.arange(len(traces)) - (len(traces) - 1) / 2) * min(
+            0.1, 0.6 / len(traces)
         )
+        tips = []
+        for trace, offset in zip(traces, offsets, strict=True):
+            look, across = trace.look, places(trace.x, offset)
+            height, low, high = (np.minimum(v, end) for v in trace[3:6])
+            ax.vlines(across, low, high, color=look.colour, lw=1.4, alpha=0.7)
+            if numeric:
+                ax.plot(across, height, color=look.colour, ls=look.dashes, lw=1.3)
+            beyond = ~np.isfinite(trace.middle)
+            dots = {"color": look.colour, "marker": look.marker, "ls": "none", "ms": 6}
+            ax.plot(across[~beyond], height[~beyond], mec=PAPER, mew=0.6, **dots)
+            ax.plot(across[beyond], height[beyond], mfc=PAPER, mew=1.4, **dots)
+            if len(height):
+                names.append((float(height[-1]), trace.label, look.text))
+            for index, (place, up) in enumerate(zip(across, height, strict=True)):
+                at = labels.setting(field, values[int(trace.x[index])])
+                shown = labels.band(y.unit, *(v[index] for v in trace[3:6]))
+                tips.append(Tip(place, up, f"{trace.label}, {at}: {shown}"))
+        if any(np.isinf(trace.high).any() for trace in traces):
+            ax.axhline(end, color=EDGE, lw=1.0, zorder=0)
+            names.append((end, "end", MUTED))
+        _format(ax.yaxis, y)
+        if log:
+            ax.set_yscale("log")
+            _logarithmic(ax.yaxis, np.concatenate([trace.middle for trace in traces]))
+        ax.set_xlabel(labels.field(field))
+        end_labels(ax, names)
+        return tips
 
-    return draw(name, label, paint, (4.7, 2.4))
-
-
-def price_limits(paths: Sequence[d.PricePath]) -> tuple[float, float]:
-    """Common vertical limits, so that arms can be compared side by side."""
-    values = np.concatenate([np.concatenate(path[1:]) for path in paths])
-    values = values[np.isfinite(values)]
-    margin = 0.06 * (values.max() - values.min() + 1e-3)
-    return float(values.min() - margin), float(values.max() + margin)
-
-
-def demand(data: d.RunData, name: str, label: str, beliefs: Sequence[d.Row]) -> str:
-    """Demand one peer believes in, by arm, against the truth."""
-
-    def paint(ax: Axes) -> None:
-        for belief in beliefs:
-            style = look(belief["run"], data.arms)
-            price, believed, low, high = (
-                np.array(belief[key], float)
-                for key in ("price", "believed", "low", "high")
-            )
-            ax.fill_between(price, low, high, color=style.colour, alpha=0.16, lw=0)
-            ax.plot(
-                price, believed, color=style.colour, ls=style.dashes, label=style.label
-            )
-        truth = np.array(beliefs[0]["true"], float)
-        ax.plot(price, truth, color=INK, lw=1.1, label="truth")
-        ax.set_xlim(price[0], price[-1])
-        ax.set_ylim(0.0, min(ax.get_ylim()[1], 2.5 * float(truth.max())))
-        ax.set_xlabel("price (usual price = 1)")
-        ax.set_ylabel("demand (usual units = 1)")
-        ax.legend(loc="upper right", frameon=False)
-
-    return draw(name, label, paint, SMALL)
+    return draw(name, label, paint, WIDE)
 
 
-def network(adjacency: Sequence[Sequence[float]], name: str, label: str) -> str:
-    """Who hears whom: peers on a circle, an arrow where only one of two listens."""
-    hears = np.array(adjacency, float) > 0
-    np.fill_diagonal(hears, val=False)
-    positions = circle(hears)
+def scatter(
+    name: str, label: str, traces: Sequence[Trace], x: Quantity, y: Quantity
+) -> str:
+    """Points with vertical intervals against a positive quantity on a log axis."""
 
-    def paint(ax: Axes) -> None:
-        from matplotlib.patches import PathPatch
-        from matplotlib.path import Path
+    def paint(ax: Axes) -> list[Tip]:
+        ax.axhline(0.0, color=INK, lw=1.0, zorder=1)
+        names, tips = [], []
+        for trace in traces:
+            look = trace.look
+            low, high = trace.low, trace.high
+            ax.vlines(trace.x, low, high, color=look.colour, lw=1.4, alpha=0.7)
+            dot = {"color": look.colour, "ms": 6, "mec": PAPER, "mew": 0.6}
+            ax.plot(trace.x, trace.middle, look.marker, **dot)
+            names.append((float(trace.middle[-1]), trace.label, look.text))
+            tips += _tips(trace, x, y)
+        _format(ax.yaxis, y)
+        _format(ax.xaxis, x)
+        ax.set_xscale("log")
+        _logarithmic(ax.xaxis, np.concatenate([trace.x for trace in traces]))
+        end_labels(ax, names)
+        return tips
 
-        mutual = np.argwhere(np.triu(hears & hears.T))
-        mutual = mutual[:: max(1, -(-len(mutual) // _EDGES_DRAWN))]
-        if len(mutual):
-            ends = positions[mutual].reshape(-1, 2)
-            codes = [Path.MOVETO, Path.LINETO] * len(mutual)
-            alpha = float(np.clip(12 / len(mutual) ** 0.6, 0.08, 0.7))
-            lines = Path(ends, codes)
-            ax.add_patch(
-                PathPatch(lines, fill=False, ec="#0072b2", lw=0.9, alpha=alpha)
-            )
-        one_way = np.argwhere(hears & ~hears.T)[:_EDGES_DRAWN]
-        for receiver, sender in one_way:
-            ax.annotate(
-                "",
-                tuple(positions[receiver]),
-                tuple(positions[sender]),
-                arrowprops={
-                    "arrowstyle": "-|>",
-                    "color": "#0072b2",
-                    "lw": 0.8,
-                    "alpha": 0.6,
-                    "shrinkA": 7,
-                    "shrinkB": 7,
-                },
-            )
-        size = float(np.clip(90 / len(positions) ** 0.5, 4, 20))
-        ax.plot(*positions.T, "o", ms=size, color="#0072b2", mec=PAPER, mew=1.2)
-        if len(positions) <= 40:
-            for peer, (x, y) in enumerate(positions):
-                ax.text(
-                    x,
-                    y,
-                    str(peer),
-                    color=PAPER,
-                    fontsize=8,
-                    ha="center",
-                    va="center_baseline",
-                )
-        ax.set_aspect("equal")
-        ax.set_xlim(-1.15, 1.15)
-        ax.set_ylim(-1.15, 1.15)
-        ax.axis("off")
-
-    return draw(name, label, paint, (3.4, 3.4))
+    return draw(name, label, paint, WIDE)
 
 
-def circle(hears: np.ndarray) -> np.ndarray:
-    """Positions of the peers on the unit circle, first peer on top. ``[P, 2]``."""
-    layout: dict[int, Any] = _networkx().circular_layout(range(len(hears)))
-    points = np.array([layout[peer] for peer in range(len(hears))])
-    return points[:, ::-1]
+def _tips(trace: Trace, x: Quantity, y: Quantity) -> list[Tip]:
+    """What a line says at some of its places."""
+    known = np.flatnonzero(np.isfinite(trace.middle))
+    count = min(len(known), _MOST_TIPS)
+    tips = []
+    for index in known[np.linspace(0, len(known) - 1, count).round().astype(int)]:
+        across, middle, low, high = (float(v[index]) for v in trace[2:6])
+        time = x.unit in ("week", "step")
+        at = labels.quantity("" if time else x.unit, across)
+        place = f"{x.unit if time else x.label} {at}"
+        shown = labels.band(y.unit, middle, low, high)
+        tips.append(Tip(across, middle, f"{trace.label}, {place}: {shown}"))
+    return tips
 
 
-def describe_network(adjacency: Sequence[Sequence[float]]) -> str:
-    """One sentence on a network: size, links, density, whether news reaches all."""
-    nx = _networkx()
-    hears = np.array(adjacency, float) > 0
-    np.fill_diagonal(hears, val=False)
-    graph = nx.from_numpy_array(hears.T.astype(int), create_using=nx.DiGraph)
-    links = graph.number_of_edges()
-    if not links:
-        return f"{len(hears)} peers and no links: nobody hears anybody."
-    words = (
-        f"{len(hears)} peers, {links} one-way links, density {nx.density(graph):.2f}"
-    )
-    if nx.is_strongly_connected(graph):
-        hops = nx.diameter(graph)
-        if hops == 1:
-            return f"{words}: everybody hears everybody."
-        return f"{words}; news travels between any two in at most {hops} hops."
-    parts = nx.number_strongly_connected_components(graph)
-    return f"{words}; {parts} groups that do not all hear one another."
+def _last(values: Array, tail: int) -> float:
+    known = values[np.isfinite(values)][-tail:]
+    return float(known.mean()) if known.size else float("nan")
 
 
-def _networkx() -> Any:
-    try:
-        import networkx
-    except ImportError as error:
-        raise ConfigError(
-            "drawing the report needs matplotlib and networkx:"
-            " install the extra `report` (pip install 'p2p_sac_jax[report]')"
-        ) from error
-    return networkx
+def _format(axis: Axis, what: Quantity, end: float = 0.0) -> None:
+    """Names an axis and writes its ticks; those of weeks stand at half years."""
+    axis.set_label_text(what.label)
+    axis.set_major_formatter(lambda value, _: labels.tick(what.unit, value))
+    if what.unit == "week" and end > 26:
+        every = 26 * max(1, round(end / 52 / 2.5))
+        axis.set_ticks(np.arange(0, end + 1, every))
 
 
-def _time_axis(ax: Axes, data: d.RunData) -> None:
-    ax.set_xlim(0, data.last_step)
-    ax.set_xlabel(f"{data.unit} of training")
-    if data.has_oracle and data.last_step > 26:
-        years = data.last_step / 52
-        ax.set_xticks(np.arange(0, data.last_step + 1, 26 * max(1, round(years / 2.5))))
+def _logarithmic(axis: Axis, values: Array) -> None:
+    """Limits of a logarithmic axis, with some margin around ``values``."""
+    low, high = values.min() / 1.5, values.max() * 1.5
+    axis.set_view_interval(low, high, ignore=True)
+    _plain_logarithm(axis, low, high)
 
 
-def _reference(ax: Axes, height: d.Curves | float) -> float:
-    """Presampled one comparison; returns its height at the right edge."""
-    if not isinstance(height, d.Curves):
-        ax.axhline(height, color=INK, lw=1.0, zorder=1)
-        return height
-    level = d.mean(height.values)
-    ax.plot(height.steps, level, color=INK, lw=1.0, ls=(0, (2, 2)), zorder=1)
-    return float(level[-1])
-
-
-def percent_tick(value: float, _: float) -> str:
-    """A share as per cent, for the ticks of an axis."""
-    return f"{100 * value:.3g}\u00a0%".replace("-", "−")
-
-
-def plain_logarithm(axis: Axis, low: float, high: float) -> None:
-    """Logarithmic axis with plain numbers, more of them where it is short."""
+def _plain_logarithm(axis: Axis, low: float, high: float) -> None:
+    """Plain numbers on a logarithmic axis, more of them where it is short."""
     from matplotlib.ticker import FixedLocator
 
     digits = (1, 2, 5) if high / low < 100 else (1,)
@@ -338,19 +276,24 @@ def plain_logarithm(axis: Axis, low: float, high: float) -> None:
     ticks = [digit * 10.0**decade for decade in decades for digit in digits]
     limits = axis.get_view_interval()
     axis.set_major_locator(FixedLocator(ticks))
-    axis.set_major_formatter(short_tick)
+    axis.set_major_formatter(lambda value, _: labels.tick("", value))
     axis.set_minor_locator(FixedLocator([]))
     axis.set_view_interval(*limits, ignore=True)
 
 
-def short_tick(value: float, _: float) -> str:
-    """A number, large ones by their thousands, for the ticks of an axis."""
-    for unit, size in (("M", 1e6), ("k", 1e3)):
-        if abs(value) >= size:
-            return f"{value / size:.3g}{unit}"
-    return f"{value:.3g}"
+def _places(ax: Axes, values: Sequence[Any]) -> tuple[Callable[..., Array], bool]:
+    """Sets the horizontal axis for a factor.
 
-
-def _tail_mean(values: np.ndarray) -> float:
-    finite = values[np.isfinite(values)]
-    return float(finite.mean()) if finite.size else float("nan")
+    Returns:
+      A function from indices into ``values`` to places on the axis, moved aside by a
+      share of the distance between neighbours; and whether the values are numbers.
+    """
+    numeric = {type(value) for value in values} <= {int, float} and len(values) > 1
+    at = np.array(values if numeric else range(len(values)), float)
+    if numeric and at.min() > 0 and at.max() / at.min() >= 8:
+        at = np.log(at)
+    shown = [labels.value(value) for value in values]
+    ax.set_xticks(at, shown, rotation=0 if sum(map(len, shown)) < 40 else 20)
+    gap = np.diff(np.sort(at)).min() if len(at) > 1 else 1.0
+    ax.set_xlim(at.min() - 0.45 * gap, at.max() + 0.45 * gap)
+    return lambda index, offset: at[np.asarray(index, int)] + offset * gap, numeric

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import pathlib
 
-from p2p_sac_jax.report import figures
-from p2p_sac_jax.report.data import Curves, load_run, population_curves
+from p2p_sac_jax.report.run import score_figure
+from p2p_sac_jax.report.run_data import load_run
 
 _FONT = "system-ui, -apple-system, 'Segoe UI', Roboto, Arial, sans-serif"
-_SIZE = (6.4, 3.2)  # inches
 
 
 def save_picture(workdir: str | pathlib.Path, path: str | pathlib.Path) -> pathlib.Path:
@@ -29,24 +28,8 @@ def save_picture(workdir: str | pathlib.Path, path: str | pathlib.Path) -> pathl
       ConfigError: the folder holds no run or no results, a file is broken, or the
         extra `report` is not installed.
     """
-    data = load_run(pathlib.Path(workdir))
-    references: list[tuple[str, Curves | float]] = []
-    what = "score per step"
-    if data.has_oracle:
-        what = "share of the best attainable profit"
-        historical = population_curves(data, data.main_arm, "baseline_fraction")
-        references = [("best price", 1.0), ("historical", historical)]
-    svg = figures.curves(
-        data,
-        "picture",
-        f"Line chart: {what} of each arm against {data.unit} of training.",
-        what,
-        {arm: population_curves(data, arm, data.score_field) for arm in data.arms},
-        references=references,
-        share=data.has_oracle,
-        size=_SIZE,
-    )
     path = pathlib.Path(path)
+    svg = score_figure(load_run(pathlib.Path(workdir)), size=(6.4, 3.2))
     path.write_text(stand_alone(svg), encoding="utf-8")
     return path
 

@@ -10,11 +10,11 @@ import re
 class Page(html.parser.HTMLParser):
     """Collects what the tests ask about; complains about unbalanced tags."""
 
-    VOID = frozenset({"meta", "br"})
+    VOID = frozenset({"meta", "br", "input"})
 
     def __init__(self, path: pathlib.Path) -> None:
         super().__init__()
-        self.tags, self.open, self.text = [], [], []
+        self.tags, self.open, self.text, self.tips = [], [], [], []
         self.feed(path.read_text("utf-8"))
         self.close()
         assert not self.open
@@ -31,7 +31,9 @@ class Page(html.parser.HTMLParser):
         assert self.open.pop() == tag
 
     def handle_data(self, data):
-        if "style" not in self.open:
+        if self.open[-2:] == ["circle", "title"]:
+            self.tips.append(data)
+        elif "style" not in self.open:
             self.text.append(data)
 
     @property
@@ -54,6 +56,8 @@ def check_page(path):
     assert set(roles) == {"img"}
     assert all(len(label or "") > 20 for label in page.attributes("svg", "aria-label"))
     assert len(page.attributes("figure", "class")) == len(roles)
+    assert page.tips
+    assert all(":" in tip for tip in page.tips)
     ids = [attrs["id"] for _, attrs in page.tags if "id" in attrs]
     assert len(ids) == len(set(ids))
     assert set(re.findall(r'(?:url\(#|href="#)([^")]+)', raw)) <= set(ids)

@@ -23,23 +23,20 @@ from p2p_sac_jax.config import (
     WeightsConfig,
 )
 from p2p_sac_jax.experiment import statistics
-from p2p_sac_jax.report import theme, write_report
-from p2p_sac_jax.report.style import other_look
-from p2p_sac_jax.report.sweep import (
+from p2p_sac_jax.report import (
     background,
-    challenges,
-    charts,
-    curves,
-    effects,
-    headline,
-    inside,
-    maps,
-    rows,
-    tables,
-    words,
+    figures,
+    labels,
+    row_figures,
+    sweep_factors,
+    sweep_network,
+    sweep_results,
+    theme,
+    write_report,
 )
-from p2p_sac_jax.report.sweep.data import Omitted, load
-from p2p_sac_jax.report.sweep.panels import panels
+from p2p_sac_jax.report import learning_curves as learning
+from p2p_sac_jax.report.sweep_data import load_sweep_data
+from p2p_sac_jax.report.theme import other_look
 from tests.helpers.pages import check_page
 from tests.helpers.sweeps import ALONE, ARMS, PLAIN, write_sweep
 
@@ -69,7 +66,7 @@ def page(folder):
 
 @pytest.fixture(scope="module")
 def data(folder):
-    return load(folder)
+    return load_sweep_data(folder)
 
 
 def cells(folder, arm, **values):
@@ -100,7 +97,7 @@ def test_page_is_small_and_self_contained(folder, page):
     # Whatever is drawn follows the reader's light or dark.
     assert not re.search(r"#[0-9a-f]{6}\b", raw.split("</style>")[1])
     assert set(re.findall(r"var\(--([a-z-]+)\)", raw)) <= theme.PALETTE.keys()
-    for section in ("Learning curves", "Who hears whom", "Provenance"):
+    for section in ("Learning curves", "Topologies", "Provenance"):
         assert section in page.words
 
 
@@ -133,7 +130,7 @@ def test_headline_says_what_the_cells_hold(folder, page):
     np.testing.assert_allclose(shown[:2], expected[:2], atol=0.06)
     np.testing.assert_allclose(shown[2], expected[2], atol=0.006)
     assert "over 3 seeds" in page.words
-    assert "Leaving prices alone earns 93.0 %" in page.words
+    assert "Keeping the prices from before learning earns 93.0 %" in page.words
 
 
 def test_failed_and_missing_cells_are_listed(folder, page):
@@ -148,10 +145,22 @@ def test_failed_and_missing_cells_are_listed(folder, page):
 
 
 def test_tables_hold_every_point(data):
-    html = tables.tables(data)
-    assert html.count('<th scope="row">network</th>') == 3 * 4
-    assert html.count('<th scope="row">own memory</th>') == 3 * 2
-    assert html.count('<th scope="row">historical price</th>') == 3 * 2
+    content = sweep_results.tables(data).content
+    for name in ("figures", "differences", "improvement"):
+        arms = [row[0] for row in content[name].rows]
+        assert arms.count("network") == 4
+        assert arms.count("own memory") == arms.count("historical price") == 2
+
+
+def test_tooltips_hold_the_values_of_the_cells(folder, page):
+    curves = cells(
+        folder, "network", **{"population.peers": 4, "exchange.topology": "complete"}
+    )
+    kept = [arrays["oracle_fraction"][-1].mean() for arrays in curves]
+    found = [re.match(r"network, complete, week 52: ([\d.]+)\s%", t) for t in page.tips]
+    assert float(next(filter(None, found))[1]) == pytest.approx(
+        100 * np.mean(kept), abs=0.06
+    )
 
 
 def test_one_seed_claims_nothing(tmp_path):
@@ -202,32 +211,34 @@ def test_control_task_shows_returns(tmp_path):
 def test_no_claim_without_an_interval_beyond_zero(changes, said):
     row = {"measure": "final", "pairs": 5, "difference": 0.02}
     row |= {"difference_low": 0.01, "difference_high": 0.03}
-    assert said in headline.claim(row | changes)
+    assert said in sweep_results.claim(row | changes)
 
 
 def test_headline_is_not_chosen_by_its_result(tmp_path):
     swept = {"exchange.topology": ["empty", "ring", "complete"]}
     config = dataclasses.replace(YEAR, exchange=ExchangeConfig(topology="ring"))
     folder = write_sweep(tmp_path / "small", swept, seeds=2, config=config)
-    assert load(folder).headline().values == {"exchange.topology": "ring"}
+    assert load_sweep_data(folder).headline().values == {"exchange.topology": "ring"}
 
 
 def test_panels_put_what_is_compared_first(data):
-    first, second = panels(data)
+    first, second = data.panels()
     assert (first.title, second.title) == ("4 peers", "2 peers")
-    names = [seen.look.label for seen in first.points]
+    names = [point.look.label for point in first.points]
     assert names[:3] == ["own memory", "network, complete", "network, ring"]
-    colours = {seen.look.colour for seen in first.points}
+    colours = {point.look.colour for point in first.points}
     assert len(colours) == len(names)
 
 
 def test_curves_of_a_population(tmp_path):
-    """Against loops over peers, with liars and peers that join late."""
+    """Against loops over peers, with byzantine peers and peers that join late."""
     config = dataclasses.replace(
         YEAR, attack=AttackConfig(kind="sign_flip", byzantine=1)
     )
     (cell,) = (
-        load(write_sweep(tmp_path / "s", {}, seeds=1, config=config)).seen[0].cells
+        load_sweep_data(write_sweep(tmp_path / "s", {}, seeds=1, config=config))
+        .points[0]
+        .runs
     )
     joins = cell.curves.joins.copy()
     joins[0] = 20
@@ -241,15 +252,15 @@ def test_curves_of_a_population(tmp_path):
             sum(c.achieved[joins[p] : step, p]) / sum(c.oracle[joins[p] : step, p])
             for p in peers
         ]
-        np.testing.assert_allclose(curves.score(cell)[index], score, rtol=1e-5)
-        np.testing.assert_allclose(
-            curves.earned(cell)[index], np.mean(shares), rtol=1e-5
-        )
+        found = learning.over_peers(c, learning.by_peer(c, 0))[index]
+        np.testing.assert_allclose(found, score, rtol=1e-5)
+        earned_so_far = learning.earned(c, c.achieved)[index]
+        np.testing.assert_allclose(earned_so_far, np.mean(shares), rtol=1e-5)
 
 
 def test_axes_count_what_they_say(data):
-    seen = data.headline()
-    by_title = {axis.title: axis.of(seen.cells[0]) for axis in curves.axes("week")}
+    cell = data.headline().runs[0]
+    by_title = {axis.title: axis.of(cell) for axis in learning.cost_axes("week")}
     steps = np.arange(4, 53, 4)
     np.testing.assert_array_equal(by_title["weeks per peer"], steps)
     np.testing.assert_array_equal(by_title["total weeks"], 4 * steps)
@@ -259,7 +270,7 @@ def test_axes_count_what_they_say(data):
 
 def test_band_agrees_with_the_interval_of_one_place():
     values = np.random.default_rng(3).normal(0.9, 0.05, (8, 5))
-    middle, low, high = curves.band(values)
+    middle, low, high = learning.band(values)
     for place in range(5):
         exact = statistics.estimate([values[:, place]])
         trimmed = stats.trim_mean(values[:, place], 0.25)
@@ -267,19 +278,19 @@ def test_band_agrees_with_the_interval_of_one_place():
         # A tail of a thousand resamples of an IQM whose spread is about .02.
         np.testing.assert_allclose(low[place], exact.low, atol=0.008)
         np.testing.assert_allclose(high[place], exact.high, atol=0.008)
-    alone = curves.band(values[:1])
+    alone = learning.band(values[:1])
     np.testing.assert_array_equal(alone, [values[0]] * 3)
 
 
 def test_far_outliers_do_not_squeeze_a_forest():
     look = other_look("an arm", 0)
-    near = rows.Mark("near", look, 0.01, 0.008, 0.011)
-    far = rows.Mark("far", look, -0.3, -0.32, -0.28, focus=False)
-    svg = rows.forest("forest", "two differences to a control", [near, far], "", True)
+    near = row_figures.Mark("near", look, 0.01, 0.008, 0.011)
+    far = row_figures.Mark("far", look, -0.3, -0.32, -0.28, focus=False)
+    svg = row_figures.forest("f", "two differences", [near, far], "", "points")
     assert "← −30 [−32, −28]" in svg
     assert ">−10<" not in svg  # no tick that far out
     both = [near, far._replace(focus=True)]
-    svg = rows.forest("forest", "two differences to a control", both, "", True)
+    svg = row_figures.forest("f", "two differences", both, "", "points")
     assert "←" not in svg
     assert ">−30<" in svg
 
@@ -287,16 +298,18 @@ def test_far_outliers_do_not_squeeze_a_forest():
 def test_censored_points_are_drawn_at_the_end():
     look = other_look("an arm", 0)
     never = np.array([np.inf, 40.0])
-    trace = charts.Trace("an arm", look, np.arange(2), never, never, never)
-    svg = charts.trend(
-        "steps", "weeks to a threshold", [1, 2], [trace], ("peers", "weeks"), end=52.0
+    trace = figures.Trace("an arm", look, np.arange(2), never, never, never)
+    weeks = figures.Quantity("weeks", "steps")
+    label = "weeks to a threshold"
+    svg = figures.trend(
+        "f", label, "population.peers", [1, 2], [trace], weeks, end=52.0
     )
     assert ">end<" in svg
-    assert "At the end: an arm 40." in charts.ends([trace])
-    assert "never" in charts.ends([trace._replace(middle=never[::-1])], "steps_to_0.95")
+    assert "an arm, 1 peer: never" in svg
+    assert "At the end: an arm 40." in figures.ends([trace], "steps")
 
 
-def test_liars_and_trust(tmp_path):
+def test_byzantine_peers_and_trust(tmp_path):
     config = dataclasses.replace(
         YEAR,
         weights=WeightsConfig(trust_rate=0.3),
@@ -305,56 +318,62 @@ def test_liars_and_trust(tmp_path):
     )
     arms = ARMS | {"plain mean": {"exchange.aggregator": "mean"}}
     swept = {"attack.byzantine": [1, 3]}
-    data = load(write_sweep(tmp_path / "byzantine_peers", swept, arms, 2, config))
-    html = challenges.attacks(data)
-    assert isinstance(html, str)
-    assert "Earned in the first 50 weeks by hostile peers" in html
-    assert "Difference: earned in the first 50 weeks" in html  # the arm's own override
-    trust = inside.trust(data)
-    assert isinstance(trust, str)
-    assert "network: liars 0.07" in trust  # exp(-52 / 20), as they were invented
+    data = load_sweep_data(write_sweep(tmp_path / "attacks", swept, arms, 2, config))
+    section, _ = sweep_factors.attacks(data)
+    titles = [figure.title for figure in section.content["trends"]]
+    assert "Earned in the first 50 weeks by byzantine peers" in titles
+    # The arm's own override.
+    titles = [figure.title for figure in section.content["forests"]]
+    assert "Difference: earned in the first 50 weeks" in titles
+    section, omitted = sweep_network.weights(data)
+    assert not omitted
+    trust = section.content["trust"].svg
+    assert "network: byzantine 0.07" in trust  # exp(-52 / 20), as they were invented
     assert "network: honest 1," in trust
-    assert isinstance(challenges.privacy(data), Omitted)
+    section, (omitted,) = sweep_factors.privacy(data)
+    assert section is None
+    assert omitted.what == "privacy against utility"
 
 
 def test_privacy_by_arm_and_by_factor(tmp_path):
     arms = ARMS | {"blurred": {"exchange.mode": "consortium"}}
-    by_arm = challenges.privacy(load(write_sweep(tmp_path / "arms", {}, arms, 2, YEAR)))
-    assert isinstance(by_arm, str)
-    assert ">blurred<" in by_arm
+    data = load_sweep_data(write_sweep(tmp_path / "arms", {}, arms, 2, YEAR))
+    section, _ = sweep_factors.privacy(data)
+    assert all(">blurred<" in figure.svg for figure in section.content["forests"])
     swept = {"privacy.value_noise": [0.5, 1.0, 4.0]}
     config = dataclasses.replace(YEAR, exchange=ExchangeConfig(mode="consortium"))
-    data = load(write_sweep(tmp_path / "factor", swept, seeds=2, config=config))
-    by_factor = challenges.privacy(data)
-    assert isinstance(by_factor, str)
-    assert "by value noise" in by_factor
-    assert isinstance(maps.maps(data), Omitted)
-    assert isinstance(challenges.attacks(data), Omitted)
-    left_out = background.limits(data, [Omitted("attack curves", "nobody lies")])
-    assert "Not shown: attack curves</b>, as nobody lies." in left_out
+    folder = write_sweep(tmp_path / "factor", swept, seeds=2, config=config)
+    section, _ = sweep_factors.privacy(load_sweep_data(folder))
+    assert section.content["trends"][0].title.endswith("by value noise")
+    words = check_page(write_report(folder)).words
+    for what in ("attack curves", "map of two factors", "trust over time"):
+        assert f"Not shown: {what} , as " in words
 
 
 def test_without_a_control_nothing_is_compared(tmp_path):
-    data = load(write_sweep(tmp_path / "small", {}, {"network": {}}, 2))
+    folder = write_sweep(tmp_path / "small", {}, {"network": {}}, 2)
+    data = load_sweep_data(folder)
     assert data.control == ""
-    assert isinstance(effects.effects(data), Omitted)
-    assert "no arm to compare it with" in headline.headline(data)
+    assert sweep_factors.effects(data)[0] is None
+    assert "no arm to compare it with" in check_page(write_report(folder)).words
 
 
-def test_cells_that_differ_in_their_code_are_told(tmp_path):
+def test_cells_of_different_code_are_listed(tmp_path):
     folder = write_sweep(tmp_path / "small", {}, seeds=2)
     path = next((folder / "runs").iterdir()) / "run.json"
     path.write_text(json.dumps(json.loads(path.read_text()) | {"git_commit": "f00"}))
-    html = background.provenance(load(folder))
-    assert "code: differs between cells" in html
-    assert "f00 (1 cells)" in html
-    assert "exchange.topology = empty (default complete)" in html
+    content = background.sweep_provenance(load_sweep_data(folder)).content
+    cells = dict(content["runs"].rows)
+    assert "f00 (1 runs)" in cells["code: differs between runs"]
+    assert ("own memory", "exchange.topology = empty (default complete)") in content[
+        "config"
+    ].rows
 
 
 @pytest.mark.parametrize(
     "name", [n for n in theme.PALETTE if n.endswith(("ink", "text"))]
 )
-def test_words_can_be_read_in_light_and_dark(name):
+def test_text_can_be_read_in_light_and_dark(name):
     """WCAG 2.2, 1.4.3: contrast of text at least 4.5."""
     ground = "badge" if name == "badge-text" else "paper"
     for column in (0, 1):
@@ -372,16 +391,17 @@ def luminance(colour):
     return linear @ [0.2126, 0.7152, 0.0722]
 
 
-def test_words_of_figures():
+def test_rows_as_text():
     row = {"measure": "final", "seeds": 5, "iqm": 0.968, "low": 0.96, "high": 0.97}
-    assert words.estimate(row) == "96.8\u00a0% [96.0, 97.0]"
-    assert words.estimate(row | {"low": None, "high": None}) == "96.8\u00a0%"
+    assert labels.estimate(row) == "96.8\u00a0% [96.0, 97.0]"
+    assert labels.estimate(row | {"low": None, "high": None}) == "96.8\u00a0%"
     steps = {"measure": "steps_to_0.95", "seeds": 5, "iqm": None, "median": np.inf}
-    assert words.estimate(steps | {"low": 52.0, "high": np.inf}) == "never [52, never]"
-    assert words.estimate(None) == words.difference(None) == "–"
+    assert labels.estimate(steps | {"low": 52.0, "high": np.inf}) == "never [52, never]"
+    assert labels.estimate(None) == labels.difference(None) == "–"
     ratio = {"measure": "steps_to_0.95", "pairs": 5, "ratio": 3.0, "ratio_low": 2.0}
     assert (
-        words.difference(ratio | {"ratio_high": np.inf}) == "3.0 times [2.0, unbounded]"
+        labels.difference(ratio | {"ratio_high": np.inf})
+        == "3.0 times [2.0, unbounded]"
     )
 
 
@@ -393,5 +413,5 @@ def test_folder_without_cells_is_one_line(tmp_path):
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 2
     assert len(done.stderr.splitlines()) == 1
-    assert "without a finished cell, 1 failed" in done.stderr
+    assert "without a finished run, 1 failed" in done.stderr
     assert not (folder / "report.html").exists()

@@ -1,63 +1,29 @@
-"""How figures look: arms, and matplotlib's SVG made small and self-contained.
-
-Colours follow Okabe and Ito (2008), which colour-blind readers can tell apart;
-every arm also has a dash pattern and a marker of its own.
-"""
+"""Matplotlib figures as small, self-contained SVG with tooltips."""
 
 from __future__ import annotations
 
 import html
+import importlib
 import io
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
 from p2p_sac_jax.config import ConfigError
-from p2p_sac_jax.report.theme import PALETTE
+from p2p_sac_jax.report.theme import COST, EDGE, INK, MUTED, RULE
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-INK, MUTED, RULE, EDGE, FAINT, COST, PAPER = (
-    PALETTE[name][0]
-    for name in ("ink", "muted", "rule", "edge", "faint", "cost", "paper")
-)
 
+class Tip(NamedTuple):
+    """What a pointer over a place of a figure shows."""
 
-class Look(NamedTuple):
-    """How one arm is drawn and called."""
-
-    label: str
-    colour: str  # of lines and areas
-    text: str  # of words: darker, for contrast on white
-    dashes: Any  # matplotlib line style
-    marker: str
-
-
-def _look(label: str, hue: str, dashes: Any, marker: str) -> Look:
-    return Look(label, PALETTE[hue][0], PALETTE[f"{hue}-text"][0], dashes, marker)
-
-
-LOOKS = {
-    "plain": _look("plain SAC", "orange", (0, (1.2, 1.4)), "X"),
-    "memory": _look("own memory", "green", (0, (5, 1.8)), "s"),
-    "network": _look("network", "blue", "solid", "o"),
-}
-_HUES = ("purple", "amber", "sky", "indigo", "brown", "olive", "grey")
-_DASHES = ((0, (3, 1, 1, 1)), (0, (7, 1.5)), (0, (2, 1)))
-_MARKERS = ("D", "^", "v", "P", "d", "<", ">")
-
-
-def other_look(label: str, index: int) -> Look:
-    """Look of what has none of its own; the first twenty differ."""
-    return _look(
-        label,
-        _HUES[index % len(_HUES)],
-        _DASHES[index // len(_HUES) % len(_DASHES)],
-        _MARKERS[index % len(_MARKERS)],
-    )
+    x: float  # in data units
+    y: float
+    text: str
 
 
 _SETTINGS: Any = {
@@ -88,18 +54,25 @@ _SETTINGS: Any = {
 }
 
 
-def look(arm: str, arms: list[str]) -> Look:
-    """Look of one arm; arms of other names get the remaining colours."""
-    if arm in LOOKS:
-        return LOOKS[arm]
-    others = [name for name in arms if name not in LOOKS]
-    return other_look(arm, others.index(arm))
+def optional(module: str) -> Any:
+    """A module of the extra `report`, imported when a report is made.
+
+    Raises:
+      ConfigError: it is not installed.
+    """
+    try:
+        return importlib.import_module(module)
+    except ImportError as error:
+        raise ConfigError(
+            f"a report needs {module.partition('.')[0]}: install the extra `report`"
+            " (pip install 'p2p_sac_jax[report]')"
+        ) from error
 
 
 def draw(
     name: str,
     label: str,
-    paint: Callable[[Axes], None],
+    paint: Callable[[Axes], Sequence[Tip] | None],
     size: tuple[float, float] = (5.2, 3.1),
 ) -> str:
     """Paints one figure and returns it as inline SVG.
@@ -107,31 +80,41 @@ def draw(
     Args:
       name: identifier, unique on the page.
       label: what a screen reader says instead of the picture.
-      paint: draws on the axes given to it.
+      paint: draws on the axes given to it, and returns its tooltips.
       size: width and height in inches.
 
     Raises:
       ConfigError: matplotlib is not installed.
     """
-    try:
-        import matplotlib
-        from matplotlib.figure import Figure
-        from matplotlib.layout_engine import ConstrainedLayoutEngine
-    except ImportError as error:
-        raise ConfigError(
-            "drawing the report needs matplotlib and networkx:"
-            " install the extra `report` (pip install 'p2p_sac_jax[report]')"
-        ) from error
+    matplotlib = optional("matplotlib")
+    layout_engine = optional("matplotlib.layout_engine")
     buffer = io.StringIO()
     with matplotlib.rc_context():
         matplotlib.rcdefaults()  # the reader's own style files change nothing
         matplotlib.rcParams.update(_SETTINGS | {"svg.hashsalt": name})
-        layout = ConstrainedLayoutEngine(w_pad=0.06, h_pad=0.06)
-        figure = Figure(figsize=size, layout=layout)
-        paint(figure.subplots())
+        layout = layout_engine.ConstrainedLayoutEngine(w_pad=0.06, h_pad=0.06)
+        figure = optional("matplotlib.figure").Figure(size, dpi=72, layout=layout)
+        ax = figure.subplots()
+        tips = paint(ax) or ()
         empty = {"Date": None, "Creator": None, "Format": None, "Type": None}
         figure.savefig(buffer, format="svg", transparent=True, metadata=empty)
-    return _inline(buffer.getvalue(), name, label)
+        spots = _spots(ax, tips) if tips else ""
+    return _inline(buffer.getvalue(), name, label).replace("</svg>", f"{spots}</svg>")
+
+
+def _spots(ax: Axes, tips: Sequence[Tip]) -> str:
+    """Invisible circles that carry the tooltips, in the coordinates of the SVG."""
+    height = ax.figure.bbox.height
+    inside = ax.bbox.padded(4)
+    circles = []
+    for tip in tips:
+        x, y = ax.transData.transform((tip.x, tip.y))
+        if np.isfinite([x, y]).all() and inside.contains(x, y):
+            title = html.escape(tip.text, quote=False)
+            place = f'cx="{x:.1f}" cy="{height - y:.1f}" r="6"'
+            circles.append(f"<circle {place}><title>{title}</title></circle>")
+    group = '<g class="tips" fill="none" pointer-events="all">'
+    return f"{group}{''.join(circles)}</g>" if circles else ""
 
 
 def end_labels(ax: Axes, labels: list[tuple[float, str, str]]) -> None:
@@ -161,7 +144,7 @@ def end_labels(ax: Axes, labels: list[tuple[float, str, str]]) -> None:
             textcoords="offset points",
             color=colour,
             fontsize=9.5,
-            fontweight="bold" if colour not in (INK, MUTED, COST) else "normal",
+            fontweight="bold" if colour not in (INK, MUTED, COST.colour) else "normal",
             va="center_baseline",
             annotation_clip=False,
         )

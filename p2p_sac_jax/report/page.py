@@ -1,0 +1,100 @@
+"""A page: sections written by templates, one style sheet, one file."""
+
+from __future__ import annotations
+
+import pathlib
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+from p2p_sac_jax.report import labels, theme
+from p2p_sac_jax.report.svg import optional
+
+# Nothing may be fetched, whatever a later change might put on the page.
+_POLICY = "default-src 'none'; style-src 'unsafe-inline'"
+
+
+class Figure(NamedTuple):
+    """A picture, its title, and what its caption needs to know."""
+
+    svg: str  # as ``svg.draw`` paints it
+    title: str = ""
+    facts: dict[str, Any] = {}  # noqa: RUF012 (never changed)
+
+
+class Table(NamedTuple):
+    """A table whose first column names the rows."""
+
+    label: str  # for a screen reader
+    columns: Sequence[str]
+    rows: Sequence[Sequence[Any]]
+    kind: str = "numbers"  # or "words"
+
+
+class Tile(NamedTuple):
+    """One number of the headline, and others beside it."""
+
+    value: str
+    label: str
+    notes: Sequence[str]
+
+
+class Section(NamedTuple):
+    """One section of a page, written by the macro of the same name."""
+
+    name: str
+    title: str
+    content: dict[str, Any]
+    link: str = ""  # in the navigation; the title if empty
+
+
+class Page(NamedTuple):
+    """Everything a page shows."""
+
+    title: str
+    facts: Sequence[str]  # under the title
+    badges: Sequence[str]  # what a reader must not miss
+    sections: Sequence[Section]
+    footer: str = ""
+
+
+def render(page: Page, template: str) -> str:
+    """The page as HTML; every text in it is escaped.
+
+    Args:
+      page: what it shows.
+      template: file with a macro for every section.
+
+    Raises:
+      ConfigError: jinja2 is not installed.
+    """
+    jinja2 = optional("jinja2")
+    environment = jinja2.Environment(
+        loader=jinja2.PackageLoader("p2p_sac_jax.report"),
+        autoescape=True,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        undefined=jinja2.StrictUndefined,
+    )
+    safe = optional("markupsafe").Markup
+    environment.filters |= {
+        "percent": labels.percent,
+        "points": labels.points,
+        "plain": labels.plain,
+        "size": labels.size,
+        "picture": lambda svg: safe(theme.themed(svg)),
+    }
+    sheet, _, _ = environment.loader.get_source(environment, "style.css")
+    return environment.get_template("page.j2").render(
+        page=page,
+        texts=environment.get_template(template).module,
+        policy=_POLICY,
+        style=safe(theme.variables() + sheet),
+    )
+
+
+def save(html: str, folder: pathlib.Path) -> pathlib.Path:
+    """Writes ``report.html``; a reader never meets half a page."""
+    path, draft = folder / "report.html", folder / "report.html.part"
+    draft.write_text(html, "utf-8")
+    draft.replace(path)
+    return path

@@ -1,1 +1,0 @@
-"""The report of a sweep: many populations, what they show together, and what not."""

@@ -1,0 +1,279 @@
+"""A sweep as its report sees it: points with results, how they look, their rows."""
+
+from __future__ import annotations
+
+import dataclasses
+import pathlib
+from collections.abc import Iterator
+from typing import Any, NamedTuple
+
+from p2p_sac_jax.ablation.measures import ARRIVAL, BYTES, Values
+from p2p_sac_jax.ablation.results import RunResult, Sweep, load_sweep
+from p2p_sac_jax.ablation.series import (
+    HISTORICAL,
+    PRICES,
+    Series,
+    counterpart,
+    read_series,
+)
+from p2p_sac_jax.ablation.table import Row, make_table
+from p2p_sac_jax.config import ConfigError
+from p2p_sac_jax.experiment.statistics import iqm
+from p2p_sac_jax.report import labels
+from p2p_sac_jax.report.theme import LOOKS, Look, look, other_look
+
+PEERS, TOPOLOGY = "population.peers", "exchange.topology"
+MOST_LINES = 8  # of a figure: more could not be told apart
+# Measures of the report, where a population has them, in the order of its tables.
+REPORTED = (
+    *("final", "worst", "gap_closed", "earned_50", "earned_200", "earned"),
+    *("newcomers_earned", ARRIVAL),
+    *("return_final", "return_worst", "return_jump_start", "return_area", BYTES),
+)
+_EARLY = ("earned_50", "earned", "return_area")  # the first that there is
+_CONTROLS = ("memory", "plain")  # arms without exchange, the better one first
+
+
+class Omitted(NamedTuple):
+    """A figure that this sweep cannot have."""
+
+    what: str
+    why: str
+
+
+class FinishedPoint(NamedTuple):
+    """One arm at one combination of swept values, with at least one finished run."""
+
+    arm: str
+    values: dict[str, Any]  # of swept fields, without those the arm sets itself
+    settings: dict[str, Any]  # these, and what the arm sets
+    runs: list[RunResult]  # finished
+    series: Series  # measures by seed
+    look: Look  # its label is the arm with what tells it from others in a figure
+
+    @property
+    def label(self) -> str:
+        """Arm and all values, for where points stand side by side."""
+        values = labels.settings(self.values)
+        return ", ".join(filter(None, (labels.arm(self.arm), values)))
+
+    @property
+    def peers(self) -> int:
+        """Number of peers."""
+        return self.runs[0].meta["config"]["population"]["peers"]
+
+
+class PointPanel(NamedTuple):
+    """Points that meet in one figure."""
+
+    title: str
+    points: list[FinishedPoint]
+    omitted: int  # points that would be too many
+
+
+@dataclasses.dataclass(frozen=True)
+class SweepData:
+    """Everything that the report knows."""
+
+    sweep: Sweep
+    factors: dict[str, list[Any]]  # swept fields of more than one value
+    control: str  # arm without exchange, "" if there is none
+    main: str  # arm that the headline speaks of
+    points: list[FinishedPoint]
+    series: list[Series]  # measures by seed, of all points and prices
+    fields: list[str]  # that tell points and prices from each other
+    rows: dict[str, Row]  # of the table by ``_key``, compared with the control
+
+    @property
+    def step(self) -> str:
+        """What one environment step is called."""
+        name = self.sweep.meta["config"]["environment"]["name"]
+        return "week" if name == "pricing" else "step"
+
+    @property
+    def seeds(self) -> int:
+        """Seeds that were asked for."""
+        return len(self.sweep.seeds)
+
+    @property
+    def measures(self) -> list[str]:
+        """Measures that some point has."""
+        found = {row["measure"] for row in self.rows.values()}
+        return [name for name in REPORTED if name in found]
+
+    @property
+    def has_oracle(self) -> bool:
+        """Whether the best attainable reward is known."""
+        return "final" in self.measures
+
+    @property
+    def final(self) -> str:
+        """The measure that judges a policy at the end."""
+        return "final" if self.has_oracle else "return_final"
+
+    @property
+    def early(self) -> str:
+        """The measure that judges the cold start."""
+        return next(name for name in _EARLY if name in self.measures)
+
+    @property
+    def panel_field(self) -> str:
+        """The factor whose values get a panel each: peers, or that of most values."""
+        if PEERS in self.factors:
+            return PEERS
+        return max(self.factors, key=lambda name: len(self.factors[name]), default="")
+
+    def label(self, measure: str) -> str:
+        """A measure in plain words."""
+        return labels.measure(measure, self.step)
+
+    def of_arm(self, arm: str) -> list[FinishedPoint]:
+        """Points of an arm."""
+        return [point for point in self.points if point.arm == arm]
+
+    def row(self, point: FinishedPoint, measure: str) -> Row | None:
+        """Row of the table, None where it has no seed."""
+        row = self.rows.get(_key(point.arm, point.values, self.fields, measure))
+        return row if row and row["seeds"] else None
+
+    def control_of(self, point: FinishedPoint) -> FinishedPoint | None:
+        """The same peers without exchange."""
+        other = counterpart(point.series, self.series, self.control)
+        return next((one for one in self.points if one.series is other), None)
+
+    def historical(self, point: FinishedPoint, measure: str) -> float | None:
+        """What the price from before learning reaches in the market of a point."""
+        series = counterpart(point.series, self.series, HISTORICAL)
+        of_seeds: list[Values] = series.seeds if series else []
+        known = [seed[measure] for seed in of_seeds if measure in seed]
+        return float(iqm(known)) if known else None
+
+    def levels(self, point: FinishedPoint, measure: str) -> list[tuple[str, float]]:
+        """The best price and the historical one in the market of a point."""
+        if not self.has_oracle:
+            return []
+        market, usual = self.step == "week", self.historical(point, measure)
+        levels = [("best price" if market else "optimum", 1.0)]
+        if usual is not None:
+            levels.append(("historical" if market else "no action", usual))
+        return levels
+
+    def headline(self) -> FinishedPoint:
+        """The point of the headline; it is not chosen by its result.
+
+        The most peers, and of every other factor the value of the base configuration
+        if it is one of them.
+        """
+
+        def rank(point: FinishedPoint) -> tuple[int, int]:
+            base = self.sweep.meta["config"]
+            others = [name for name in point.values if name != PEERS]
+            usual = [point.values[name] == _value_in(base, name) for name in others]
+            return point.peers, sum(usual)
+
+        return max(self.of_arm(self.main), key=rank)
+
+    def panels(self) -> list[PointPanel]:
+        """Points by the value of the panels' factor, that of the headline first.
+
+        An arm that sets the factor itself is in every panel.
+        """
+        field = self.panel_field
+        if not field:
+            return [self._panel("", self.points)]
+        first = self.headline().settings.get(field)
+        values = sorted(self.factors[field], key=lambda value: value != first)
+        panels = []
+        for value in values:
+            points = [p for p in self.points if p.values.get(field, value) == value]
+            if points:
+                panels.append(self._panel(labels.setting(field, value), points))
+        return panels
+
+    def _panel(self, title: str, points: list[FinishedPoint]) -> PointPanel:
+        """What is compared comes first, should there be too many."""
+        compared = self.control, self.main
+        points = sorted(points, key=lambda point: point.arm not in compared)
+        return PointPanel(title, points[:MOST_LINES], len(points[MOST_LINES:]))
+
+
+def load_sweep_data(folder: pathlib.Path) -> SweepData:
+    """Reads a sweep and makes its table.
+
+    Raises:
+      ConfigError: the folder holds no sweep, or not one finished run.
+    """
+    sweep = load_sweep(folder)
+    finished = [point.arm for point in sweep.points if any(point.runs)]
+    if not finished:
+        failed = f", {len(sweep.failed)} failed" if sweep.failed else ""
+        raise ConfigError(f"{folder} holds a sweep without a finished run{failed}")
+    arms = [arm for arm in sweep.arms if arm in finished]
+    isolated = [arm for arm in arms if sweep.arms[arm].get(TOPOLOGY) == "empty"]
+    control = next((arm for arm in (*_CONTROLS, *isolated) if arm in arms), "")
+    connected = [arm for arm in arms if arm not in (*_CONTROLS, *isolated)]
+    wanted = ("network", *reversed(connected), *reversed(arms))
+    main = next((arm for arm in wanted if arm in arms and arm != control), control)
+    series = read_series(sweep)
+    rows = make_table(sweep, control, measures=REPORTED)
+    columns = list(rows[0])
+    fields = columns[1 : columns.index("measure")]  # the first one is the arm
+    data = SweepData(
+        sweep=sweep,
+        factors={name: v for name, v in sweep.factors.items() if len(v) > 1},
+        control=control,
+        main=main,
+        points=[],
+        series=series,
+        fields=fields,
+        rows={_key(row["arm"], row, fields, row["measure"]): row for row in rows},
+    )
+    return dataclasses.replace(data, points=list(_finished(data)))
+
+
+def _key(arm: str, values: dict[str, Any], fields: list[str], measure: str) -> str:
+    return repr((arm, [values.get(name) for name in fields], measure))
+
+
+def _value_in(config: dict[str, Any], name: str) -> Any:
+    """Value of a dotted field."""
+    found: Any = config
+    for part in name.split("."):
+        found = found[part]
+    return found
+
+
+def _finished(data: SweepData) -> Iterator[FinishedPoint]:
+    """Points that have results, each with a look that it keeps in every figure.
+
+    What differs in the panel's factor alone never meets in a panel and looks alike.
+    """
+    looks: dict[str, Look] = {}
+    of_points = [one for one in data.series if one.arm not in PRICES]
+    for point, series in zip(data.sweep.points, of_points, strict=True):
+        runs = [run for run in point.runs if run is not None]
+        if not runs:
+            continue
+        named = {
+            name: value
+            for name, value in point.values.items()
+            if name in data.factors and name != data.panel_field
+        }
+        mark = repr((point.arm, named))
+        if mark not in looks:
+            looks[mark] = _look(point.arm, named, list(looks.values()))
+        settings = point.values | data.sweep.arms[point.arm]
+        yield FinishedPoint(
+            point.arm, point.values, settings, runs, series, looks[mark]
+        )
+
+
+def _look(arm: str, named: dict[str, Any], taken: list[Look]) -> Look:
+    """The arm's own look where it is free, else the next of the others."""
+    own = look(arm, [arm])
+    label = f"{own.label}, {labels.settings(named)}" if named else own.label
+    used = [one.colour for one in taken]
+    if arm in LOOKS and own.colour not in used:
+        return own._replace(label=label)
+    reserved = [one.colour for one in LOOKS.values()]
+    return other_look(label, sum(colour not in reserved for colour in used))

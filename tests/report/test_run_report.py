@@ -1,0 +1,219 @@
+"""The report of a run: one page, self-contained, the same bytes from the same files."""
+
+from __future__ import annotations
+
+import json
+import re
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+from launch import report
+from p2p_sac_jax.config import ConfigError
+from p2p_sac_jax.report import labels, write_report
+from p2p_sac_jax.report.row_figures import describe_network, network
+from p2p_sac_jax.report.run_data import HISTORICAL, load_run, sustained_step
+from tests.helpers.pages import check_page
+from tests.helpers.runs import write_run
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    return write_run(tmp_path_factory.mktemp("run"), peers=4, steps=52, seeds=2)
+
+
+@pytest.fixture(scope="module")
+def run(folder):
+    return load_run(folder)
+
+
+@pytest.fixture(scope="module")
+def rows(folder):
+    lines = (folder / "metrics.jsonl").read_text().splitlines()
+    return [json.loads(line) for line in lines]
+
+
+def shares(rows, arm, seed, outcome, until=np.inf):
+    """Share of the oracle's earned by each peer, summed over its rows."""
+    mine = [row for row in rows if (row["run"], row["seed"]) == (arm, seed)]
+    totals = {}
+    for row in mine:
+        if "peer" in row and row["step"] <= until:
+            earned, best = totals.get(row["peer"], (0.0, 0.0))
+            earned, best = earned + sum(row[outcome]), best + sum(row["oracle"])
+            totals[row["peer"]] = earned, best
+    return [earned / best for earned, best in totals.values()]
+
+
+def test_full_run_gives_a_small_self_contained_page(tmp_path):
+    path = write_report(write_run(tmp_path, peers=16, steps=208))
+    page = check_page(path)
+    assert path == tmp_path / "report.html"
+    assert path.stat().st_size < 3_000_000
+    assert [p.name for p in tmp_path.glob("report*")] == ["report.html"]
+    for words in (
+        "1 seed: indicative",
+        "calibrated simulator",
+        "without instruments",
+        "includes exploration noise",
+        "value target idle: sac.discount is 0",
+        "193 kB",  # 927 bytes a step, 208 steps
+        "evaluation_weeks 52 104",
+        "every peer receives from every other",
+    ):
+        assert words in page.words
+    # The same files, the same bytes.
+    first = path.read_bytes()
+    assert write_report(tmp_path).read_bytes() == first
+
+
+def test_control_task_shows_returns(tmp_path):
+    page = check_page(write_report(write_run(tmp_path, seeds=2, control=True)))
+    assert "return of an episode" in page.words
+    assert "2 seeds" in page.words
+    assert "indicative" not in page.words
+    assert "oracle" not in page.words
+
+
+def test_unfinished_run_with_broken_values(tmp_path):
+    write_run(tmp_path)
+    (tmp_path / "stores.json").unlink()
+    (tmp_path / "summary.json").unlink()
+    path = tmp_path / "run.json"
+    changes = {"adjacency": None, "peers": [{"peer": 0, "name": "<b>&"}]}
+    path.write_text(json.dumps(json.loads(path.read_text()) | changes))
+    metrics = tmp_path / "metrics.jsonl"
+    rows = [json.loads(line) for line in metrics.read_text().splitlines()]
+    for row in rows:
+        row["critic_loss"] = float("nan")
+        if row.get("peer") == 1:
+            row["price"] = [float("nan"), None, 1.0, float("inf")]
+    metrics.write_text("".join(json.dumps(r) + "\n" for r in rows) + '{"run": "pl')
+    page = check_page(write_report(tmp_path))
+    assert "unfinished run" in page.words
+    assert "<b>&" in page.words  # escaped on the way in
+    assert any("<b>&" in tip for tip in page.tips)
+    assert "Critic loss" not in page.words
+
+
+def test_measures_match_the_rows(run, rows):
+    last = {(r["run"], r["seed"]): r for r in rows if r.get("population")}
+    for arm in ("plain", "memory", "network"):
+        for name, field in (
+            ("final", "oracle_fraction"),
+            ("worst", "oracle_fraction_worst"),
+            ("gap_closed", "gap_closed"),
+        ):
+            expected = np.mean([last[arm, seed][field] for seed in (0, 1)])
+            assert run.mean(arm, name) == pytest.approx(expected, abs=1e-5), name
+        earned = [np.mean(shares(rows, arm, s, "achieved")) for s in (0, 1)]
+        middle, low, high = run.value(arm, "earned")
+        assert middle == pytest.approx(np.mean(earned), abs=1e-6)
+        assert low == pytest.approx(min(earned), abs=1e-6)  # two seeds: the two ends
+        assert high == pytest.approx(max(earned), abs=1e-6)
+    usual = np.mean([np.mean(shares(rows, "network", s, "baseline")) for s in (0, 1)])
+    assert run.mean(HISTORICAL, "earned") == pytest.approx(usual, abs=1e-6)
+    assert run.mean("network", "newcomers_earned") is None
+
+
+def test_curves_match_the_rows(run, rows):
+    np.testing.assert_array_equal(run.steps, range(4, 53, 4))
+    evaluated, earned = run.by_peer("network"), run.earned("network")
+    for row in rows:
+        if row["run"] == "network" and "peer" in row:
+            index = row["step"] // 4 - 1
+            found = evaluated[row["seed"], index, row["peer"]]
+            assert found == pytest.approx(row["oracle_fraction"])
+    for step in (4, 28, 52):
+        expected = np.mean(shares(rows, "network", 1, "achieved", until=step))
+        assert earned[1, step // 4 - 1] == pytest.approx(expected, abs=1e-6)
+    path = run.prices("memory", 2)
+    np.testing.assert_array_equal(path["step"], range(1, 53))
+    assert path["price"][5] == run.rows["memory", 0, 2][1]["price"][1]
+    places = dict(run.chosen_peers())
+    final = run.final_by_peer("network", [0])
+    assert final[places["best"]] >= final[places["median"]] >= final[places["worst"]]
+
+
+def test_the_page_shows_what_the_rows_hold(folder, run, rows):
+    page = check_page(write_report(folder))
+    final = 100 * run.mean("network", "final")
+    found = re.search(r"by the arm network earn ([\d.]+) % of the best", page.words)
+    assert float(found[1]) == pytest.approx(final, abs=0.06)
+    # The last place of a line in the tooltips of its figure.
+    shown = [re.match(r"network, week 52: ([\d.]+)\s%", tip) for tip in page.tips]
+    assert float(next(filter(None, shown))[1]) == pytest.approx(final, abs=0.06)
+
+
+@pytest.mark.parametrize(
+    ("values", "step"),
+    [([0.96, 0.9, 0.95, 0.97], 12), ([0.96] * 4, 4), ([0.96, 0.97, 0.98, 0.9], None)],
+)
+def test_sustained_step(values, step):
+    assert sustained_step(np.arange(4, 20, 4), np.array(values), 0.95) == step
+
+
+def test_network_as_text():
+    ring = np.roll(np.eye(4, dtype=int), 1, axis=1)
+    assert "at most 3 hops" in describe_network(ring)
+    assert "no links" in describe_network(np.eye(4))
+    chain = np.eye(3, k=1)
+    assert "3 groups" in describe_network(chain)
+    assert "peer 2: receives from 0 peers" in network(chain, "chain", "A chain")
+
+
+@pytest.mark.parametrize(
+    ("unit", "value", "shown"),
+    [
+        ("share", 0.98123, "98.1\u00a0%"),
+        ("share", -0.5, "−50.0\u00a0%"),
+        ("steps", np.inf, "never"),
+        ("bytes", 648720, "649 kB"),
+        ("points", 0.0042, "+0.42 points"),
+        ("return", -123.456, "−123.5"),
+        ("return", None, "–"),
+    ],
+)
+def test_quantities(unit, value, shown):
+    assert labels.quantity(unit, value) == shown
+
+
+def test_folder_without_a_run(tmp_path):
+    with pytest.raises(ConfigError, match="holds no run"):
+        write_report(tmp_path / "nowhere")
+    write_run(tmp_path)
+    (tmp_path / "metrics.jsonl").unlink()
+    with pytest.raises(ConfigError, match="no results yet"):
+        write_report(tmp_path)
+
+
+@pytest.mark.parametrize("module", ["matplotlib", "jinja2"])
+def test_without_an_optional_library_says_what_to_install(
+    tmp_path, monkeypatch, module
+):
+    write_run(tmp_path)
+    monkeypatch.setitem(sys.modules, module, None)
+    with pytest.raises(ConfigError, match=rf"{module}: install the extra `report`"):
+        write_report(tmp_path)
+
+
+def test_command_line(tmp_path, capsys):
+    folders = [write_run(tmp_path / name) for name in "ab"]
+    with pytest.raises(SystemExit):
+        report.main(["report", *map(str, folders)])
+    first, second = (folder / "report.html" for folder in folders)
+    assert capsys.readouterr().out == f"{first}\n{second}\n"
+    assert first.read_bytes() == second.read_bytes()
+    with pytest.raises(SystemExit):
+        report.main(["report"])
+    assert "no folder" in capsys.readouterr().err
+
+
+def test_exit_status_of_a_user_error(tmp_path):
+    command = [sys.executable, "-m", "launch.report", str(tmp_path)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 2
+    assert len(done.stderr.splitlines()) == 1
+    assert "holds no run" in done.stderr
