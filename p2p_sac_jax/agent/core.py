@@ -178,14 +178,14 @@ def _init(
     zeros = jnp.zeros(cells)
     return AgentState(
         peer=peer._replace(key=key, obs=(), belief=()),
-        belief=memory.posterior(peer.memory, memory.base_prior),
+        belief=memory.posterior(peer.memory, memory.base_prior.prior),
         guidance=Guidance(
             value=zeros,
             value_weight=zeros,
             entropy=zeros,
             std_weight=zeros,
             trend=zeros,
-            prior=jax.tree.map(jnp.asarray, memory.base_prior),
+            prior=jax.tree.map(jnp.asarray, memory.base_prior.prior),
             has_prior=jnp.zeros(()),
         ),
         clock=jnp.asarray(clock, jnp.int32),

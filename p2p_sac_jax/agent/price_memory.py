@@ -213,7 +213,7 @@ def _belief(
     """
     config, base = components.config, components.memory.base_prior
     received = components.mode.bound(components.mode.inbound(messages))
-    demand = sanitize_demand(received.demand, config.steps)
+    demand = sanitize_demand(received.demand, base.record_scale, config.steps)
     connected = params.hyper.exchange.network_weight > 0.0
     mixing_weights = params.mixing_weights[None] * jnp.where(connected, 1.0, 0.0)
     pool = components.mode.pool

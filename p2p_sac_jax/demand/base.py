@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
+from p2p_sac_jax.coefficients import BasePrior
 from p2p_sac_jax.types import (
     Array,
     Candidates,
@@ -44,6 +45,22 @@ class Regions(NamedTuple):
     count: Array  # [M] real steps at this very action that would tell as much
 
 
+class MemoryModel(NamedTuple):
+    """What a memory of demand predicts of any price; functions of its posterior."""
+
+    # (posterior, candidates) -> [A] best under the mean demand curve
+    best_action: Callable[[Posterior, Candidates], Array]
+    # (posterior, candidates, key, S) -> [S, A] best under S drawn demand curves
+    draw_actions: Callable[[Posterior, Candidates, Array, int], Array]
+    # (posterior, experience not yet learned) -> [] standardised squared error
+    prediction_error: Callable[[Posterior, Experience], Array]
+    # (posterior, features [..., F]) -> [...] ln(units / usual units)
+    mean_log_demand: Callable[[Posterior, Array], Array]
+    std_log_demand: Callable[[Posterior, Array], Array]
+    # (posterior, features [..., F], normal noise [...]) -> [...]
+    sample_log_demand: Callable[[Posterior, Array, Array], Array]
+
+
 class PriceMemory(NamedTuple):
     """A bundle of pure functions for ONE peer, and the prior it starts from.
 
@@ -53,12 +70,12 @@ class PriceMemory(NamedTuple):
     """
 
     init: Callable[[], MemoryState]
-    base_prior: Prior  # NumPy leaves
+    base_prior: BasePrior  # without coefficients where nothing is known of demand
     # (state, experience, decay, active) -> state
     update: Callable[[MemoryState, Experience, Array, Array], MemoryState]
     posterior: Callable[[MemoryState, Prior], Posterior]
     summary: Callable[[MemoryState], DemandSummary]
-    # The sums behind the summary, zeros where there are none
+    # The sums behind the summary
     statistics: Callable[[MemoryState], DemandStatistics]
     # (posterior, candidates, action [A]) -> [] in [0, 1]
     exploration_bonus: Callable[[Posterior, Candidates, Array], Array]
@@ -66,6 +83,20 @@ class PriceMemory(NamedTuple):
     optimal_exploration_std: Callable[[Posterior, Candidates, Array, Array], Array]
     # (posterior, candidates, key) -> Regions
     promising_regions: Callable[[Posterior, Candidates, Array], Regions]
+    model: MemoryModel | None = None  # None: other prices cannot be predicted
+
+
+def empty_summary(state: MemoryState) -> DemandSummary:
+    """``PriceMemory.summary`` of a memory without demand coefficients."""
+    del state
+    return DemandSummary(jnp.zeros((0, 0)), jnp.zeros(0), jnp.zeros(()))
+
+
+def empty_statistics(state: MemoryState) -> DemandStatistics:
+    """``PriceMemory.statistics`` of a memory without demand coefficients."""
+    del state
+    zero = jnp.zeros(())
+    return DemandStatistics(jnp.zeros((0, 0)), jnp.zeros(0), zero, zero)
 
 
 def distance_to_best(values: Array, candidates: Candidates, action: Array) -> Array:

@@ -13,6 +13,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from p2p_sac_jax.coefficients import make_base_prior
 from p2p_sac_jax.config import ConfigError
 from p2p_sac_jax.demand.base import (
     REGION_DRAWS,
@@ -21,14 +22,14 @@ from p2p_sac_jax.demand.base import (
     PriceMemory,
     Regions,
     distance_to_best,
+    empty_statistics,
+    empty_summary,
     rank_regions,
 )
 from p2p_sac_jax.tree import tree_where
 from p2p_sac_jax.types import (
     Array,
     Candidates,
-    DemandStatistics,
-    DemandSummary,
     Experience,
     Prior,
 )
@@ -126,11 +127,11 @@ def make_binned_memory(num_cells: int) -> PriceMemory:
 
     return PriceMemory(
         init=init,
-        base_prior=Prior(np.zeros(1, np.float32), np.ones((1, 1), np.float32)),
+        base_prior=make_base_prior(()),
         update=update,
         posterior=posterior,
-        summary=summary,
-        statistics=statistics,
+        summary=empty_summary,
+        statistics=empty_statistics,
         exploration_bonus=exploration_bonus,
         optimal_exploration_std=optimal_exploration_std,
         promising_regions=promising_regions,
@@ -187,19 +188,6 @@ def posterior(state: BinState, prior: Prior) -> Posterior:
 
     mean, covariance, factor = jax.vmap(one_context)(state.n.T, state.s1.T)
     return Posterior(mean, covariance, noise, factor)
-
-
-def summary(state: BinState) -> DemandSummary:
-    """Nothing: rewards by bin say nothing of demand coefficients (``F = 1``, zeros)."""
-    del state
-    return DemandSummary(jnp.zeros((1, 1)), jnp.zeros(1), jnp.zeros(()))
-
-
-def statistics(state: BinState) -> DemandStatistics:
-    """Nothing, as in ``summary``."""
-    del state
-    zero = jnp.zeros(())
-    return DemandStatistics(jnp.zeros((1, 1)), jnp.zeros(1), zero, zero)
 
 
 def _candidate_weights(candidates: Candidates) -> Array:

@@ -5,17 +5,16 @@ from __future__ import annotations
 from typing import Any, NamedTuple
 
 import jax.numpy as jnp
-import numpy as np
 
-from p2p_sac_jax.demand.base import PriceMemory, Regions
-from p2p_sac_jax.types import (
-    Array,
-    Candidates,
-    DemandStatistics,
-    DemandSummary,
-    Experience,
-    Prior,
+from p2p_sac_jax.coefficients import make_base_prior
+from p2p_sac_jax.demand.base import (
+    NUM_REGIONS,
+    PriceMemory,
+    Regions,
+    empty_statistics,
+    empty_summary,
 )
+from p2p_sac_jax.types import Array, Experience, Prior
 
 
 class Nothing(NamedTuple):
@@ -24,11 +23,6 @@ class Nothing(NamedTuple):
 
 def make_no_memory() -> PriceMemory:
     """A price memory whose every answer is that nothing is known."""
-    empty = np.zeros(0, np.float32)
-    base_prior = Prior(mean=empty, covariance=np.zeros((0, 0), np.float32))
-
-    def init() -> Nothing:
-        return Nothing()
 
     def update(
         state: Nothing, experience: Experience, decay: Array, active: Array
@@ -40,41 +34,20 @@ def make_no_memory() -> PriceMemory:
         del prior
         return state
 
-    def summary(state: Nothing) -> DemandSummary:
-        del state
-        return DemandSummary(jnp.zeros((0, 0)), jnp.zeros(0), jnp.zeros(()))
-
-    def statistics(state: Nothing) -> DemandStatistics:
-        del state
-        zero = jnp.zeros(())
-        return DemandStatistics(jnp.zeros((0, 0)), jnp.zeros(0), zero, zero)
-
-    def exploration_bonus(
-        posterior: Any, candidates: Candidates, action: Array
-    ) -> Array:
-        del posterior, candidates, action
+    def zero(*_: Any) -> Array:
         return jnp.zeros(())
 
-    def optimal_exploration_std(
-        posterior: Any, candidates: Candidates, action: Array, key: Array
-    ) -> Array:
-        del posterior, candidates, action, key
-        return jnp.zeros(())
-
-    def promising_regions(
-        posterior: Any, candidates: Candidates, key: Array
-    ) -> Regions:
-        del posterior, candidates, key
-        return Regions(*(jnp.zeros(3) for _ in Regions._fields))
+    def no_regions(*_: Any) -> Regions:
+        return Regions(*(jnp.zeros(NUM_REGIONS) for _ in Regions._fields))
 
     return PriceMemory(
-        init=init,
-        base_prior=base_prior,
+        init=Nothing,
+        base_prior=make_base_prior(()),
         update=update,
         posterior=posterior,
-        summary=summary,
-        statistics=statistics,
-        exploration_bonus=exploration_bonus,
-        optimal_exploration_std=optimal_exploration_std,
-        promising_regions=promising_regions,
+        summary=empty_summary,
+        statistics=empty_statistics,
+        exploration_bonus=zero,
+        optimal_exploration_std=zero,
+        promising_regions=no_regions,
     )

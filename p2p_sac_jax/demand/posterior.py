@@ -1,10 +1,10 @@
 """Demand memory: Bayesian linear regression of log sales on price.
 
 Log sales ``z = ln(q / usual units)`` of one step are ``θᵀx - σ²/2 + σ ε`` with
-features ``x = [1, -(p-1), (-(p-r)), y, cos, sin]``: ``θ`` describes the logarithm of
-*mean* demand. The statistics hold no noise variance, so they add up whatever the
-noise turns out to be; it is estimated whenever a posterior is asked for. No step
-weighs more in them than ``records`` allows.
+features ``x`` of the environment's demand model, the first of which is 1: ``θ``
+describes the logarithm of *mean* demand. The statistics hold no noise variance, so
+they add up whatever the noise turns out to be; it is estimated whenever a posterior is
+computed. ``privacy.clipping`` bounds the weight of each step in them.
 """
 
 from __future__ import annotations
@@ -13,10 +13,16 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from p2p_sac_jax.coefficients import (
+    CoefficientSpec,
+    make_base_prior,
+    own_price_index,
+)
 from p2p_sac_jax.config import ConfigError
 from p2p_sac_jax.demand.base import (
     REGION_DRAWS,
     STD_DRAWS,
+    MemoryModel,
     Posterior,
     PriceMemory,
     Regions,
@@ -35,11 +41,6 @@ from p2p_sac_jax.types import (
     Prior,
 )
 
-# Base prior by coefficient: level, slope, (reference price), rival, cos, sin.
-_PRIOR_MEAN = (0.0, 2.0, 0.0, 0.0, 0.0, 0.0)
-_PRIOR_STD = (1.0, 2.0, 0.5, 1.0, 0.3, 0.3)
-_REFERENCE = 2  # the coefficient left out where there is no reference effect
-
 NOISE_STD = 0.45  # prior guess of the sd of log sales
 NOISE_COUNT = 5.0  # real steps that guess is worth
 NOISE_STEPS = 4  # fixed-point steps of the noise variance
@@ -50,24 +51,35 @@ MIN_SLOPE = 0.5  # a draw flatter than this would ask for an absurd price
 DemandState = DemandStatistics
 
 
-def make_demand_memory(num_features: int) -> PriceMemory:
-    """Builds the memory for 5 features, or 6 with a reference price.
+def make_demand_memory(coefficients: tuple[CoefficientSpec, ...]) -> PriceMemory:
+    """Builds the memory of the coefficients that an environment describes.
 
     Raises:
-      ConfigError: any other number of features.
+      ConfigError: there are no coefficients.
     """
-    prior = base_prior(num_features)
-    prior_variance = np.diagonal(prior.covariance)
+    if not coefficients:
+        raise ConfigError(
+            "memory.kind='demand' must be 'bins' or 'none' in an environment without"
+            " a demand model"
+        )
+    base = make_base_prior(coefficients)
+    size, prior_variance = base.size, np.diagonal(base.covariance)
+    own_price = own_price_index(coefficients)
 
     def init() -> DemandState:
-        zeros = jnp.zeros(num_features, jnp.float32)
+        zeros = jnp.zeros(size, jnp.float32)
         zero = jnp.zeros((), jnp.float32)
         return DemandState(jnp.outer(zeros, zeros), zeros, zero, zero)
 
     def summary(state: DemandState) -> DemandSummary:
-        noise = posterior(state, prior).noise_variance
+        noise = posterior(state, base.prior).noise_variance
         precision, shift = _information(state, noise)
         return DemandSummary(precision, shift, state.n)
+
+    def update(
+        state: DemandState, experience: Experience, decay: Array, active: Array
+    ) -> DemandState:
+        return _update(state, experience, base.record_scale, decay, active)
 
     def exploration_bonus(
         belief: Posterior, candidates: Candidates, action: Array
@@ -78,9 +90,47 @@ def make_demand_memory(num_features: int) -> PriceMemory:
         variance = jnp.sum((x @ belief.factor) ** 2)
         return jnp.clip(jnp.sqrt(variance / jnp.sum(x**2 * prior_variance)), 0.0, 1.0)
 
+    def draw_values(
+        belief: Posterior, candidates: Candidates, key: Array, draws: int
+    ) -> Array:
+        """``[S, N]`` rewards under drawn demand curves, up to a positive factor."""
+        noise = jax.random.normal(key, (draws, size))
+        theta = jnp.expand_dims(belief.mean, 0) + noise @ belief.factor.T  # [S, F]
+        if own_price:
+            slope = sum(theta[:, index] for index in own_price)
+            on_slope = np.eye(size, dtype=np.float32)[own_price[0]]
+            theta = theta + jnp.outer(jnp.maximum(MIN_SLOPE - slope, 0.0), on_slope)
+        log_demand = theta @ candidates.features.T
+        # The largest exponent becomes 0: the ranking stays, nothing overflows.
+        relative = log_demand - jnp.max(log_demand, axis=-1, keepdims=True)
+        return jnp.expand_dims(candidates.gain, 0) * jnp.exp(relative)
+
+    def optimal_exploration_std(
+        belief: Posterior, candidates: Candidates, action: Array, key: Array
+    ) -> Array:
+        values = draw_values(belief, candidates, key, STD_DRAWS)
+        return distance_to_best(values, candidates, action)
+
+    def promising_regions(
+        belief: Posterior, candidates: Candidates, key: Array
+    ) -> Regions:
+        """Mean and sd of a region are those of a log-normal demand."""
+        values = draw_values(belief, candidates, key, REGION_DRAWS)
+        variance = jnp.sum((candidates.features @ belief.factor) ** 2, axis=-1)  # [N]
+        mean = candidates.gain * jnp.exp(mean_log_demand(belief, candidates.features))
+        std = jnp.abs(mean) * jnp.sqrt(jnp.expm1(variance))
+        count = belief.noise_variance / jnp.maximum(variance, 1e-9)
+        return rank_regions(values, candidates, mean, std, count)
+
+    def draw_actions(
+        belief: Posterior, candidates: Candidates, key: Array, draws: int
+    ) -> Array:
+        values = draw_values(belief, candidates, key, draws)
+        return candidates.actions[jnp.argmax(values, axis=-1)]
+
     return PriceMemory(
         init=init,
-        base_prior=prior,
+        base_prior=base,
         update=update,
         posterior=posterior,
         summary=summary,
@@ -88,37 +138,34 @@ def make_demand_memory(num_features: int) -> PriceMemory:
         exploration_bonus=exploration_bonus,
         optimal_exploration_std=optimal_exploration_std,
         promising_regions=promising_regions,
+        model=MemoryModel(
+            best_action=best_action,
+            draw_actions=draw_actions,
+            prediction_error=prediction_error,
+            mean_log_demand=mean_log_demand,
+            std_log_demand=std_log_demand,
+            sample_log_demand=sample_log_demand,
+        ),
     )
 
 
-def base_prior(num_features: int) -> Prior:
-    """Prior of a peer that knows nothing, NumPy leaves ``[F]`` and ``[F, F]``.
-
-    Raises:
-      ConfigError: ``num_features`` is neither 5 nor 6.
-    """
-    if num_features not in (5, 6):
-        raise ConfigError(
-            f"num_features={num_features} of a demand memory must be 5, or 6 with a"
-            " reference price"
-        )
-    keep = [i for i in range(6) if num_features == 6 or i != _REFERENCE]
-    std = np.asarray(_PRIOR_STD, np.float32)[keep]
-    return Prior(np.asarray(_PRIOR_MEAN, np.float32)[keep], np.diag(std**2))
-
-
-def update(
-    state: DemandState, experience: Experience, decay: Array, active: Array
+def _update(
+    state: DemandState,
+    experience: Experience,
+    scale: Array,
+    decay: Array,
+    active: Array,
 ) -> DemandState:
     """Adds one real step, clipped; older steps keep the weight ``decay`` each time.
 
     Args:
       state: statistics so far.
       experience: ``features`` ``[F]`` and ``log_sales`` ``[]`` are read.
+      scale: ``[F]`` weights of the features in the norm of a record.
       decay: ``[]`` in (0, 1], 1 forgets nothing.
       active: ``[]`` 1 to learn, 0 to leave the state as it is.
     """
-    x, z = clip_record(experience.features, experience.log_sales)
+    x, z = clip_record(experience.features, experience.log_sales, scale)
     new = DemandState(
         G=decay * state.G + jnp.outer(x, x),
         h=decay * state.h + x * z,
@@ -172,6 +219,11 @@ def mean_log_demand(belief: Posterior, features: Array) -> Array:
     return features @ belief.mean
 
 
+def std_log_demand(belief: Posterior, features: Array) -> Array:
+    """``√(xᵀVx)``, the posterior sd of ``θᵀx``: ``[..., F] -> [...]``."""
+    return jnp.sqrt(jnp.sum((features @ belief.factor) ** 2, axis=-1))
+
+
 def sample_log_demand(belief: Posterior, features: Array, noise: Array) -> Array:
     """``θᵀx - xᵀVx/2`` for a draw ``θ ~ N(m, V)`` of its own for every ``x``.
 
@@ -206,32 +258,6 @@ def prediction_error(belief: Posterior, experience: Experience) -> Array:
     return (experience.log_sales - expected) ** 2 / variance
 
 
-def optimal_exploration_std(
-    belief: Posterior, candidates: Candidates, action: Array, key: Array
-) -> Array:
-    """How far the best price may be from ``action``, see ``distance_to_best``."""
-    values = _draw_values(belief, candidates, key, STD_DRAWS)
-    return distance_to_best(values, candidates, action)
-
-
-def promising_regions(belief: Posterior, candidates: Candidates, key: Array) -> Regions:
-    """Regions by Thompson sampling; mean and sd are those of a log-normal demand."""
-    values = _draw_values(belief, candidates, key, REGION_DRAWS)
-    variance = jnp.sum((candidates.features @ belief.factor) ** 2, axis=-1)  # [N]
-    mean = candidates.gain * jnp.exp(mean_log_demand(belief, candidates.features))
-    std = jnp.abs(mean) * jnp.sqrt(jnp.expm1(variance))
-    count = belief.noise_variance / jnp.maximum(variance, 1e-9)
-    return rank_regions(values, candidates, mean, std, count)
-
-
-def draw_best_actions(
-    belief: Posterior, candidates: Candidates, key: Array, draws: int
-) -> Array:
-    """``[S, A]`` best candidate under each of ``draws`` demand curves (Thompson)."""
-    values = _draw_values(belief, candidates, key, draws)
-    return candidates.actions[jnp.argmax(values, axis=-1)]
-
-
 def best_action(belief: Posterior, candidates: Candidates) -> Array:
     """``[A]`` best candidate under the posterior mean curve, ``gain · exp(mᵀx)``.
 
@@ -241,19 +267,3 @@ def best_action(belief: Posterior, candidates: Candidates) -> Array:
     log_demand = mean_log_demand(belief, candidates.features)
     value = candidates.gain * jnp.exp(log_demand - jnp.max(log_demand))
     return candidates.actions[jnp.argmax(value)]
-
-
-def _draw_values(
-    belief: Posterior, candidates: Candidates, key: Array, draws: int
-) -> Array:
-    """``[S, N]`` rewards under drawn demand curves, each up to a positive factor."""
-    size = belief.mean.shape[0]
-    noise = jax.random.normal(key, (draws, size))
-    theta = jnp.expand_dims(belief.mean, 0) + noise @ belief.factor.T  # [S, F]
-    slope = theta[:, 1] + (theta[:, _REFERENCE] if size == 6 else 0.0)
-    on_slope = np.eye(size, dtype=np.float32)[1]
-    theta = theta + jnp.outer(jnp.maximum(MIN_SLOPE - slope, 0.0), on_slope)
-    log_demand = theta @ candidates.features.T
-    # The largest exponent becomes 0: the ranking stays, nothing overflows.
-    relative = log_demand - jnp.max(log_demand, axis=-1, keepdims=True)
-    return jnp.expand_dims(candidates.gain, 0) * jnp.exp(relative)

@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from p2p_sac_jax.coefficients import CoefficientSpec, own_price_index
 from p2p_sac_jax.config import EnvironmentConfig, PopulationConfig
 from p2p_sac_jax.types import Array, Candidates, Score, Transition
 
@@ -31,10 +32,18 @@ class TimeStep(NamedTuple):
     info: Info
 
 
+class DemandCurve(NamedTuple):
+    """True demand of one peer in a usual week, for reports."""
+
+    price: Array  # [N] relative to the usual price
+    features: Array  # [N, F] regressors of log demand
+    demand: Array  # [N] expected units / usual units
+
+
 class DemandModel(NamedTuple):
     """What a price memory may know of an environment that sells something."""
 
-    num_features: int  # F
+    coefficients: tuple[CoefficientSpec, ...]  # F, the first of them the level
     # (obs, action) -> [F] regressors of log demand
     features: Callable[[Array, Array], Array]
     # (info) -> [] ln(units / usual units)
@@ -49,6 +58,13 @@ class DemandModel(NamedTuple):
     # (key, params) -> a week at the status quo, observable without selling; its
     # reward and demand are placeholders for ``counterfactual``
     exogenous: Callable[[Array, Params], Transition]
+    # (state, params) -> without season, at usual cost, rival and reference price
+    curve: Callable[[State, Params], DemandCurve] | None = None
+
+    @property
+    def price_slope(self) -> int | None:
+        """Index of the coefficient that is reported as the slope in the own price."""
+        return next(iter(own_price_index(self.coefficients)), None)
 
 
 class Environment(NamedTuple):

@@ -19,6 +19,7 @@ from p2p_sac_jax.config import EnvironmentConfig, PopulationConfig
 from p2p_sac_jax.environments import calibration, heterogeneity
 from p2p_sac_jax.environments import pricing_model as model
 from p2p_sac_jax.environments.base import (
+    DemandCurve,
     DemandModel,
     Environment,
     EnvironmentFactory,
@@ -32,6 +33,7 @@ from p2p_sac_jax.environments.observation import (
     encode,
     observed_cost,
 )
+from p2p_sac_jax.environments.pricing_coefficients import pricing_coefficients
 from p2p_sac_jax.environments.pricing_model import (
     LOG_PRICE_RANGE,
     USUAL_SHARE,
@@ -93,8 +95,8 @@ def make_pricing(config: EnvironmentConfig) -> Environment:
     """The pricing environment.
 
     Args:
-      config: with ``reference_effect`` > 0 the demand memory regresses on six
-        features instead of five and the oracle looks ahead.
+      config: with ``reference_effect`` > 0 demand has a coefficient of the reference
+        price and the oracle looks ahead.
     """
     farsighted = config.reference_effect > 0
     return Environment(
@@ -108,12 +110,13 @@ def make_pricing(config: EnvironmentConfig) -> Environment:
         cells_per_group=NUM_SEASONS,
         has_oracle=True,
         demand=DemandModel(
-            num_features=6 if farsighted else 5,
+            coefficients=pricing_coefficients(reference_price=farsighted),
             features=functools.partial(_features, farsighted),
             outcome=lambda info: info.log_sales,
             candidates=functools.partial(_candidates, farsighted),
             counterfactual=_counterfactual,
             exogenous=_exogenous,
+            curve=functools.partial(_curve, farsighted),
         ),
     )
 
@@ -301,6 +304,26 @@ def _exogenous(key: Array, params: PricingParams) -> Transition:
         reward=reward,
         next_obs=_observe(following, params),
         discount=jnp.ones(()),
+    )
+
+
+def _curve(farsighted: bool, state: PricingState, params: PricingParams) -> DemandCurve:
+    """Demand without season, at usual cost, rival and reference price."""
+    low, high = model.price_range()
+    price = np.linspace(low, high, NUM_CANDIDATES, dtype=np.float32)
+    slopes = [1.0 - price] * (2 if farsighted else 1)
+    zero = np.zeros_like(price)
+    usual = params._replace(
+        season_amplitude=jnp.zeros(()), sensitivity_swing=jnp.zeros(())
+    )
+    market = state.market._replace(log_cost=jnp.zeros(()), log_rival=jnp.zeros(()))
+    share = jax.vmap(model.expected_share, (None, None, 0, None))(
+        market, jnp.ones(()), price, usual
+    )
+    return DemandCurve(
+        price=jnp.asarray(price),
+        features=np.stack([zero + 1.0, *slopes, zero, zero, zero], axis=1),
+        demand=share / USUAL_SHARE,
     )
 
 

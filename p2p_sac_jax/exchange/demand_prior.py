@@ -10,18 +10,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from p2p_sac_jax.config import ConfigError
+from p2p_sac_jax.coefficients import BasePrior
 from p2p_sac_jax.linalg import spd_inverse
 from p2p_sac_jax.types import Array, DemandSummary, Prior
 
 EM_STEPS = 8
 _BLOCK = 32  # receivers whose pairs with all senders are held at once
 SPREAD_COUNT = 4.0  # neighbours that the prior guess of the spread is worth
-# Variance of each coefficient between peers: level, slope, (reference price), rival,
-# cos, sin. Guess before any neighbour is heard, and the least it may become.
-_SPREAD = (0.05, 0.3, 0.1, 0.1, 0.02, 0.02)
-_SPREAD_FLOOR = (0.04, 0.15, 0.05, 0.05, 0.01, 0.01)
-_REFERENCE = 2
 _SPREAD_CAP = 0.5  # of the base prior's variance
 # A learned mean stays within so many base standard deviations: honest peers come
 # nowhere near, and no claim leads so far away that own data make no sense any more.
@@ -51,7 +46,7 @@ def pooled_statistics(
 
 
 def pooled_prior(
-    weights: Array, summaries: DemandSummary, base: Prior
+    weights: Array, summaries: DemandSummary, base: BasePrior
 ) -> tuple[Prior, Array]:
     """Posterior of the base prior and all neighbours' data: right if all are alike.
 
@@ -73,7 +68,7 @@ def pooled_prior(
 
 
 def neighbour_prior(
-    weights: Array, summaries: DemandSummary, base: Prior
+    weights: Array, summaries: DemandSummary, base: BasePrior
 ) -> tuple[Prior, Array]:
     """Learns from neighbours what peers are like: an empirical-Bayes prior.
 
@@ -93,14 +88,10 @@ def neighbour_prior(
     Returns:
       ``Prior`` with leaves ``[I, ...]`` and ``has_prior`` ``[I]``; the base prior to
       the bit, and 0, where no neighbour has data. A memory without demand coefficients
-      (``F <= 1``) always gets its base prior.
-
-    Raises:
-      ConfigError: coefficients of an unknown kind, ``F`` not in (0, 1, 5, 6).
+      (``F = 0``) always gets its base prior.
     """
     heard = _heard(weights, summaries)
-    num_features = base.mean.shape[-1]
-    if num_features <= 1:
+    if base.size == 0:
         return _or_base(_repeat(base, weights.shape[0]), 0.0 * heard, base)
     receivers = weights.shape[0]
     if receivers <= _BLOCK:
@@ -118,10 +109,9 @@ def neighbour_prior(
     return _or_base(learned, heard, base)
 
 
-def _random_effects(heard: Array, summaries: DemandSummary, base: Prior) -> Prior:
+def _random_effects(heard: Array, summaries: DemandSummary, base: BasePrior) -> Prior:
     """The learned prior of some receivers, of weights ``[I, J]``, by EM."""
-    num_features = base.mean.shape[-1]
-    guess, floor = spread_constants(num_features)
+    guess, floor = base.spread, base.spread_floor
     base_variance = jnp.diagonal(jnp.asarray(base.covariance))  # [F]
     cap = _SPREAD_CAP * base_variance
     mass = jnp.expand_dims(jnp.sum(heard, axis=-1), -1)  # [I, 1]
@@ -145,9 +135,7 @@ def _random_effects(heard: Array, summaries: DemandSummary, base: Prior) -> Prio
         updated = jnp.clip(updated, floor[None], cap[None])
         return updated, spread, mean, uncertainty
 
-    start = jnp.broadcast_to(
-        jnp.clip(guess, floor, cap), (heard.shape[0], num_features)
-    )
+    start = jnp.broadcast_to(jnp.clip(guess, floor, cap), (heard.shape[0], base.size))
     carry = (start, start, start, _diagonal(start))
     # One pass more than EM needs: mean and uncertainty belong to its last spread.
     _, spread, mean, uncertainty = jax.lax.fori_loop(0, EM_STEPS + 1, step, carry)
@@ -155,7 +143,7 @@ def _random_effects(heard: Array, summaries: DemandSummary, base: Prior) -> Prio
 
 
 def mean_prior(
-    weights: Array, summaries: DemandSummary, base: Prior, *, min_peers: int
+    weights: Array, summaries: DemandSummary, base: BasePrior, *, min_peers: int
 ) -> tuple[Prior, Array]:
     """A prior out of nothing but the mean coefficients of several neighbours.
 
@@ -174,21 +162,16 @@ def mean_prior(
     Returns:
       ``Prior`` with leaves ``[I, ...]`` and ``has_prior`` ``[I]``; the base prior to
       the bit, and 0, where fewer are heard. A memory without demand coefficients
-      (``F <= 1``) always gets its base prior.
-
-    Raises:
-      ConfigError: coefficients of an unknown kind, ``F`` not in (0, 1, 5, 6).
+      (``F = 0``) always gets its base prior.
     """
     heard = (_heard(weights, summaries) > 0).astype(jnp.float32)
     number = jnp.sum(heard, axis=-1)  # [I]
     enough = (number >= min_peers).astype(jnp.float32)
     heard = heard * enough[:, None]
-    num_features = base.mean.shape[-1]
-    if num_features <= 1:
+    if base.size == 0:
         return _or_base(_repeat(base, weights.shape[0]), 0.0 * heard, base)
-    spread, _ = spread_constants(num_features)
     base_variance = jnp.diagonal(jnp.asarray(base.covariance))
-    spread = jnp.minimum(spread, _SPREAD_CAP * base_variance)
+    spread = jnp.minimum(base.spread, _SPREAD_CAP * base_variance)
     precision = jnp.diagonal(summaries.precision, axis1=-2, axis2=-1)  # [J, F]
     variance = 1.0 / jnp.where(precision > 0, precision, 1.0)
     share = heard / jnp.maximum(number, 1.0)[:, None]
@@ -200,20 +183,6 @@ def mean_prior(
     centre = uncertainty * ((own * base.mean)[None] + told * mean)
     learned = Prior(centre, _diagonal(spread[None] + uncertainty))
     return _or_base(learned, heard, base)
-
-
-def spread_constants(num_features: int) -> tuple[np.ndarray, np.ndarray]:
-    """Guess and floor of the variance between peers, ``[F]`` each."""
-    if num_features not in (5, 6):
-        raise ConfigError(
-            f"num_features={num_features} of a demand prior must be 5, or 6 with a"
-            " reference price"
-        )
-    keep = [i for i in range(6) if num_features == 6 or i != _REFERENCE]
-    return (
-        np.asarray(_SPREAD, np.float32)[keep],
-        np.asarray(_SPREAD_FLOOR, np.float32)[keep],
-    )
 
 
 def _heard(weights: Array, summaries: DemandSummary) -> Array:
@@ -230,7 +199,7 @@ def _diagonal(vectors: Array) -> Array:
     )
 
 
-def _repeat(base: Prior, receivers: int) -> Prior:
+def _repeat(base: BasePrior, receivers: int) -> Prior:
     """The base prior for each receiver, leaves ``[I, ...]``."""
     return Prior(
         jnp.broadcast_to(base.mean, (receivers, *base.mean.shape)),
@@ -238,7 +207,7 @@ def _repeat(base: Prior, receivers: int) -> Prior:
     )
 
 
-def _or_base(learned: Prior, heard: Array, base: Prior) -> tuple[Prior, Array]:
+def _or_base(learned: Prior, heard: Array, base: BasePrior) -> tuple[Prior, Array]:
     """``learned``, within reach, where a receiver hears anyone, else ``base``."""
     has_prior = (jnp.sum(heard, axis=-1) > 0).astype(jnp.float32)  # [I]
     own = _repeat(base, heard.shape[0])

@@ -14,6 +14,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
+from p2p_sac_jax.coefficients import BasePrior
 from p2p_sac_jax.config import ConfigError
 from p2p_sac_jax.exchange import demand_prior as pooling_lib
 from p2p_sac_jax.exchange import trust as trust_lib
@@ -32,7 +33,7 @@ from p2p_sac_jax.types import (
     Received,
 )
 
-PriorPool = Callable[[Array, DemandSummary, Prior], tuple[Prior, Array]]
+PriorPool = Callable[[Array, DemandSummary, BasePrior], tuple[Prior, Array]]
 
 
 class Clock(NamedTuple):
@@ -68,7 +69,7 @@ def make_exchange(
     value_sharing: str,
     pooling: str | PriorPool,
     action_dim: int,
-    base_prior: Prior,
+    base_prior: BasePrior,
     aggregator: str = "mean",
     byzantine_fraction: float = 0.0,
 ) -> Exchange:
@@ -78,7 +79,7 @@ def make_exchange(
       value_sharing: how values are shared, a key of ``VALUE_SHARING``.
       pooling: how demand is shared, a key of ``POOLINGS``, or the function itself.
       action_dim: A.
-      base_prior: demand prior of a peer that hears nothing, fields [F], [F, F].
+      base_prior: demand prior of a peer that hears nothing.
       aggregator: how several claims become one, a key of ``AGGREGATORS``.
       byzantine_fraction: share of neighbours that a robust aggregator may lose.
 
@@ -112,7 +113,7 @@ def make_exchange(
         own_steps: Array,
     ) -> RoundResult:
         _check_shapes(received, own, adjacency, action_dim)
-        claims = sanitize_received(received, clock.steps)
+        claims = sanitize_received(received, base_prior.record_scale, clock.steps)
         insight, demand = claims.insight, claims.demand
         mine = accept(own.insight)
         rules, now = hyper.exchange, clock.seconds
@@ -224,14 +225,14 @@ def _weighing(
     )
 
 
-def _base_prior(edge: Array, _: DemandSummary, base: Prior) -> tuple[Prior, Array]:
+def _base_prior(edge: Array, _: DemandSummary, base: BasePrior) -> tuple[Prior, Array]:
     """Demand is not shared: the base prior for every receiver."""
     receivers = edge.shape[0]
 
     def repeat(x: Array) -> Array:
         return jnp.broadcast_to(x, (receivers, *jnp.shape(x)))
 
-    return jax.tree.map(repeat, base), jnp.zeros((receivers,))
+    return jax.tree.map(repeat, base.prior), jnp.zeros((receivers,))
 
 
 def _check(field: str, name: str, allowed: dict) -> None:

@@ -10,11 +10,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from p2p_sac_jax.privacy.clipping import (
-    LEAST_NOISE_VARIANCE,
-    RECORD_BOUND,
-    record_scale,
-)
+from p2p_sac_jax.privacy.clipping import LEAST_NOISE_VARIANCE, RECORD_BOUND
 from p2p_sac_jax.types import Array, DemandSummary, Insight, Received
 
 # No honest entry comes near; squares and sums of what passes stay finite.
@@ -64,7 +60,9 @@ def accept(insight: Insight, max_count: Array | float = MAX_ABS_VALUE) -> Insigh
 
 
 def sanitize_demand(
-    summary: DemandSummary, max_count: Array | float = MAX_ABS_VALUE
+    summary: DemandSummary,
+    record_scale: Array,
+    max_count: Array | float = MAX_ABS_VALUE,
 ) -> DemandSummary:
     """Drops demand statistics that no data can have, scales down those of too many.
 
@@ -78,6 +76,7 @@ def sanitize_demand(
 
     Args:
       summary: leaves [..., F, F], [..., F] and [...]; F may be 0.
+      record_scale: [F] weights of the regressors in the norm of a record.
       max_count: [] real steps that anybody can have seen by now.
 
     Returns:
@@ -92,7 +91,7 @@ def sanitize_demand(
     count = jnp.where(credible, summary.count, 0.0)
     too_many = count > max_count
     scale = jnp.where(too_many, max_count / jnp.where(too_many, count, 1.0), 1.0)
-    scale = scale * _no_louder(precision, count)
+    scale = scale * _no_louder(precision, count, record_scale)
     scale = jnp.where(credible, scale, 0.0)
     shift = jnp.where(credible[..., None], summary.shift, 0.0)
     return DemandSummary(
@@ -102,11 +101,14 @@ def sanitize_demand(
     )
 
 
-def sanitize_received(received: Received, max_count: Array | float) -> Received:
+def sanitize_received(
+    received: Received, record_scale: Array, max_count: Array | float
+) -> Received:
     """Bounds all that was received.
 
     Args:
       received: leaves [J, ...].
+      record_scale: [F] weights of the regressors in the norm of a record.
       max_count: [] steps of the clock: nobody can have seen more.
 
     Returns:
@@ -118,19 +120,18 @@ def sanitize_received(received: Received, max_count: Array | float) -> Received:
     known = jnp.where(jnp.isfinite(trend), trend, 0.0)
     return Received(
         insight=accept(received.insight, max_count),
-        demand=sanitize_demand(received.demand, max_count),
+        demand=sanitize_demand(received.demand, record_scale, max_count),
         performance=jnp.clip(heard, -MAX_ABS_VALUE, MAX_ABS_VALUE),
         trend=jnp.clip(known, -1.0, 1.0),
     )
 
 
-def _no_louder(precision: Array, count: Array) -> Array:
+def _no_louder(precision: Array, count: Array, record_scale: Array) -> Array:
     """Factor [...] that brings a precision down to what its steps can tell."""
-    size = precision.shape[-1]
-    if size not in (5, 6):  # no demand coefficients, or none that we know
+    if precision.shape[-1] == 0:
         return jnp.ones(count.shape)
     most = count * RECORD_BOUND**2 / LEAST_NOISE_VARIANCE
-    claimed = jnp.diagonal(precision, axis1=-2, axis2=-1) @ record_scale(size) ** 2
+    claimed = jnp.diagonal(precision, axis1=-2, axis2=-1) @ record_scale**2
     beyond = claimed > most
     return jnp.where(beyond, most / jnp.where(beyond, claimed, 1.0), 1.0)
 

@@ -9,13 +9,12 @@ here: the voices are the receiver's own ``edge``.
 from __future__ import annotations
 
 import jax.numpy as jnp
-import numpy as np
 
+from p2p_sac_jax.coefficients import BasePrior
 from p2p_sac_jax.exchange.aggregation import AGGREGATORS
-from p2p_sac_jax.exchange.demand_prior import spread_constants
 from p2p_sac_jax.exchange.order_statistics import weighted_median
 from p2p_sac_jax.exchange.trust import coefficients
-from p2p_sac_jax.types import Array, DemandSummary, Prior
+from p2p_sac_jax.types import Array, DemandSummary
 
 # Chosen by simulation: peers as different as the guess of the spread says, 3 to 104
 # weeks of data, 4 to 31 peers, the median as centre. Kept are .96 of the honest where
@@ -31,7 +30,7 @@ def screen_demand(
     edge: Array,
     summaries: DemandSummary,
     own: DemandSummary,
-    base: Prior,
+    base: BasePrior,
     aggregator: str,
     byzantine_fraction: float,
 ) -> Array:
@@ -53,13 +52,11 @@ def screen_demand(
 
     Returns:
       [I, J], each entry that of ``edge`` or 0; ``edge`` itself for "mean" and for
-      F <= 1, where there is no demand curve.
+      F = 0, where there is no demand curve.
     """
-    num_features = base.mean.shape[-1]
-    if aggregator == "mean" or num_features <= 1:
+    if aggregator == "mean" or base.size == 0:
         return edge
-    variance, _ = spread_constants(num_features)
-    scale = np.sqrt(variance)[None]
+    scale = jnp.sqrt(jnp.asarray(base.spread))[None]
     said = coefficients(summaries, base) / scale
     mine = coefficients(own, base) / scale
     has = jnp.where(summaries.count > 0.0, 1.0, 0.0)
@@ -74,5 +71,5 @@ def screen_demand(
     )
     distance = jnp.sqrt(jnp.sum(jnp.square(said[None] - centre), axis=-1))  # [I, J]
     median = weighted_median(distance, edge * has[None])[:, None]
-    radius = jnp.maximum(RADIUS * median, LEAST_RADIUS * num_features**0.5)
+    radius = jnp.maximum(RADIUS * median, LEAST_RADIUS * base.size**0.5)
     return jnp.where(distance > radius, 0.0, edge)

@@ -10,10 +10,11 @@ from __future__ import annotations
 import jax
 import jax.numpy as jnp
 
+from p2p_sac_jax.coefficients import BasePrior
 from p2p_sac_jax.exchange.insight import has_scale, normalise
 from p2p_sac_jax.hyper import WeightsHyper
 from p2p_sac_jax.linalg import spd_inverse
-from p2p_sac_jax.types import Array, DemandSummary, Insight, Prior
+from p2p_sac_jax.types import Array, DemandSummary, Insight
 
 EVIDENCE_STEPS = 8.0  # own steps at which the error of advice counts for half
 # Honest numbers stay far below; squares and products of what passes stay finite.
@@ -29,7 +30,7 @@ def uniform_trust(receivers: int, senders: int) -> Array:
     return jnp.full((receivers, senders), 1.0 / senders, jnp.float32)
 
 
-def coefficients(summaries: DemandSummary, base: Prior) -> Array:
+def coefficients(summaries: DemandSummary, base: BasePrior) -> Array:
     """What each sender's data say of demand: posterior means under the base prior.
 
     Args:
@@ -37,10 +38,10 @@ def coefficients(summaries: DemandSummary, base: Prior) -> Array:
       base: prior of a peer that knows nothing, [F] and [F, F].
 
     Returns:
-      [J, F], within ±1e3 and finite whatever was claimed; zeros for F <= 1, where
+      [J, F], within ±1e3 and finite whatever was claimed; zeros for F = 0, where
       there is no demand curve.
     """
-    if base.mean.shape[-1] <= 1:
+    if base.size == 0:
         return jnp.zeros(summaries.shift.shape)
     base_precision = spd_inverse(jnp.asarray(base.covariance))
     shift = (base_precision @ base.mean)[None] + summaries.shift
@@ -63,10 +64,10 @@ def demand_error(own: DemandSummary, advice: Array) -> Array:
       advice: [J, F] from ``coefficients``.
 
     Returns:
-      [I, J] in [0, 1e3]; zeros for F <= 1.
+      [I, J] in [0, 1e3]; zeros for F = 0.
     """
     (receivers, num_features), senders = own.shift.shape, advice.shape[0]
-    if num_features <= 1:
+    if num_features == 0:
         return jnp.zeros((receivers, senders))
     S, b = own.precision, own.shift
     squares = (advice[:, :, None] * advice[:, None, :]).reshape(senders, -1)

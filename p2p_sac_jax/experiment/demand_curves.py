@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
-from p2p_sac_jax.demand import posterior as demand
-from p2p_sac_jax.environments import pricing_model as model
 from p2p_sac_jax.experiment import distributed
 from p2p_sac_jax.experiment.build import Experiment
 from p2p_sac_jax.peer import PeerState
-from p2p_sac_jax.types import Array, Prior
+from p2p_sac_jax.peer.components import PeerComponents, make_peer_components
+from p2p_sac_jax.types import Array
 
-NUM_PRICES = 41
 BAND_STD = 2.0  # half width of the band, in posterior standard deviations
 
 
@@ -34,28 +32,14 @@ def demand_curves(experiment: Experiment, state: PeerState) -> list[dict[str, An
       One dict per store: price [N], and believed, low, high and true demand [N]
       relative to usual units. Empty without a demand memory or a market.
     """
-    config = experiment.config
-    seller = experiment.world.environment.demand
-    if seller is None or config.memory.kind != "demand":
+    components = make_peer_components(experiment.config, experiment.world.environment)
+    demand = components.environment.demand
+    if components.memory.model is None or demand is None or demand.curve is None:
         return []
-    low, high = model.price_range()
-    price = np.linspace(low, high, NUM_PRICES, dtype=np.float32)
-    features = np.zeros((NUM_PRICES, seller.num_features), np.float32)
-    features[:, 0] = 1.0
-    features[:, 1] = 1.0 - price
-    if features.shape[1] > 5:
-        features[:, 2] = 1.0 - price
-    prior = demand.base_prior(features.shape[1])
-
-    @jax.jit
-    def curves(memory: Any, market: Any, params: Any) -> tuple[Array, Array, Array]:
-        over_runs = jax.vmap(_curve, (0, 0, None, None, None, None))
-        return jax.vmap(over_runs, (0, 0, 0, None, None, None))(
-            memory, market, params, prior, features, price
-        )
-
-    known = state.memory, state.environment.market, experiment.peer_inputs.params
-    believed, std, true = jax.device_get(curves(*distributed.gather(known)))
+    over_runs = jax.vmap(partial(_curve, components), (0, 0, None))
+    curves = jax.jit(jax.vmap(over_runs))
+    known = state.memory, state.environment, experiment.peer_inputs.params
+    price, believed, std, true = jax.device_get(curves(*distributed.gather(known)))
 
     def rounded(values: np.ndarray) -> list[float]:
         return np.round(values, 5).tolist()
@@ -66,7 +50,7 @@ def demand_curves(experiment: Experiment, state: PeerState) -> list[dict[str, An
             "seed": seed,
             "peer": peer,
             "name": name,
-            "price": rounded(price),
+            "price": rounded(price[peer, run]),
             "believed": rounded(np.exp(believed[peer, run])),
             "low": rounded(np.exp(believed[peer, run] - BAND_STD * std[peer, run])),
             "high": rounded(np.exp(believed[peer, run] + BAND_STD * std[peer, run])),
@@ -78,20 +62,14 @@ def demand_curves(experiment: Experiment, state: PeerState) -> list[dict[str, An
 
 
 def _curve(
-    memory: Any,
-    market: model.Market,
-    params: Any,
-    prior: Prior,
-    features: Array,
-    price: Array,
-) -> tuple[Array, Array, Array]:
-    belief = demand.posterior(memory, prior)
-    std = jnp.sqrt(jnp.sum((features @ belief.factor) ** 2, axis=-1))
-    usual = params._replace(
-        season_amplitude=jnp.zeros(()), sensitivity_swing=jnp.zeros(())
-    )
-    plain = market._replace(log_cost=jnp.zeros(()), log_rival=jnp.zeros(()))
-    share = jax.vmap(model.expected_share, (None, None, 0, None))(
-        plain, jnp.ones(()), price, usual
-    )
-    return features @ belief.mean, std, share / model.USUAL_SHARE
+    components: PeerComponents, memory: Any, state: Any, params: Any
+) -> tuple[Array, Array, Array, Array]:
+    """Price, believed mean and sd of log demand, and true demand, [N] each."""
+    demand, model = components.environment.demand, components.memory.model
+    if demand is None or demand.curve is None or model is None:
+        raise TypeError("curves need a model of demand")
+    curve = demand.curve(state, params)
+    belief = components.memory.posterior(memory, components.memory.base_prior.prior)
+    mean = model.mean_log_demand(belief, curve.features)
+    std = model.std_log_demand(belief, curve.features)
+    return curve.price, mean, std, curve.demand

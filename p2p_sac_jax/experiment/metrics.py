@@ -117,11 +117,12 @@ def _training_columns(
     if experiment.config.learner == "sac":
         for name, leaf in metrics.learner._asdict().items():
             row[name] = float(by_step(leaf).mean())
-    belief = metrics.belief
-    if belief.mean.shape[-1] > 1:
+    belief, demand = metrics.belief, setup.world.environment.demand
+    slope = None if demand is None else demand.price_slope
+    if belief.mean.shape[-1] > 1 and slope is not None:
         mean, covariance = by_step(belief.mean)[-1], by_step(belief.covariance)[-1]
-        row["demand_slope"] = float(mean[1])
-        row["demand_slope_std"] = float(np.sqrt(covariance[1, 1]))
+        row["demand_slope"] = float(mean[slope])
+        row["demand_slope_std"] = float(np.sqrt(covariance[slope, slope]))
     return row
 
 

@@ -13,7 +13,6 @@ import numpy as np
 from p2p_sac_jax.config import ConfigError, TrainConfig
 from p2p_sac_jax.config_io import from_dict, load_json
 from p2p_sac_jax.demand.base import Posterior
-from p2p_sac_jax.demand.posterior import draw_best_actions, posterior
 from p2p_sac_jax.environments import pricing
 from p2p_sac_jax.experiment.build import Experiment, build_experiment
 from p2p_sac_jax.experiment.checkpoint import Checkpoints
@@ -101,7 +100,8 @@ def _belief_and_candidates(
     components: PeerComponents, state: PeerState, params: Any, obs: Array
 ) -> tuple[Posterior, Candidates]:
     """The store's own demand posterior, and the prices it can choose."""
-    belief = posterior(state.memory, components.memory.base_prior)
+    memory = components.memory
+    belief = memory.posterior(state.memory, memory.base_prior.prior)
     return belief, candidates_of(components, obs, params)
 
 
@@ -110,7 +110,10 @@ def _advise(
 ) -> Array:
     """[3] price, low, high."""
     belief, candidates = _belief_and_candidates(components, state, params, obs)
-    best = draw_best_actions(belief, candidates, jax.random.key(0), THOMPSON_DRAWS)
+    model = components.memory.model
+    if model is None:
+        raise TypeError("advice needs a memory of demand")
+    best = model.draw_actions(belief, candidates, jax.random.key(0), THOMPSON_DRAWS)
     band = jnp.quantile(best, jnp.array(BAND), axis=0)
     greedy = greedy_policy(components, state.learner, state.belief, share, params)(obs)
     return jax.vmap(pricing.action_price)(jnp.concatenate([greedy[None], band]))

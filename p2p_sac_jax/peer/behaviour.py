@@ -14,7 +14,6 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from p2p_sac_jax.demand import posterior as demand
 from p2p_sac_jax.exchange import guidance as guide
 from p2p_sac_jax.hyper import EXPLORATION_SOURCES, ExplorationHyper
 from p2p_sac_jax.peer.components import PeerComponents, RoundContext, StepKeys
@@ -90,8 +89,8 @@ def choose_action(
     exploration = context.hyper.exploration
     options = candidates_of(components, obs, context.params)
     if not components.learns:
-        action = demand.draw_best_actions(belief, options, keys.bandit, draws=1)[0]
-        away = jnp.abs(action - demand.best_action(belief, options))
+        action = components.model.draw_actions(belief, options, keys.bandit, 1)[0]
+        away = jnp.abs(action - components.model.best_action(belief, options))
         return action, jnp.mean(away)
     mean, log_std = components.sac.policy(learner, obs)
     mean = blend_with_model(components, mean, belief, options, share)
@@ -133,7 +132,9 @@ def greedy_policy(
 
     def policy(obs: Array) -> Array:
         if not components.learns:
-            return demand.best_action(belief, candidates_of(components, obs, params))
+            return components.model.best_action(
+                belief, candidates_of(components, obs, params)
+            )
         mean, _ = components.sac.policy(learner, obs)
         options = candidates_of(components, obs, params)
         return jnp.tanh(blend_with_model(components, mean, belief, options, share))
@@ -165,7 +166,7 @@ def blend_with_model(
     """
     if components.world_model is None:
         return mean
-    best = demand.best_action(belief, options)
+    best = components.model.best_action(belief, options)
     action = (1.0 - share) * jnp.tanh(mean) + share * best
     moved = jnp.arctanh(jnp.clip(action, _EDGE - 1.0, 1.0 - _EDGE))
     return jnp.where(share > 0.0, moved, mean)

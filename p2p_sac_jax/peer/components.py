@@ -14,11 +14,12 @@ import jax.numpy as jnp
 import numpy as np
 
 from p2p_sac_jax.config import TrainConfig
-from p2p_sac_jax.demand.base import PriceMemory
+from p2p_sac_jax.demand.base import MemoryModel, PriceMemory
 from p2p_sac_jax.demand.registry import PRICE_MEMORIES
 from p2p_sac_jax.environments.base import DemandModel, Environment
 from p2p_sac_jax.exchange.messages import Mode, make_mode
 from p2p_sac_jax.hyper import Hyper
+from p2p_sac_jax.peer.model_rollouts import BelievedMarket
 from p2p_sac_jax.sac.replay import ReplayBuffer, make_replay
 from p2p_sac_jax.sac.round_replay import RoundReplay, make_round_replay
 from p2p_sac_jax.sac.sac import Sac, make_sac
@@ -85,7 +86,21 @@ class PeerComponents(NamedTuple):
     @property
     def world_model(self) -> DemandModel | None:
         """The demand model, if the memory can say what other prices would sell."""
-        return self.environment.demand if self.config.memory.kind == "demand" else None
+        return None if self.memory.model is None else self.environment.demand
+
+    @property
+    def model(self) -> MemoryModel:
+        """Predictions of the memory, where there is a world model."""
+        if self.memory.model is None:
+            raise TypeError("this price memory predicts no demand")
+        return self.memory.model
+
+    def believed_market(self, belief: Any, params: Any) -> BelievedMarket | None:
+        """The market under ``belief``; None where no demand can be predicted."""
+        demand, model = self.environment.demand, self.memory.model
+        if demand is None or model is None:
+            return None
+        return BelievedMarket(demand, model, belief, params)
 
     @property
     def learns(self) -> bool:
@@ -108,8 +123,10 @@ def make_peer_components(
     scalar = config.exchange.value_sharing == "scalar" or config.learner != "sac"
     sizes = environment.observation_dim, environment.action_dim
     num_cells = 1 if scalar else environment.num_cells
-    features = 0 if environment.demand is None else environment.demand.num_features
-    memory = PRICE_MEMORIES[config.memory.kind](features, environment.num_cells)
+    demand = environment.demand
+    memory = PRICE_MEMORIES[config.memory.kind](
+        () if demand is None else demand.coefficients, environment.num_cells
+    )
     replay = make_replay(config.sac.replay_capacity or config.steps, *sizes)
     return PeerComponents(
         config=config,

@@ -146,15 +146,10 @@ def train_step(
     """
     if not components.learns:
         return learner, SacMetrics(*(jnp.zeros(()) for _ in SacMetrics._fields))
-    if components.world_model is not None:
+    market = components.believed_market(belief, context.params)
+    if market is not None:
         rows = mix_model_rollouts(
-            components.world_model,
-            belief,
-            rows,
-            share,
-            components.config.sac.batch_size,
-            context.params,
-            keys.model_rollout,
+            market, rows, share, components.config.sac.batch_size, keys.model_rollout
         )
     learner, losses = update_epochs(components, learner, rows, context, keys.update)
     return learner, jax.tree.map(jnp.mean, losses)
@@ -182,11 +177,13 @@ def pretrain_on_model(
     Returns:
       State after ``memory.pretrain_updates`` updates.
     """
-    model = components.world_model
-    if model is None or not components.learns:
+    if not components.learns:
+        return learner
+    market = components.believed_market(belief, context.params)
+    if market is None:
         return learner
     row_key, update_key = jax.random.split(stream(key, PRETRAIN, clock))
     count = components.config.memory.pretrain_updates * components.config.sac.batch_size
-    rows = pretrain_rows(model, belief, count, context.params, row_key)
+    rows = pretrain_rows(market, count, row_key)
     learner, _ = update_epochs(components, learner, rows, context, update_key)
     return learner

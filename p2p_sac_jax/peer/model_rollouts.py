@@ -1,20 +1,20 @@
-"""Imagined prices: the price memory as a world model of one peer.
+"""Model rollouts: predicted outcomes of other prices, from the memory's posterior.
 
-Each real week teaches every price. The stored season, cost and rival of a real
-transition stay; another price is charged, and the demand posterior says what
-would have sold. The network's knowledge enters as the prior of that posterior,
-so it teaches the learner without any bias in the Bellman target.
+Each real week teaches the learner about every price. The stored season, cost and
+rival of a real transition stay; another price is charged, and the demand posterior
+predicts what would have sold. The network's knowledge enters as the prior of that
+posterior, so it teaches the learner without any bias in the Bellman target.
 """
 
 from __future__ import annotations
 
 import math
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 
-from p2p_sac_jax.demand import posterior as demand
+from p2p_sac_jax.demand.base import MemoryModel, Posterior
 from p2p_sac_jax.environments.base import DemandModel
 from p2p_sac_jax.hyper import MemoryHyper, ModelRolloutsHyper
 from p2p_sac_jax.tree import half_life_decay
@@ -63,25 +63,27 @@ def _trusted(normalised_error: Array) -> Array:
     return ERROR_TOLERANCE / jnp.maximum(normalised_error, ERROR_TOLERANCE)
 
 
+class BelievedMarket(NamedTuple):
+    """The market of one peer as its memory believes it to be."""
+
+    demand: DemandModel  # of the environment; static
+    model: MemoryModel  # predictions of the memory; static
+    belief: Posterior
+    params: Any  # environment parameters of the peer
+
+
 def model_rollout(
-    model: DemandModel,
-    posterior: demand.Posterior,
-    rows: Transition,
-    expected: Array,
-    params: Any,
-    key: Array,
+    market: BelievedMarket, rows: Transition, expected: Array, key: Array
 ) -> Transition:
     """Replaces every row's action by a uniform one, and its outcome to match.
 
     Demand coefficients are drawn per row and corrected by half their log variance,
-    so that the mean of the imagined demand does not grow with ignorance.
+    so that the mean of the predicted demand does not grow with ignorance.
 
     Args:
-      model: how demand arises in this environment.
-      posterior: belief about this peer's demand.
+      market: what is believed of this peer's market.
       rows: [M, ...] transitions that happened.
       expected: [M] log demand the belief expected of the actions that happened.
-      params: environment parameters of this peer.
       key: typed key.
 
     Returns:
@@ -91,64 +93,50 @@ def model_rollout(
     dims = rows.action.shape[-1]
     noise = jax.random.normal(key, (rows.action.shape[0], dims + 1))
     action = jax.lax.erf(noise[:, :dims] / math.sqrt(2.0))
-    features = jax.vmap(model.features)(rows.obs, action)
-    log_demand = demand.sample_log_demand(posterior, features, noise[:, dims])
-    counterfactual = jax.vmap(model.counterfactual, (0, 0, 0, 0, None))
-    return counterfactual(rows, action, log_demand, expected, params)
+    features = jax.vmap(market.demand.features)(rows.obs, action)
+    log_demand = market.model.sample_log_demand(market.belief, features, noise[:, dims])
+    counterfactual = jax.vmap(market.demand.counterfactual, (0, 0, 0, 0, None))
+    return counterfactual(rows, action, log_demand, expected, market.params)
 
 
 def mix_model_rollouts(
-    model: DemandModel,
-    posterior: demand.Posterior,
-    rows: Transition,
-    share: Array,
-    batch_size: int,
-    params: Any,
-    key: Array,
+    market: BelievedMarket, rows: Transition, share: Array, batch_size: int, key: Array
 ) -> Transition:
-    """Makes the first ``share`` of every batch of ``rows`` imaginary.
+    """Makes the first ``share`` of every batch of ``rows`` model rollouts.
 
     Args:
-      model: how demand arises in this environment.
-      posterior: belief about this peer's demand.
+      market: what is believed of this peer's market.
       rows: [M, ...] real transitions, M a multiple of ``batch_size``.
       share: [] in [0, 1]; at 0 the rows come back untouched, bit for bit.
       batch_size: rows per update.
-      params: environment parameters of this peer.
       key: typed key.
 
     Returns:
       [M, ...] transitions.
     """
-    happened = jax.vmap(model.features)(rows.obs, rows.action)
-    expected = demand.mean_log_demand(posterior, happened)
-    imagined = model_rollout(model, posterior, rows, expected, params, key)
+    happened = jax.vmap(market.demand.features)(rows.obs, rows.action)
+    expected = market.model.mean_log_demand(market.belief, happened)
+    predicted = model_rollout(market, rows, expected, key)
     place = (jnp.arange(rows.reward.shape[0]) % batch_size) / batch_size
     chosen = place < share
 
-    def choose(fiction: Array, fact: Array) -> Array:
-        mask = chosen.reshape(chosen.shape + (1,) * (fact.ndim - 1))
-        return jnp.where(mask, fiction, fact)
+    def choose(rollout: Array, real: Array) -> Array:
+        mask = chosen.reshape(chosen.shape + (1,) * (real.ndim - 1))
+        return jnp.where(mask, rollout, real)
 
-    return jax.tree.map(choose, imagined, rows)
+    return jax.tree.map(choose, predicted, rows)
 
 
-def pretrain_rows(
-    model: DemandModel,
-    posterior: demand.Posterior,
-    count: int,
-    params: Any,
-    key: Array,
-) -> Transition:
-    """``count`` imagined transitions [count, ...] for a peer without a past.
+def pretrain_rows(market: BelievedMarket, count: int, key: Array) -> Transition:
+    """``count`` predicted transitions [count, ...] for a peer without data.
 
     The weeks are exogenous ones that anybody can observe without selling; what
     would have sold comes from the belief alone.
     """
-    week_key, imagine_key = jax.random.split(key)
-    weeks = jax.vmap(model.exogenous, (0, None))(
-        jax.random.split(week_key, count), params
+    week_key, rollout_key = jax.random.split(key)
+    weeks = jax.vmap(market.demand.exogenous, (0, None))(
+        jax.random.split(week_key, count), market.params
     )
     # The placeholder weeks sold the usual amount, just as expected: no shock.
     expected = jnp.zeros_like(weeks.reward)
-    return model_rollout(model, posterior, weeks, expected, params, imagine_key)
+    return model_rollout(market, weeks, expected, rollout_key)

@@ -16,6 +16,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from p2p_sac_jax.coefficients import BasePrior
 from p2p_sac_jax.config import TrainConfig
 from p2p_sac_jax.environments.base import Environment
 from p2p_sac_jax.exchange.guidance import potential
@@ -112,7 +113,7 @@ class Peer(NamedTuple):
     # (state, situation, clock) -> state; ``active`` marks who joins at ``clock``
     pretrain_on_model: Callable[[PeerState, RoundContext, Array], PeerState]
     evaluate: Callable[[PeerState, Any, Hyper, Array], Evaluation]
-    base_prior: Prior
+    base_prior: BasePrior
     mode: Mode
 
 

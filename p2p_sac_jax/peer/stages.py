@@ -10,7 +10,6 @@ from typing import Any, NamedTuple
 
 import jax.numpy as jnp
 
-from p2p_sac_jax.demand import posterior as demand
 from p2p_sac_jax.exchange.send_policy import Outbox
 from p2p_sac_jax.peer.behaviour import choose_action
 from p2p_sac_jax.peer.components import (
@@ -77,7 +76,9 @@ def init_state(
         trust=trust,
     )
     if components.world_model is not None:
-        belief = components.memory.posterior(state.memory, components.memory.base_prior)
+        belief = components.memory.posterior(
+            state.memory, components.memory.base_prior.prior
+        )
         state = state._replace(belief=belief)
     return state._replace(outbox=new_outbox(components, state))
 
@@ -128,7 +129,7 @@ def observe(
     decay, active = context.hyper.memory.decay, context.active
     normalised_error, cell = state.normalised_error, components.cell(transition.obs)
     if components.world_model is not None:
-        error = demand.prediction_error(belief, experience)
+        error = components.model.prediction_error(belief, experience)
         moved = ERROR_DECAY * normalised_error + (1.0 - ERROR_DECAY) * error
         # What cannot be computed is not below it, either.
         normalised_error = jnp.where(

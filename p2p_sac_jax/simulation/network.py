@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
+from p2p_sac_jax.coefficients import BasePrior
 from p2p_sac_jax.config import TrainConfig
 from p2p_sac_jax.exchange.exchange import (
     AggregationMetrics,
@@ -24,7 +25,7 @@ from p2p_sac_jax.hyper import Hyper
 from p2p_sac_jax.simulation.attacks import make_attack
 from p2p_sac_jax.simulation.faults import FaultPlan, online, surviving
 from p2p_sac_jax.simulation.schedules import DYNAMIC, edges_of_round
-from p2p_sac_jax.types import Array, Guidance, LocalSummary, Prior, Received
+from p2p_sac_jax.types import Array, Guidance, LocalSummary, Received
 
 # Streams of a run's own randomness, apart from any peer's.
 _LOSS, _ATTACK = 0x10551, 0xA77AC
@@ -85,7 +86,7 @@ class Network(NamedTuple):
 
 
 def make_network(
-    config: TrainConfig, action_dim: int, base_prior: Prior, mode: Mode
+    config: TrainConfig, action_dim: int, base_prior: BasePrior, mode: Mode
 ) -> Network:
     """Builds the network of a validated configuration.
 

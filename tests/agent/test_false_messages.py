@@ -7,7 +7,6 @@ import numpy as np
 import pytest
 
 from p2p_sac_jax.agent.transport.in_process import Hub
-from p2p_sac_jax.demand.posterior import base_prior
 from p2p_sac_jax.exchange.demand_prior import PRIOR_REACH
 from p2p_sac_jax.peer.model_rollouts import ERROR_TOLERANCE
 from tests.helpers.agents import (
@@ -18,6 +17,7 @@ from tests.helpers.agents import (
     networks,
     run_weeks,
 )
+from tests.helpers.demand import base_prior
 
 pytestmark = pytest.mark.slow
 LARGEST = 1e9

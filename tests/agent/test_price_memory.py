@@ -10,7 +10,6 @@ from p2p_sac_jax.agent.price_history import PriceHistory
 from p2p_sac_jax.agent.price_memory import P2PPriceMemory
 from p2p_sac_jax.agent.transport.in_process import Hub, in_process_network
 from p2p_sac_jax.config import ConfigError
-from p2p_sac_jax.demand.posterior import base_prior
 from p2p_sac_jax.environments.observation import observation
 from tests.helpers.agents import (
     NAMES,
@@ -21,6 +20,7 @@ from tests.helpers.agents import (
     networks,
     run_weeks,
 )
+from tests.helpers.demand import base_prior
 from tests.helpers.populations import assert_close
 from tests.reference.bayes import demand_posterior
 

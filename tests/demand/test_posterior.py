@@ -12,8 +12,9 @@ from hypothesis import strategies as st
 from p2p_sac_jax import linalg
 from p2p_sac_jax.config import ConfigError
 from p2p_sac_jax.demand import posterior as demand
-from p2p_sac_jax.privacy.clipping import RECORD_BOUND, RECORD_SCALE, SUM_SENSITIVITY
+from p2p_sac_jax.privacy.clipping import RECORD_BOUND, SUM_SENSITIVITY
 from p2p_sac_jax.types import Candidates, Experience
+from tests.helpers.demand import base_prior, demand_memory
 from tests.reference import bayes, modes
 
 THETA = np.array([0.1, 2.7, 0.3, 0.4, 0.1, -0.05])
@@ -37,7 +38,7 @@ def theta(size):
 def learn(features, log_sales, decay):
     """State after the rows, one by one."""
     size = features.shape[-1]
-    memory = demand.make_demand_memory(size)
+    memory = demand_memory(size)
 
     def step(state, row):
         blank = jnp.zeros(())
@@ -54,7 +55,7 @@ predict_errors = jax.jit(jax.vmap(demand.prediction_error, (None, 0)))
 
 @jax.jit
 def summary(state):
-    return demand.make_demand_memory(state.h.shape[0]).summary(state)
+    return demand_memory(state.h.shape[0]).summary(state)
 
 
 @pytest.mark.parametrize("size", [1, 5, 6, 8, 9])
@@ -80,11 +81,11 @@ def test_posterior_is_weighted_least_squares(size, decay):
     x = bayes.market_features(rng, 90, size)
     x, z = within_bound(x, bayes.log_sales(rng, x, theta(size), 0.4))
     x, z = x[:60], z[:60]
-    prior = demand.base_prior(size)
+    prior = base_prior(size)
     state = learn(x, z, np.float32(decay))
     belief = posterior(state, prior)
     weights = decay ** np.arange(59, -1, -1)
-    mean, covariance, variance = bayes.demand_posterior(x, z, weights, *prior)
+    mean, covariance, variance = bayes.demand_posterior(x, z, weights, *prior.prior)
     np.testing.assert_allclose(belief.mean, mean, atol=2e-4)
     np.testing.assert_allclose(belief.covariance, covariance, atol=2e-5, rtol=1e-3)
     np.testing.assert_allclose(belief.noise_variance, variance, rtol=1e-4)
@@ -102,7 +103,7 @@ def test_posterior_is_weighted_least_squares(size, decay):
 
 
 def test_without_data_the_prior_is_the_posterior():
-    memory = demand.make_demand_memory(5)
+    memory = demand_memory(5)
     belief = posterior(memory.init(), memory.base_prior)
     np.testing.assert_allclose(belief.mean, memory.base_prior.mean, atol=1e-6)
     np.testing.assert_allclose(
@@ -120,7 +121,7 @@ def test_noise_estimate_converges(sigma, expected):
     x = np.stack([bayes.market_features(rng, 200) for _ in range(64)])
     z = np.stack([bayes.log_sales(rng, row, theta(5), sigma) for row in x])
     states = jax.vmap(learn, (0, 0, None))(x, z, ONE)
-    prior = demand.base_prior(5)
+    prior = base_prior(5)
     beliefs = posteriors(states, prior)
     estimate = np.mean(np.sqrt(beliefs.noise_variance))
     assert abs(estimate - expected) < 0.02 * expected
@@ -148,7 +149,7 @@ def test_sampled_demand_has_the_mean_of_its_exponential():
     rng = np.random.default_rng(3)
     x = bayes.market_features(rng, 60)
     belief = posterior(
-        learn(x, bayes.log_sales(rng, x, theta(5), 0.4), ONE), demand.base_prior(5)
+        learn(x, bayes.log_sales(rng, x, theta(5), 0.4), ONE), base_prior(5)
     )
     features = np.repeat(x[:3, None], 20_000, axis=1)
     noise = rng.normal(size=features.shape[:-1]).astype(np.float32)
@@ -161,7 +162,7 @@ def test_prediction_error_is_one_where_the_memory_is_right():
     rng = np.random.default_rng(4)
     x = bayes.market_features(rng, 2060)
     z = bayes.log_sales(rng, x, theta(5), 0.6)
-    belief = posterior(learn(x[:60], z[:60], ONE), demand.base_prior(5))
+    belief = posterior(learn(x[:60], z[:60], ONE), base_prior(5))
     blank = np.zeros(2000, np.float32)
     rows = Experience(x[60:], z[60:], blank[:, None], blank, blank)
     assert abs(np.mean(predict_errors(belief, rows)) - 1) < 0.2
@@ -170,14 +171,15 @@ def test_prediction_error_is_one_where_the_memory_is_right():
 
 @pytest.mark.parametrize("size", [5, 6])
 def test_no_week_weighs_more_than_its_bound(size):
-    assert (RECORD_BOUND, RECORD_SCALE) == (modes.BOUND, modes.SCALE)
+    assert RECORD_BOUND == modes.BOUND
+    np.testing.assert_array_equal(base_prior(6).record_scale, modes.SCALE)
     rng = np.random.default_rng(size)
     x = (rng.normal(size=(200, size)) * 3 ** rng.normal(size=(200, 1))).astype(
         np.float32
     )
     z = (2 * rng.normal(size=200)).astype(np.float32)
     x[:50] *= 0.1
-    scale = np.append(RECORD_SCALE if size == 6 else np.delete(RECORD_SCALE, 2), 0.7)
+    scale = np.append(base_prior(size).record_scale, 0.7)
     sums = []
     for row in zip(x, z, strict=True):
         state = learn(row[0][None], row[1][None], ONE)
@@ -205,7 +207,7 @@ def test_clipped_weeks_lie_on_the_same_curve():
         np.linalg.norm(a) > modes.BOUND for a in x * np.float32([1, 4, 1, 1, 1])
     )
     assert clipped > 150
-    belief = posterior(learn(x, z, ONE), demand.base_prior(5))
+    belief = posterior(learn(x, z, ONE), base_prior(5))
     np.testing.assert_allclose(belief.mean, theta(5), atol=0.05)
 
 
@@ -218,7 +220,7 @@ def grid(cost, count=201):
     return Candidates(actions, features, price - cost, np.int32(0))
 
 
-exploration_std = jax.jit(demand.optimal_exploration_std)
+exploration_std = jax.jit(demand_memory(5).optimal_exploration_std)
 
 
 @settings(max_examples=20, deadline=None)
@@ -249,6 +251,6 @@ def test_spread_of_the_best_price_follows_its_first_order_error():
     assert abs(np.mean(std) / expected - 1) < 0.1
 
 
-def test_unknown_number_of_features_is_refused():
-    with pytest.raises(ConfigError, match="num_features=4"):
-        demand.make_demand_memory(4)
+def test_a_market_without_coefficients_is_refused():
+    with pytest.raises(ConfigError, match="'demand' must be"):
+        demand.make_demand_memory(())

@@ -9,15 +9,16 @@ import jax
 import numpy as np
 import pytest
 
+from p2p_sac_jax.coefficients import BasePrior
 from p2p_sac_jax.demand import base, bins
 from p2p_sac_jax.demand import no_memory as none
-from p2p_sac_jax.demand import posterior as demand
-from p2p_sac_jax.types import Candidates, Experience, Prior
+from p2p_sac_jax.types import Candidates, Experience
+from tests.helpers.demand import demand_memory
 from tests.reference import bayes
 
 MEMORIES = {
-    "demand-5": lambda: demand.make_demand_memory(5),
-    "demand-6": lambda: demand.make_demand_memory(6),
+    "demand-5": lambda: demand_memory(5),
+    "demand-6": lambda: demand_memory(6),
     "bins": lambda: bins.make_binned_memory(20),
 }
 ACTION = np.array([0.1], np.float32)
@@ -42,7 +43,7 @@ def ask(memory):
 
 def num_features(memory):
     size = memory.base_prior.mean.shape[0]
-    return size if size > 1 else 5
+    return size or 5
 
 
 def experiences(seed, steps, size):
@@ -77,7 +78,7 @@ def remember(memory, rows):
 def consult(memory, state, key):
     """Everything a memory can be asked, in one program."""
     std_key, region_key = jax.random.split(key)
-    belief = memory.posterior(state, memory.base_prior)
+    belief = memory.posterior(state, memory.base_prior.prior)
     options = candidates(num_features(memory))
     return {
         "belief": belief,
@@ -100,7 +101,7 @@ def test_shapes_types_and_finiteness(memory, ask):
     regions = answer["regions"]
     chex.assert_shape([regions.lo, regions.hi], (base.NUM_REGIONS, 1))
     chex.assert_shape(list(regions[2:]), (base.NUM_REGIONS,))
-    assert isinstance(memory.base_prior, Prior)
+    assert isinstance(memory.base_prior, BasePrior)
     assert all(isinstance(leaf, np.ndarray) for leaf in memory.base_prior)
 
 
@@ -111,10 +112,10 @@ def test_statistics_have_the_shape_of_the_prior(memory, learn):
     chex.assert_shape(fresh.h, (size,))
     chex.assert_shape([fresh.yy, fresh.n], ())
     assert all(not np.any(leaf) for leaf in fresh)
-    lived = memory.statistics(learn(experiences(0, STEPS, num_features(memory))))
-    # Memories without coefficients have none to tell, whatever they lived through.
-    assert lived.n == (STEPS if size > 1 else 0)
-    assert np.any(lived.G) == (size > 1)
+    learned = memory.statistics(learn(experiences(0, STEPS, num_features(memory))))
+    # Memories without coefficients have no statistics, whatever they observed.
+    assert learned.n == (STEPS if size else 0)
+    assert np.any(learned.G) == (size > 0)
 
 
 def test_no_memory_has_no_statistics():

@@ -11,9 +11,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from p2p_sac_jax.config import ConfigError
 from p2p_sac_jax.exchange import demand_prior as pooling
-from p2p_sac_jax.types import DemandSummary, Prior
+from p2p_sac_jax.types import DemandSummary
+from tests.helpers.demand import base_prior, base_with
 from tests.reference import bayes, modes
 
 PRIORS = {
@@ -30,7 +30,7 @@ mean_prior = jax.jit(functools.partial(pooling.mean_prior, min_peers=3))
 
 def base(size):
     mean, std = PRIORS[size]
-    return Prior(np.asarray(mean, np.float32), np.diag(np.float32(std) ** 2))
+    return base_with(mean, np.diag(np.float32(std) ** 2))
 
 
 def kept(values, size):
@@ -98,7 +98,7 @@ def test_neighbour_prior_is_the_reference(size):
     np.testing.assert_array_equal(has_prior, 1)
     for i in range(4):
         mean, covariance, spread = bayes.neighbour_prior(
-            weights[i], summaries.precision, summaries.shift, *base(size)
+            weights[i], summaries.precision, summaries.shift, *base(size).prior
         )
         np.testing.assert_allclose(prior.mean[i], mean, atol=2e-4)
         np.testing.assert_allclose(
@@ -106,7 +106,7 @@ def test_neighbour_prior_is_the_reference(size):
         )
         if i == 0:  # equal weights: exact inference in the joint Gaussian
             exact, uncertainty = bayes.joint_centre(
-                summaries.precision, summaries.shift, *base(size), spread
+                summaries.precision, summaries.shift, *base(size).prior, spread
             )
             np.testing.assert_allclose(prior.mean[0], exact, atol=2e-4)
             np.testing.assert_allclose(
@@ -229,23 +229,13 @@ def test_a_run_axis_changes_nothing():
     np.testing.assert_allclose(prior.mean[0], alone.mean, atol=1e-6)
 
 
-@pytest.mark.parametrize("size", [0, 1])
-def test_memories_without_coefficients_keep_their_trivial_prior(size):
-    trivial = Prior(np.zeros(size, np.float32), np.eye(size, dtype=np.float32))
-    nothing = DemandSummary(
-        jnp.zeros((2, size, size)), jnp.zeros((2, size)), jnp.zeros(2)
-    )
+def test_memories_without_coefficients_keep_their_trivial_prior():
+    trivial = base_prior(0)
+    nothing = DemandSummary(jnp.zeros((2, 0, 0)), jnp.zeros((2, 0)), jnp.zeros(2))
     for learn in (neighbour_prior, pooled_prior, mean_prior):
         prior, has_prior = learn(jnp.ones((2, 2)), nothing, trivial)
-        assert prior.covariance.shape == (2, size, size)
+        assert prior.covariance.shape == (2, 0, 0)
         np.testing.assert_array_equal(has_prior, 0)
-
-
-def test_coefficients_of_an_unknown_kind_are_refused():
-    unknown = Prior(np.zeros(3, np.float32), np.eye(3, dtype=np.float32))
-    nothing = DemandSummary(jnp.zeros((2, 3, 3)), jnp.zeros((2, 3)), jnp.zeros(2))
-    with pytest.raises(ConfigError, match="num_features=3"):
-        pooling.neighbour_prior(jnp.ones((2, 2)), nothing, unknown)
 
 
 @pytest.mark.parametrize("pool", [neighbour_prior, pooled_prior, mean_prior])

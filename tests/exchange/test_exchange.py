@@ -15,7 +15,8 @@ from p2p_sac_jax.exchange.exchange import POOLINGS, Clock, make_exchange
 from p2p_sac_jax.exchange.guidance import bootstrap
 from p2p_sac_jax.exchange.value_sharing import VALUE_SHARING
 from p2p_sac_jax.hyper import make_hyper
-from p2p_sac_jax.types import DemandSummary, Insight, LocalSummary, Prior, Received
+from p2p_sac_jax.types import DemandSummary, Insight, LocalSummary, Received
+from tests.helpers.demand import base_with
 from tests.reference import exchange as reference
 
 P, K, A, F = 5, 4, 2, 5
@@ -24,7 +25,7 @@ ALL_HYPER = make_hyper(TrainConfig())
 HYPER = ALL_HYPER.exchange._replace(
     recency_tau_s=np.float32(20.0), age_max_s=np.float32(40.0)
 )
-BASE = Prior(np.arange(F, dtype=np.float32) / 7, np.eye(F, dtype=np.float32))
+BASE = base_with(np.arange(F) / 7, np.eye(F))
 MODES = ("scalar", "per_cell", "precision", "shaping", "max")
 STEPS = np.array([0.0, 10.0, 100.0, 200.0, 400.0], np.float32)
 

@@ -9,7 +9,6 @@ import numpy as np
 import pytest
 
 from p2p_sac_jax.config import ConfigError
-from p2p_sac_jax.demand.posterior import base_prior
 from p2p_sac_jax.exchange.messages import (
     ConsortiumMessage,
     PrivateMessage,
@@ -18,6 +17,7 @@ from p2p_sac_jax.exchange.messages import (
     payload_bytes,
 )
 from p2p_sac_jax.types import Insight, LocalSummary
+from tests.helpers.demand import base_prior
 from tests.helpers.messages import (
     CLOCK,
     EXACT,
@@ -90,7 +90,7 @@ FOLLOWS = {
 @pytest.mark.parametrize("name", ["consortium", "public"])
 def test_a_private_field_changes_no_bit_of_the_message(name, noise):
     mode = build(mode=name, **noise)
-    known, other = message_inputs(0), inputs(1)
+    known, other = message_inputs(0), message_inputs(1)
     for field in Insight._fields:
         if field == "valid":
             continue
@@ -119,7 +119,7 @@ def test_a_private_field_changes_no_bit_of_the_message(name, noise):
 
 
 def test_what_is_suppressed_or_out_of_sight_changes_nothing():
-    known, other = message_inputs(0), inputs(1)
+    known, other = message_inputs(0), message_inputs(1)
     value = known.message.insight.state_value
     exact = build(pooling="none", **EXACT)
     # The last group holds two steps, below the four that are needed.

@@ -7,7 +7,6 @@ import jax
 import numpy as np
 import pytest
 
-from p2p_sac_jax.demand.posterior import base_prior
 from p2p_sac_jax.exchange.messages.base import Setting
 from p2p_sac_jax.exchange.messages.noised_demand import (
     make_coefficients,
@@ -15,6 +14,7 @@ from p2p_sac_jax.exchange.messages.noised_demand import (
 )
 from p2p_sac_jax.privacy.clipping import SUM_SENSITIVITY
 from p2p_sac_jax.privacy.noise import stream_coefficients
+from tests.helpers.demand import base_prior
 from tests.helpers.messages import (
     EXACT,
     PER_GROUP,
@@ -100,7 +100,7 @@ def test_without_noise_the_coefficients_are_the_regression():
     x[:, 1] *= 0.6
     known = message_inputs(0)._replace(statistics=statistics(x, z))
     wire = said(build(mode="consortium", **EXACT), known)
-    mean, covariance, _ = bayes.demand_posterior(x, z, np.ones(200), *base_prior(F))
+    mean, covariance, _ = bayes.demand_posterior(x, z, np.ones(200), *base_prior(F).prior)
     np.testing.assert_allclose(wire.demand_mean, mean, atol=0.02)
     np.testing.assert_allclose(wire.demand_variance, np.diag(covariance), rtol=0.15)
 

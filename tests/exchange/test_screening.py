@@ -4,10 +4,10 @@ import jax
 import numpy as np
 import pytest
 
-from p2p_sac_jax.demand.posterior import base_prior
 from p2p_sac_jax.exchange import screening
 from p2p_sac_jax.exchange.aggregation import AGGREGATORS
-from p2p_sac_jax.types import DemandSummary, Prior
+from p2p_sac_jax.types import DemandSummary
+from tests.helpers.demand import base_prior
 from tests.reference import bayes
 from tests.reference import robust as reference
 
@@ -131,9 +131,8 @@ def test_the_mean_screens_nobody():
     np.testing.assert_array_equal(out, edge)
 
 
-@pytest.mark.parametrize("size", [0, 1])
-def test_without_a_demand_curve_there_is_nothing_to_screen(size):
-    base = Prior(np.zeros(size, np.float32), np.eye(size, dtype=np.float32))
+def test_without_a_demand_curve_there_is_nothing_to_screen():
+    base, size = base_prior(0), 0
     told = DemandSummary(
         np.full((PEERS, size, size), 1e9, np.float32),
         np.full((PEERS, size), -1e9, np.float32),

@@ -10,7 +10,6 @@ import jax
 import numpy as np
 
 from p2p_sac_jax.config import TrainConfig
-from p2p_sac_jax.demand.posterior import base_prior
 from p2p_sac_jax.exchange import trust, weights
 from p2p_sac_jax.exchange.aggregation import AGGREGATORS
 from p2p_sac_jax.exchange.sanitize import accept, sanitize_received
@@ -28,6 +27,7 @@ from p2p_sac_jax.types import (
     Received,
 )
 from tests.helpers.contracts import Kind, P
+from tests.helpers.demand import base_prior
 
 K, A, F = 4, 1, 5
 CLOCK, NOW = np.int32(12), np.float32(1000.0)
@@ -184,7 +184,7 @@ def weight_kinds() -> dict[str, Kind]:
         return sent, own, edges(rng, peers), opinions(rng, peers), hyper(seed)
 
     def update(sent, own, edge, opinion, rules):
-        claims = sanitize_received(sent, CLOCK)
+        claims = sanitize_received(sent, BASE.record_scale, CLOCK)
         advice = trust.coefficients(claims.demand, BASE)
         error = trust.demand_error(own.demand, advice)
         error = error + trust.value_error(accept(own.insight), claims.insight)

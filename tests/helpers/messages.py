@@ -9,7 +9,6 @@ import jax
 import numpy as np
 
 from p2p_sac_jax.config import ExchangeConfig, PrivacyConfig, TrainConfig
-from p2p_sac_jax.demand.posterior import base_prior
 from p2p_sac_jax.exchange.messages import make_mode
 from p2p_sac_jax.types import (
     DemandStatistics,
@@ -17,8 +16,8 @@ from p2p_sac_jax.types import (
     Insight,
     LocalSummary,
     MessageInputs,
-    Prior,
 )
+from tests.helpers.demand import base_prior
 from tests.reference import bayes, modes
 
 K, PER_GROUP, A, F = 10, 4, 2, 5  # the last of three groups has two cells
@@ -37,12 +36,6 @@ def settings(mode="consortium", value_sharing="precision", pooling="prior", **pr
     return dataclasses.replace(config, memory=memory)
 
 
-def trivial_prior(size):
-    if size > 1:
-        return base_prior(size)
-    return Prior(np.zeros(size, np.float32), np.eye(size, dtype=np.float32))
-
-
 @functools.cache
 def build(size=F, cells=K, **options):
     mode = make_mode(
@@ -50,7 +43,7 @@ def build(size=F, cells=K, **options):
         num_cells=cells,
         cells_per_group=PER_GROUP,
         action_dim=A,
-        base_prior=trivial_prior(size),
+        base_prior=base_prior(size),
     )
     return mode._replace(outbound=jax.jit(mode.outbound), inbound=jax.jit(mode.inbound))
 

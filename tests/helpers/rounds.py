@@ -68,7 +68,8 @@ def mode_kind(name: str) -> Kind:
 
     def run(known, seeds, told, clock, now):
         wire = write(mode, known, seeds, told, clock, now)
-        return (sanitize_received(mode.bound(mode.inbound(wire)), clock),)
+        read = mode.bound(mode.inbound(wire))
+        return (sanitize_received(read, BASE.record_scale, clock),)
 
     return Kind(run, make, "ssj--", "j", "absent")
 

@@ -8,7 +8,6 @@ import numpy as np
 import pytest
 
 from p2p_sac_jax.config import ConfigError, TrainConfig
-from p2p_sac_jax.demand import posterior as demand
 from p2p_sac_jax.demand.base import Posterior
 from p2p_sac_jax.environments.observation import observation
 from p2p_sac_jax.environments.registry import make_world
@@ -106,7 +105,7 @@ def lived():
 def week(key, world, obs, memory, clock):
     """One week of a bandit, written down once more."""
     model = WORLD.environment.demand
-    state = demand.posterior(memory, COMPONENTS.memory.base_prior)
+    state = COMPONENTS.memory.posterior(memory, COMPONENTS.memory.base_prior.prior)
     options = model.candidates(obs, PARAMS)
     draw = jax.random.normal(stream(key, BANDIT, clock), (1, 5))[0]
     theta = state.mean + state.factor @ draw
@@ -117,7 +116,7 @@ def week(key, world, obs, memory, clock):
     seen = Experience(
         model.features(obs, action), step.info.log_sales, action, step.reward, 0
     )
-    memory = demand.update(memory, seen, jnp.ones(()), jnp.ones(()))
+    memory = COMPONENTS.memory.update(memory, seen, jnp.ones(()), jnp.ones(()))
     return step.state, step.obs, memory, step.info.price
 
 
@@ -134,7 +133,7 @@ def test_a_peer_alone_is_a_plain_loop(lived):
     np.testing.assert_allclose(np.concatenate(told), prices, rtol=1e-5)
     state = jax.tree.map(lambda leaf: leaf[PEER, MEMORY], lived.state)
     assert_close(state.memory, memory, 1e-4)
-    acts_on = demand.posterior(memory, COMPONENTS.memory.base_prior)
+    acts_on = COMPONENTS.memory.posterior(memory, COMPONENTS.memory.base_prior.prior)
     assert_close(state.belief, acts_on, 1e-3)
 
 

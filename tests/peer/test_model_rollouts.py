@@ -6,13 +6,14 @@ import numpy as np
 import pytest
 
 from p2p_sac_jax.config import EnvironmentConfig, ModelRolloutsConfig, TrainConfig
-from p2p_sac_jax.demand import posterior as demand
 from p2p_sac_jax.demand.base import Posterior
+from p2p_sac_jax.demand.posterior import make_demand_memory
 from p2p_sac_jax.environments.calibration import select_population
 from p2p_sac_jax.environments.pricing import make_pricing, make_pricing_params
 from p2p_sac_jax.hyper import EXPLORATION_SOURCES, ExplorationHyper, make_hyper
 from p2p_sac_jax.peer.behaviour import local_std
 from p2p_sac_jax.peer.model_rollouts import (
+    BelievedMarket,
     mix_model_rollouts,
     model_rollout,
     model_rollout_share,
@@ -22,6 +23,7 @@ from p2p_sac_jax.types import Experience, Transition
 
 CONFIG = EnvironmentConfig()
 MODEL = make_pricing(CONFIG).demand
+MEMORY = make_demand_memory(MODEL.coefficients).model
 PARAMS = jax.tree.map(
     lambda leaf: leaf[0], make_pricing_params(CONFIG, select_population("chain", 2))
 )
@@ -33,6 +35,10 @@ def belief(spread):
     mean = jnp.array([0.1, 3.0, 0.2, 0.0, 0.0])
     covariance = jnp.eye(5) * spread**2
     return Posterior(mean, covariance, jnp.asarray(0.2), jnp.eye(5) * spread)
+
+
+def market(spread):
+    return BelievedMarket(MODEL, MEMORY, belief(spread), PARAMS)
 
 
 @pytest.fixture(scope="module")
@@ -51,7 +57,7 @@ def price_of(rows):
 def test_imagined_rewards_are_the_mean_demand_whatever_the_ignorance(weeks, spread):
     @jax.jit
     def run(rows, key):
-        return model_rollout(MODEL, belief(spread), rows, jnp.zeros(ROWS), PARAMS, key)
+        return model_rollout(market(spread), rows, jnp.zeros(ROWS), key)
 
     imagined = run(weeks, jax.random.key(2))
     price, obs = price_of(imagined), np.asarray(weeks.obs)
@@ -77,7 +83,7 @@ def test_every_batch_holds_the_share_and_share_zero_changes_nothing(weeks):
     @jax.jit
     def mix(share):
         key = jax.random.key(3)
-        return mix_model_rollouts(MODEL, belief(0.1), weeks, share, 64, PARAMS, key)
+        return mix_model_rollouts(market(0.1), weeks, share, 64, key)
 
     mixed = mix(jnp.asarray(0.75))
     changed = np.asarray(mixed.action)[:, 0] != 0.0
@@ -89,9 +95,7 @@ def test_every_batch_holds_the_share_and_share_zero_changes_nothing(weeks):
 
 def test_rehearsal_has_no_shock_but_the_belief(weeks):
     del weeks
-    rows = jax.jit(lambda key: pretrain_rows(MODEL, belief(0.0), 256, PARAMS, key))(
-        jax.random.key(4)
-    )
+    rows = jax.jit(lambda key: pretrain_rows(market(0.0), 256, key))(jax.random.key(4))
     log_mean = 0.1 - 3.0 * (price_of(rows) - 1) + 0.2 * np.asarray(rows.obs)[:, 3] / 4
     shown = np.asarray(rows.next_obs)[:, 6]
     np.testing.assert_allclose(shown, 0.5 * np.clip(log_mean, -3, 3), atol=1e-4)
@@ -128,7 +132,7 @@ def test_a_surprised_memory_is_one_whose_errors_exceed_its_spread():
         happened = Experience(
             jnp.asarray(x), jnp.float32(mean + error), jnp.zeros(1), jnp.zeros(()), 0
         )
-        found = demand.prediction_error(state, happened)
+        found = MEMORY.prediction_error(state, happened)
         np.testing.assert_allclose(found, error**2 / spread, rtol=1e-4, atol=1e-6)
 
 

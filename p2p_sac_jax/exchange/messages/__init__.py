@@ -14,12 +14,12 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from p2p_sac_jax.coefficients import BasePrior
 from p2p_sac_jax.config import ConfigError, TrainConfig
 from p2p_sac_jax.exchange.messages.base import Mode, Setting, payload_bytes
 from p2p_sac_jax.exchange.messages.consortium import ConsortiumMessage, make_consortium
 from p2p_sac_jax.exchange.messages.private import PrivateMessage, make_private
 from p2p_sac_jax.exchange.messages.public import PublicMessage, make_public
-from p2p_sac_jax.types import Prior
 
 __all__ = [
     "MODES",
@@ -44,7 +44,7 @@ def make_mode(
     num_cells: int,
     cells_per_group: int,
     action_dim: int,
-    base_prior: Prior,
+    base_prior: BasePrior,
 ) -> Mode:
     """Builds the mode a configuration asks for.
 
@@ -54,7 +54,7 @@ def make_mode(
       num_cells: K, size of the public codebook of context cells.
       cells_per_group: this many consecutive cells make one of the coarser grid.
       action_dim: A.
-      base_prior: demand prior of a peer that knows nothing, NumPy [F] and [F, F].
+      base_prior: demand prior of a peer that knows nothing, NumPy.
 
     Raises:
       ConfigError: the mode is unknown, or estimation needs what it does not carry.

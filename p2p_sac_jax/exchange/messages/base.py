@@ -10,10 +10,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from p2p_sac_jax.coefficients import BasePrior
 from p2p_sac_jax.config import TrainConfig
 from p2p_sac_jax.types import Array, DemandSummary, MessageInputs, Prior, Received
 
-PriorPool = Callable[[Array, DemandSummary, Prior], tuple[Prior, Array]]
+PriorPool = Callable[[Array, DemandSummary, BasePrior], tuple[Prior, Array]]
 
 _FLOAT_BYTES = 4
 
@@ -45,7 +46,7 @@ class Setting(NamedTuple):
     num_cells: int  # K
     cells_per_group: int
     action_dim: int  # A
-    base_prior: Prior  # [F] and [F, F], NumPy
+    base_prior: BasePrior  # of F coefficients, NumPy
 
     @property
     def rounds(self) -> int:
@@ -54,8 +55,8 @@ class Setting(NamedTuple):
 
     @property
     def num_features(self) -> int:
-        """F; up to 1 the memory knows no demand coefficients."""
-        return self.base_prior.mean.shape[-1]
+        """F; 0 where the memory knows no demand coefficients."""
+        return self.base_prior.size
 
     @property
     def shares_values(self) -> bool:
@@ -65,7 +66,7 @@ class Setting(NamedTuple):
     @property
     def shares_demand(self) -> bool:
         """Whether there are demand coefficients, and anybody would read them."""
-        return self.num_features > 1 and self.config.memory.pooling != "none"
+        return self.num_features > 0 and self.config.memory.pooling != "none"
 
 
 def payload_bytes(wire: Any) -> int:

@@ -14,9 +14,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from p2p_sac_jax.coefficients import BasePrior
 from p2p_sac_jax.exchange.messages.base import Setting
 from p2p_sac_jax.linalg import spd_inverse
-from p2p_sac_jax.privacy.clipping import LOG_SALES_SCALE, SUM_SENSITIVITY, record_scale
+from p2p_sac_jax.privacy.clipping import LOG_SALES_SCALE, SUM_SENSITIVITY
 from p2p_sac_jax.privacy.noise import (
     gaussian,
     stream_factor,
@@ -31,20 +32,15 @@ from p2p_sac_jax.types import (
     Received,
 )
 
-# Public box of coefficients: level, slope, (reference price), rival, cos, sin.
-_LOW = (-2.0, 0.0, -2.0, -2.0, -2.0, -2.0)
-_HIGH = (2.0, 6.0, 2.0, 2.0, 2.0, 2.0)
 LEAST_VARIANCE = 1e-4
-# Public guess of a week's x xᵀ: its diagonal; off it 0. Its sd, relative to the root
-# of the product of both diagonal entries.
-_USUAL_SQUARE = (1.0, 0.04, 0.01, 0.01, 0.5, 0.5)
+# The public guess of a week's x xᵀ is ``usual_square`` on its diagonal, 0 off it. This is
+# its sd, relative to the root of the product of both diagonal entries.
 _SQUARE_SD = 0.5
 # Public guess of the noise variance of log sales, its sd, and its range.
 _NOISE_VARIANCE, _NOISE_VARIANCE_SD = 0.2, 0.15
 _NOISE_VARIANCE_RANGE = (0.02, 1.0)
 _STEPS = 6  # fixed-point steps of what the noise depends on
 _JITTER = 1e-4  # of a matrix, relative to its mean diagonal
-_REFERENCE = 2
 
 
 class Coefficients(NamedTuple):
@@ -80,7 +76,7 @@ def make_noised_sums(
       ``demand_noise`` · Δ, and releases compose.
     """
     privacy, horizon = setting.config.privacy, setting.rounds
-    scale = np.append(record_scale(setting.num_features), np.float32(LOG_SALES_SCALE))
+    scale = np.append(setting.base_prior.record_scale, np.float32(LOG_SALES_SCALE))
     shape = (scale.size, scale.size)
     std = privacy.demand_noise * SUM_SENSITIVITY
     if privacy.release == "matrix":
@@ -115,7 +111,7 @@ def make_coefficients(
     privacy, prior = setting.config.privacy, setting.base_prior
     noised_sums = make_noised_sums(setting)
     variance = np.diagonal(prior.covariance)
-    low, high = (_by_coefficient(x, setting.num_features) for x in (_LOW, _HIGH))
+    low, high = prior.low, prior.high
 
     def coefficients(
         statistics: DemandStatistics, key: Array, round_index: Array
@@ -148,9 +144,8 @@ def make_box(
     """
     if not setting.shares_demand:
         return lambda received: received
-    low, high = (_by_coefficient(x, setting.num_features) for x in (_LOW, _HIGH))
-
-    drawn = pull * np.asarray(setting.base_prior.mean)
+    base = setting.base_prior
+    low, high, drawn = base.low, base.high, pull * base.mean
 
     def bound(received: Received) -> Received:
         demand = received.demand
@@ -169,7 +164,7 @@ def make_box(
     return bound
 
 
-def noised_posterior(noised: NoisedSums, prior: Prior) -> Prior:
+def noised_posterior(noised: NoisedSums, prior: BasePrior) -> Prior:
     """Posterior of the coefficients given noised sums.
 
     In units of the records, ``w = D x`` and ``φ = D⁻¹ θ``, the sums are ``G̃ = G + E``
@@ -194,11 +189,13 @@ def noised_posterior(noised: NoisedSums, prior: Prior) -> Prior:
       Mean ``[F]`` and covariance ``[F, F]``, finite whatever the noise.
     """
     sums, noise_std, n = noised
-    D, c = record_scale(prior.mean.shape[-1]), LOG_SALES_SCALE
+    D, c = prior.record_scale, LOG_SALES_SCALE
     prior_mean = prior.mean / D
     prior_precision = np.linalg.inv(prior.covariance) * np.outer(D, D)
     offset = np.eye(len(D), dtype=np.float32)[0] / D[0]  # the intercept's share
-    G, v, trust = _shrunk_squares(sums[:-1, :-1], n, noise_std)
+    G, v, trust = _shrunk_squares(
+        sums[:-1, :-1], prior.usual_square * D**2, n, noise_std
+    )
     doubt = jax.lax.rsqrt(jnp.diagonal(trust))
     h, yy = sums[:-1, -1] / c, sums[-1, -1] / c**2
     jitter = _JITTER * (jnp.trace(G) / len(D) + 1.0)
@@ -232,17 +229,21 @@ def noised_posterior(noised: NoisedSums, prior: Prior) -> Prior:
 
 
 def _shrunk_squares(
-    noised: Array, n: Array, noise_std: Array
+    noised: Array, usual: Array, n: Array, noise_std: Array
 ) -> tuple[Array, Array, Array]:
     """What is known of G out of its noised value.
+
+    Args:
+      noised: ``[F, F]``.
+      usual: ``[F]`` public guess of the diagonal of one step's share of G.
+      n: ``[]`` number of steps.
+      noise_std: ``[]`` of the noise on the diagonal.
 
     Returns:
       Posterior mean, without negative eigenvalues, and by entry its variance and the
       share of ``noised`` in it, all ``[F, F]``.
     """
-    size = noised.shape[-1]
-    usual = _by_coefficient(_USUAL_SQUARE, size) * record_scale(size) ** 2
-    identity = np.eye(size, dtype=np.float32)
+    identity = np.eye(usual.size, dtype=np.float32)
     guess = n * identity * usual[None]
     spread = (_SQUARE_SD * n) ** 2 * np.outer(usual, usual) + 1e-6
     noise = noise_std**2 * (0.5 + 0.5 * identity)
@@ -266,9 +267,3 @@ def _sales_noise(residual: Array, blur: Array, n: Array, current: Array) -> Arra
     trust = _NOISE_VARIANCE_SD**2 / (_NOISE_VARIANCE_SD**2 + variance)
     estimate = _NOISE_VARIANCE + trust * (residual / steps - _NOISE_VARIANCE)
     return jnp.clip(estimate, *_NOISE_VARIANCE_RANGE)
-
-
-def _by_coefficient(values: tuple[float, ...], num_features: int) -> np.ndarray:
-    """Constants ``[F]`` float32, without the reference price where there is none."""
-    keep = [i for i in range(6) if num_features == 6 or i != _REFERENCE]
-    return np.asarray(values, np.float32)[keep]
