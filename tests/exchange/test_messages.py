@@ -282,7 +282,6 @@ def test_public_values_can_never_be_used():
     [
         ("private", 0),
         ("private", 5),
-        ("consortium", 1),
         ("consortium", 6),
         ("public", 0),
         ("public", 5),

@@ -100,7 +100,9 @@ def test_without_noise_the_coefficients_are_the_regression():
     x[:, 1] *= 0.6
     known = message_inputs(0)._replace(statistics=statistics(x, z))
     wire = said(build(mode="consortium", **EXACT), known)
-    mean, covariance, _ = bayes.demand_posterior(x, z, np.ones(200), *base_prior(F).prior)
+    mean, covariance, _ = bayes.demand_posterior(
+        x, z, np.ones(200), *base_prior(F).prior
+    )
     np.testing.assert_allclose(wire.demand_mean, mean, atol=0.02)
     np.testing.assert_allclose(wire.demand_variance, np.diag(covariance), rtol=0.15)
 
