@@ -117,7 +117,7 @@ def _training_columns(
     if experiment.config.learner == "sac":
         for name, leaf in metrics.learner._asdict().items():
             row[name] = float(by_step(leaf).mean())
-    belief, demand = metrics.belief, setup.world.environment.demand
+    belief, demand = metrics.belief, experiment.world.environment.demand
     slope = None if demand is None else demand.price_slope
     if belief.mean.shape[-1] > 1 and slope is not None:
         mean, covariance = by_step(belief.mean)[-1], by_step(belief.covariance)[-1]
