@@ -125,7 +125,7 @@ def test_a_state_of_other_arrays_is_refused_in_one_line(tmp_path):
     for expected in (
         {"another": np.zeros(2)},
         arrays(0) | {"part.1": np.zeros((9, 9), np.float32)},
-        arrays(0) | {"part.1": np.zeros((2, 33), np.int32)},
+        arrays(0) | {"part.1": np.zeros((2, 1033), np.int32)},
     ):
         with pytest.raises(ConfigError, match="of this agent, as it is configured"):
             load_state(tmp_path, expected)

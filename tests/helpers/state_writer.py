@@ -1,7 +1,7 @@
-"""Writes states of an agent's size without end, until it is killed.
+"""Writes states of an agent's size without end, until the process is killed.
 
-It waits for a number on standard input, writes the state of that number, says so, and
-goes on with the next.
+It reads a number from standard input, writes the state of that number, prints it, and
+continues with the next.
 """
 
 from __future__ import annotations
@@ -15,10 +15,10 @@ from p2p_sac_jax.agent.ops.state_file import save_state
 
 
 def arrays(number: int) -> dict[str, np.ndarray]:
-    """The state with this number: every bit follows from it."""
+    """The state of a number, 1 MB; every bit follows from the number."""
     rng = np.random.default_rng(number)
     drawn = {
-        f"part.{index}": rng.normal(size=(index % 7 + 1, 33)).astype(np.float32)
+        f"part.{index}": rng.random((index % 7 + 1, 1033), np.float32)
         for index in range(60)
     }
     return drawn | {"number": np.array(number)}
