@@ -17,13 +17,15 @@ import jax.numpy as jnp
 import numpy as np
 
 from p2p_sac_jax.agent.arguments import number, vector, whole
+from p2p_sac_jax.agent.connection import Connection
 from p2p_sac_jax.agent.core import AgentState, AgentStep
 from p2p_sac_jax.agent.ops.release_log import ReleaseLog
 from p2p_sac_jax.agent.ops.state_file import load_state, save_state
 from p2p_sac_jax.agent.price_history import PriceHistory, check_history, past_steps
 from p2p_sac_jax.agent.price_memory import P2PPriceMemory
-from p2p_sac_jax.agent.protocol.base import AgentNetwork, Connection, Delivery
+from p2p_sac_jax.agent.protocol.base import Delivery
 from p2p_sac_jax.agent.protocol.payloads import MODEL
+from p2p_sac_jax.agent.protocol.peer_network import PeerNetwork
 from p2p_sac_jax.agent.saved_state import OTHERS, SavedState, start_progress
 from p2p_sac_jax.agent.settings import (
     agent_config,
@@ -54,7 +56,7 @@ class P2PSACAgent:
         action_dim: int,
         config: TrainConfig,
         price_history: PriceHistory | None = None,
-        network: AgentNetwork | None = None,
+        network: PeerNetwork | None = None,
         local_weight: float | None = None,
         network_weight: float | None = None,
         sync_interval: float = 60.0,

@@ -201,27 +201,17 @@ def _context(state: AgentState, params: AgentParams) -> RoundContext:
 
 
 def _select_action(
-    components: PeerComponents,
-    state: AgentState,
-    obs: Array,
-    params: AgentParams,
+    components: PeerComponents, state: AgentState, obs: Array, params: AgentParams
 ) -> Array:
     peer = _peer(state, obs)
     keys = step_keys(peer.key, state.clock)
-    return select_action(
-        components,
-        peer,
-        state.belief,
-        _context(state, params),
-        keys,
-    )[0]
+    return select_action(components, peer, state.belief, _context(state, params), keys)[
+        0
+    ]
 
 
 def _greedy(
-    components: PeerComponents,
-    state: AgentState,
-    obs: Array,
-    params: AgentParams,
+    components: PeerComponents, state: AgentState, obs: Array, params: AgentParams
 ) -> Array:
     peer = state.peer
     share = model_blend_weight(params.hyper.memory, peer.steps, peer.normalised_error)
@@ -231,10 +221,7 @@ def _greedy(
 
 
 def _observe(
-    components: PeerComponents,
-    state: AgentState,
-    step: AgentStep,
-    params: AgentParams,
+    components: PeerComponents, state: AgentState, step: AgentStep, params: AgentParams
 ) -> AgentState:
     """Stores the step at ``clock``, updates the memory and advances the clock."""
     peer = observe(
@@ -255,10 +242,7 @@ def _observe(
 
 
 def _train(
-    components: PeerComponents,
-    state: AgentState,
-    nth: Array,
-    params: AgentParams,
+    components: PeerComponents, state: AgentState, nth: Array, params: AgentParams
 ) -> tuple[SacState, TrainMetrics]:
     """The updates of the last observed step; a repeated call draws anew."""
     peer, sac, step = state.peer, components.config.sac, state.clock - 1
@@ -320,11 +304,7 @@ def _exchange(
     params: AgentParams,
 ) -> AgentState:
     """One round of the exchange with a single receiver."""
-    peer, clock, senders = (
-        _peer(state),
-        state.clock,
-        params.mixing_weights.shape[0],
-    )
+    peer, clock, senders = (_peer(state), state.clock, params.mixing_weights.shape[0])
     observations = sample_observations(components, peer.replay, peer.key, clock)
     own = local_summary(
         components, _peer(state), observations, params.hyper.exchange, clock
@@ -360,12 +340,7 @@ def _pretrain_on_model(
 ) -> SacState:
     peer, context = _peer(state), _context(state, params)
     return pretrain_on_model(
-        components,
-        peer.learner,
-        state.belief,
-        context,
-        peer.key,
-        state.clock,
+        components, peer.learner, state.belief, context, peer.key, state.clock
     )
 
 

@@ -18,9 +18,10 @@ from p2p_sac_jax.agent.price_history import (
     past_steps,
     price_action,
 )
-from p2p_sac_jax.agent.protocol.base import AgentNetwork, Delivery
+from p2p_sac_jax.agent.protocol.base import Delivery
 from p2p_sac_jax.agent.protocol.latest_messages import LatestMessages
 from p2p_sac_jax.agent.protocol.payloads import MARKET
+from p2p_sac_jax.agent.protocol.peer_network import PeerNetwork
 from p2p_sac_jax.agent.settings import agent_config, make_agent_setup, named_environment
 from p2p_sac_jax.config import ConfigError, TrainConfig
 from p2p_sac_jax.demand.base import Regions
@@ -57,10 +58,30 @@ class _MemoryPrograms(NamedTuple):
 @functools.cache
 def _memory_programs(config: TrainConfig, environment: Environment) -> _MemoryPrograms:
     components = make_core(config, environment).components
-    functions = (_update, _belief, _bonus, _std, _regions)
-    return _MemoryPrograms(
-        *(jax.jit(functools.partial(f, components)) for f in functions)
-    )
+    memory = components.memory
+
+    def update(state: Any, step: AgentStep, params: AgentParams) -> Any:
+        experience = make_experience(components, step.transition, step.log_sales)
+        return memory.update(state, experience, params.hyper.memory.decay, jnp.ones(()))
+
+    def candidates(obs: Array, params: AgentParams) -> Any:
+        return candidates_of(components, obs, params.environment)
+
+    def bonus(belief: Any, obs: Array, action: Array, params: AgentParams) -> Array:
+        return memory.exploration_bonus(belief, candidates(obs, params), action)
+
+    def std(belief: Any, obs: Array, action: Array, params: AgentParams) -> Array:
+        return memory.optimal_exploration_std(
+            belief, candidates(obs, params), action, jax.random.key(0)
+        )
+
+    def regions(belief: Any, obs: Array, params: AgentParams) -> Regions:
+        return memory.promising_regions(
+            belief, candidates(obs, params), jax.random.key(0)
+        )
+
+    belief = functools.partial(_belief, components)
+    return _MemoryPrograms(*map(jax.jit, (update, belief, bonus, std, regions)))
 
 
 class P2PPriceMemory:
@@ -73,7 +94,7 @@ class P2PPriceMemory:
     def __init__(
         self,
         price_history: PriceHistory | None,
-        network: AgentNetwork | None,
+        network: PeerNetwork | None,
         config: TrainConfig | None = None,
         *,
         environment: Environment | None = None,
@@ -182,9 +203,7 @@ class P2PPriceMemory:
     def _belief(self) -> Any:
         if self._posterior is None:
             self._posterior = self._programs.belief(
-                self._memory,
-                self.latest_messages.messages(),
-                self.setup.params,
+                self._memory, self.latest_messages.messages(), self.setup.params
             )
         return self._posterior
 
@@ -194,14 +213,6 @@ class P2PPriceMemory:
             self._network.refuse(delivery.sender, refusal)
         elif not self._owned:
             self._posterior = None
-
-
-def _update(
-    components: PeerComponents, memory: Any, step: AgentStep, params: AgentParams
-) -> Any:
-    experience = make_experience(components, step.transition, step.log_sales)
-    decay = params.hyper.memory.decay
-    return components.memory.update(memory, experience, decay, jnp.ones(()))
 
 
 def _belief(
@@ -232,33 +243,3 @@ def _belief(
     return components.memory.posterior(
         memory, jax.tree.map(lambda leaf: leaf[0], prior)
     )
-
-
-def _bonus(
-    components: PeerComponents,
-    belief: Any,
-    obs: Array,
-    action: Array,
-    params: AgentParams,
-) -> Array:
-    options = candidates_of(components, obs, params.environment)
-    return components.memory.exploration_bonus(belief, options, action)
-
-
-def _std(
-    components: PeerComponents,
-    belief: Any,
-    obs: Array,
-    action: Array,
-    params: AgentParams,
-) -> Array:
-    options = candidates_of(components, obs, params.environment)
-    key = jax.random.key(0)
-    return components.memory.optimal_exploration_std(belief, options, action, key)
-
-
-def _regions(
-    components: PeerComponents, belief: Any, obs: Array, params: AgentParams
-) -> Regions:
-    options = candidates_of(components, obs, params.environment)
-    return components.memory.promising_regions(belief, options, jax.random.key(0))

@@ -12,8 +12,8 @@ from typing import Any
 
 from p2p_sac_jax.agent.agent import P2PSACAgent
 from p2p_sac_jax.agent.market import MarketInterface, MarketOutcome
-from p2p_sac_jax.agent.protocol.base import AgentNetwork
 from p2p_sac_jax.agent.protocol.delivery import in_thread
+from p2p_sac_jax.agent.protocol.peer_network import PeerNetwork
 
 LOG = logging.getLogger(__name__)
 FIRST_PEER_S = 10.0  # a starting peer waits this long for another one
@@ -55,7 +55,7 @@ class Service:
         self,
         agent: P2PSACAgent,
         market: MarketInterface,
-        network: AgentNetwork,
+        network: PeerNetwork,
         *,
         clock: Callable[[], float],
         week_s: float,

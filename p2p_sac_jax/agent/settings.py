@@ -17,7 +17,7 @@ import numpy as np
 
 from p2p_sac_jax.agent.arguments import whole
 from p2p_sac_jax.agent.core import AgentParams, Core, make_core
-from p2p_sac_jax.agent.protocol.base import AgentNetwork
+from p2p_sac_jax.agent.protocol.peer_network import PeerNetwork
 from p2p_sac_jax.config import ConfigError, EnvironmentConfig, FaultsConfig, TrainConfig
 from p2p_sac_jax.environments.base import Environment
 from p2p_sac_jax.environments.registry import ENVIRONMENTS, make_world
@@ -169,7 +169,7 @@ class AgentSetup(NamedTuple):
 def make_agent_setup(
     config: TrainConfig,
     environment: Environment,
-    network: AgentNetwork | None,
+    network: PeerNetwork | None,
     params: Any = None,
     peer_id: int | None = None,
 ) -> AgentSetup:
@@ -203,7 +203,7 @@ def make_agent_setup(
     )
 
 
-def roster(network: AgentNetwork, config: TrainConfig) -> tuple[tuple[str, ...], str]:
+def roster(network: PeerNetwork, config: TrainConfig) -> tuple[tuple[str, ...], str]:
     """Names of all peers, and the own name.
 
     Raises:

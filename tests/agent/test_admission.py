@@ -10,11 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from p2p_sac_jax.agent.protocol.admission import RateLimiter
-from p2p_sac_jax.agent.protocol.envelope import (
-    FUTURE_MS,
-    LAST,
-    MAX_BYTES,
-)
+from p2p_sac_jax.agent.protocol.envelope import FUTURE_MS, LAST, MAX_BYTES
 from p2p_sac_jax.agent.protocol.refusals import Refusal, RefusalCounter, RefusalError
 from p2p_sac_jax.agent.protocol.sequence_set import SequenceSet
 from tests.helpers.signed_messages import (
@@ -76,11 +72,7 @@ HOSTILE = {
         "ada",
         "future",
     ),
-    "future start": (
-        lambda: signed(epoch=NOW_MS + FUTURE_MS + 1),
-        "ada",
-        "future",
-    ),
+    "future start": (lambda: signed(epoch=NOW_MS + FUTURE_MS + 1), "ada", "future"),
     "beyond all numbers": (lambda: signed(sequence=LAST), "cyd", "garbage"),
     "unknown kind": (
         lambda: signed(sequence=9, kind="gossip", body=b""),

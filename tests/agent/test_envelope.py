@@ -182,10 +182,7 @@ ENVELOPES = {
     "true sequence": (by_hand(VALUES, PLACE["sequence"], b"\xc3"), "garbage"),
     "huge epoch": (by_hand(VALUES, PLACE["epoch"], wide(2**64 - 1)), "garbage"),
     "sequence 0": (by_hand(VALUES, PLACE["sequence"], b"\0"), "garbage"),
-    "long string": (
-        by_hand(VALUES, PLACE["sender"], b"\xd9\x03ada"),
-        "not_canonical",
-    ),
+    "long string": (by_hand(VALUES, PLACE["sender"], b"\xd9\x03ada"), "not_canonical"),
     "no utf-8": (by_hand(VALUES, PLACE["sender"], b"\xa3\xff\xfe\xfd"), "garbage"),
     "name of 65": (packed(said(sender="a" * 65)), "garbage"),
     "long bytes": (

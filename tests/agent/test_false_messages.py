@@ -86,10 +86,7 @@ def test_extremes_break_nothing_and_are_got_over(mode, tmp_path):
             await run_weeks(honest, Store(config, number), 2)
         await run_weeks(agent, store, 4)
         assert_finite(agent._state)
-        for mean in (
-            agent._state.guidance.prior.mean,
-            agent._state.belief.mean,
-        ):
+        for mean in (agent._state.guidance.prior.mean, agent._state.belief.mean):
             assert (np.abs(mean - BASE.mean) < 2.0 * BASE_STD).all()
         assert float(agent._state.peer.normalised_error) < ERROR_TOLERANCE
         assert agent.network_errors == 0

@@ -73,9 +73,7 @@ def found(message_log, *wants):
 
 @settings(deadline=None, max_examples=100)
 @given(
-    st.sets(st.integers(1, 40)),
-    st.sets(st.integers(1, 40)),
-    st.sampled_from([4, 5, 6]),
+    st.sets(st.integers(1, 40)), st.sets(st.integers(1, 40)), st.sampled_from([4, 5, 6])
 )
 def test_an_archive_answers_with_exactly_what_is_missing(held, had, epoch):
     message_log = MessageLog(["ada"], 1000, 1 << 20)

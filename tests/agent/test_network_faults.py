@@ -7,15 +7,7 @@ from collections import Counter
 
 import pytest
 
-from tests.helpers.hub_peers import (
-    FIELDS,
-    KIND,
-    Listener,
-    hub_of,
-    peer,
-    peers_of,
-    run,
-)
+from tests.helpers.hub_peers import FIELDS, KIND, Listener, hub_of, peer, peers_of, run
 
 
 def weather(seed):
@@ -48,7 +40,7 @@ def weather(seed):
                 shuffled = draw.sample(names, len(names))
                 hub.partition(shuffled[:2], shuffled[2:])
             elif event < 0.25:
-                hub.heal()
+                hub.partition()
             elif event < 0.35:
                 await networks[restarts].disconnect()
                 await start(restarts)
@@ -59,7 +51,7 @@ def weather(seed):
             if step == 40:
                 await start(late)
             hub.advance(draw.uniform(0.0, 2.0))
-        hub.heal()
+        hub.partition()
         hub.advance(10.0)
         for _ in range(12):  # it still rains
             for network in networks.values():

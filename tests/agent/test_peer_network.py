@@ -126,10 +126,7 @@ def test_a_transport_that_cannot_open_lets_go_of_the_folder(tmp_path):
         hub = hub_of()
         for _ in range(2):
             network = PeerNetwork(
-                Closed(hub, "peer0"),
-                hub.identity("peer0"),
-                hub.roster,
-                folder=tmp_path,
+                Closed(hub, "peer0"), hub.identity("peer0"), hub.roster, folder=tmp_path
             )
             with pytest.raises(ConfigError, match="is taken"):
                 await network.connect()
@@ -257,9 +254,9 @@ async def test_a_sync_ends_where_its_peer_disconnects():
 
 
 @run
-async def test_a_slow_transport_drops_and_what_was_dropped_is_pulled(monkeypatch):
-    monkeypatch.setattr("p2p_sac_jax.agent.transport.in_process.MAX_IN_FLIGHT", 10)
+async def test_a_slow_transport_drops_and_what_was_dropped_is_pulled():
     hub = hub_of(delay_s=1.0)
+    hub.max_in_flight = 10
     networks, listeners = await peers_of(hub)
     for _ in range(30):
         await networks["peer0"].broadcast(KIND, FIELDS)
@@ -288,7 +285,7 @@ async def test_handlers_may_speak_and_partitions_hold_what_is_under_way():
     await networks["peer0"].broadcast(KIND, FIELDS)
     hub.partition(["peer0"], ["peer1"])
     hub.advance(5.0)
-    hub.heal()
+    hub.partition()
     hub.advance(5.0)
     assert listeners["peer1"].sequences("peer0") == [1]
     assert await networks["peer1"].sync() == 1

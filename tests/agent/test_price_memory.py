@@ -104,9 +104,7 @@ def test_history_counts_as_a_life_without_learning(history):
     )
     for name in names:
         assert_close(
-            getattr(with_past._state.peer, name),
-            getattr(other._state.peer, name),
-            1e-5,
+            getattr(with_past._state.peer, name), getattr(other._state.peer, name), 1e-5
         )
     # The last week has no successor in the record.
     assert int(with_past._state.peer.replay.size) == WEEKS - 1

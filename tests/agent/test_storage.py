@@ -93,10 +93,7 @@ def flip_a_bit_of_the_header(content):
         (lambda content: b"", ""),
         (lambda content: b"not a state", ""),
         (lambda content: safetensors.numpy.save(arrays(3)), "it is damaged"),
-        (
-            lambda content: content.replace(b"sha256", b"sha255"),
-            "it is damaged",
-        ),
+        (lambda content: content.replace(b"sha256", b"sha255"), "it is damaged"),
     ],
     ids=["bit", "header", "torn", "empty", "foreign", "no digest", "metadata"],
 )

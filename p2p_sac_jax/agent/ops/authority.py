@@ -67,10 +67,7 @@ def make_authority(network: str, days: float) -> Authority:
 
 
 def issue(
-    authority: Authority,
-    name: str,
-    hosts: Sequence[str] = (),
-    days: float = 365.0,
+    authority: Authority, name: str, hosts: Sequence[str] = (), days: float = 365.0
 ) -> tuple[ec.EllipticCurvePrivateKey, x509.Certificate]:
     """A new TLS key and its certificate.
 

@@ -31,9 +31,7 @@ class PeerCollector(Collector):
     """
 
     def __init__(
-        self,
-        status: Callable[[], Status],
-        metrics: Callable[[], Mapping[str, float]],
+        self, status: Callable[[], Status], metrics: Callable[[], Mapping[str, float]]
     ) -> None:
         self._status, self._metrics = status, metrics
 

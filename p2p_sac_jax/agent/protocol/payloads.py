@@ -14,10 +14,7 @@ from typing import get_type_hints
 import msgspec
 import numpy as np
 
-from p2p_sac_jax.agent.protocol.envelope import (
-    MAX_BYTES,
-    decode_canonical,
-)
+from p2p_sac_jax.agent.protocol.envelope import MAX_BYTES, decode_canonical
 from p2p_sac_jax.agent.protocol.refusals import Refusal, RefusalError
 from p2p_sac_jax.config import ConfigError
 from p2p_sac_jax.exchange.messages import (

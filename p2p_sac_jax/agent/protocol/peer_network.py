@@ -33,7 +33,7 @@ _OWN_REASONS = {Refusal.busy, Refusal.receipt_log, Refusal.future}
 
 
 class PeerNetwork:
-    """A peer's network over any transport: see ``AgentNetwork``.
+    """A peer's network over any transport; other peers never make it raise.
 
     Every message is signed, checked (``admission``), recorded (``receipt_log``), kept
     for others (``message_log``) and delivered, in this order and exactly once, however
@@ -102,7 +102,11 @@ class PeerNetwork:
         self._syncing = asyncio.Lock()
 
     async def connect(self) -> None:
-        """See ``AgentNetwork``."""
+        """Starts; other peers may come later, or never.
+
+        Raises:
+          ConfigError: the port or folder of this peer is in use.
+        """
         if self._connected:
             return
         self._receipt_log.open()
@@ -116,19 +120,34 @@ class PeerNetwork:
             raise
 
     async def disconnect(self) -> None:
-        """See ``AgentNetwork``."""
+        """Stops; idempotent."""
         self._connected = False
         await self._transport.close()
         await self._dispatch.close()
         self._receipt_log.close()
 
     def register_message_handler(self, kind: str, handler: Handler) -> None:
-        """See ``AgentNetwork``."""
+        """Adds a handler of a kind of message; several are called in order.
+
+        Raises:
+          ConfigError: there is no such kind.
+        """
         check_kind(kind)
         self._dispatch.register(kind, handler)
 
     async def broadcast(self, kind: str, fields: Mapping[str, np.ndarray]) -> bool:
-        """See ``AgentNetwork``; also False if receivers would refuse a number."""
+        """Sends to all peers, and keeps a copy for those that are unreachable.
+
+        Args:
+          kind: of message.
+          fields: arrays by name, exactly the fields of the mode and kind.
+
+        Returns:
+          True if the message left at once; False too if receivers would refuse it.
+
+        Raises:
+          ConfigError: the fields are not those of the mode and kind.
+        """
         try:
             body = encode_body(self.mode, kind, fields)
             envelope = Envelope(
@@ -154,7 +173,7 @@ class PeerNetwork:
         return left
 
     async def sync(self) -> int:
-        """See ``AgentNetwork``."""
+        """Pulls missing messages from all peers; returns how many arrived."""
         pulled = page = idle = 0
         async with self._syncing:
             # Honest logs hold no more, so a peer that always has something new, or
@@ -178,11 +197,11 @@ class PeerNetwork:
         return pulled
 
     def refuse(self, sender: str, reason: Refusal) -> None:
-        """See ``AgentNetwork``."""
+        """Counts a delivery whose content a handler could not use."""
         self._refusals.add(sender, RefusalError(reason))
 
     def status(self) -> Status:
-        """See ``AgentNetwork``."""
+        """The state at this moment."""
         peers = self._reachable()
         since = self._last_sync_s
         return Status(
