@@ -97,7 +97,7 @@ def test_agents_equal_the_simulated_population(mode, tmp_path):
         assert (
             counters.delivered == 2 * (PEERS - 1) * WEEKS // PRIVATE.exchange.interval
         )
-    # What was said did matter.
+    # What was sent did matter.
     last = metrics[-1]
     assert np.max(last.peer.value_weight) > 0.05
     assert np.max(last.peer.std_weight) > 0.05
@@ -107,9 +107,9 @@ def test_agents_equal_the_simulated_population(mode, tmp_path):
 
 def over_zenoh(folder, name, place, connect=()):
     """A peer's network over real sockets."""
-    home = folder / name
-    transport = ZenohTransport(home, listen=[place], connect=connect)
-    return PeerNetwork(transport, load_identity(home), load_roster(home))
+    own_folder = folder / name
+    transport = ZenohTransport(own_folder, listen=[place], connect=connect)
+    return PeerNetwork(transport, load_identity(own_folder), load_roster(own_folder))
 
 
 @pytest.mark.parametrize("transport", ["in process", "zenoh"])
@@ -125,8 +125,8 @@ def test_usage_example(transport, tmp_path):
         else:
             hub = Hub(NAMES)
             network, other = (in_process_network(hub, name) for name in NAMES[:2])
-        heard = []
-        other.register_message_handler("model_insight", heard.append)
+        received = []
+        other.register_message_handler("model_insight", received.append)
         await network.connect()
         await other.connect()
         while not network.status().peers:
@@ -156,16 +156,16 @@ def test_usage_example(transport, tmp_path):
         assert all(np.isfinite(value) for value in train_info.values())
         assert all(type(value) is float for value in train_info.values())
         assert agent.clock == agent.steps == 6
-        while not heard:  # round 3 begins at week 6
+        while not received:  # round 3 begins at week 6
             await asyncio.sleep(0.05)
-        assert heard[0].sender == NAMES[0]
+        assert received[0].sender == NAMES[0]
         await network.disconnect()
         await other.disconnect()
 
     asyncio.run(example())
 
 
-def test_an_environment_of_ones_own_alone():
+def test_an_own_environment_without_network():
     """No network, no demand: sizes are enough, and every batch size works."""
 
     async def example():
@@ -192,7 +192,7 @@ class Broken(Exception):
     """Nothing that a network is expected to raise."""
 
 
-def test_a_broken_network_changes_nothing_and_raises_nothing(monkeypatch):
+def test_a_failing_network_changes_nothing_and_raises_nothing(monkeypatch):
     """What fails is counted; the agent goes on as one that nobody hears."""
 
     async def weeks(breaks):
@@ -212,11 +212,11 @@ def test_a_broken_network_changes_nothing_and_raises_nothing(monkeypatch):
     assert_identical(quiet._state, disturbed._state)
     assert quiet.network_errors == 0
     assert disturbed.network_errors == 1 + 2 * 2  # a first sync, two rounds of two
-    # Nobody was there: what was said is kept for whoever comes.
+    # Nobody was there: what was sent is kept for whoever comes.
     assert quiet.network.status().counters.kept == 4
 
 
-def test_evaluation_changes_nothing_and_an_action_stands_until_observed():
+def test_evaluation_changes_nothing_and_an_action_is_repeated_until_observed():
     async def example():
         agent = make_agent(PRIVATE, in_process_network(Hub(NAMES), NAMES[0]))
         store = Store(PRIVATE, 0)
@@ -248,7 +248,7 @@ def test_programs_are_compiled_once():
     asyncio.run(example())
 
 
-def test_training_again_in_a_step_draws_anew():
+def test_repeated_training_in_a_step_draws_anew():
     async def example():
         agent = make_agent(PRIVATE, (await networks(Hub(NAMES)))[0])
         store = Store(PRIVATE, 0)
@@ -256,12 +256,12 @@ def test_training_again_in_a_step_draws_anew():
         second = await agent.train()
         assert second["updates"] == first["updates"] + 4
         assert first["shared"] == 1.0
-        assert second["shared"] == 0.0  # a round's word is said once
+        assert second["shared"] == 0.0  # a round's word is sent once
 
     asyncio.run(example())
 
 
-def test_what_cannot_be_used_is_refused_and_counted():
+def test_messages_of_another_shape_are_refused_and_counted():
     """Arrays of another size, over the real network; nothing of them is kept."""
 
     async def example():
@@ -283,7 +283,7 @@ def test_what_cannot_be_used_is_refused_and_counted():
     asyncio.run(example())
 
 
-def test_a_time_ahead_of_the_clock_is_cut_and_older_words_do_not_return():
+def test_a_future_time_is_clipped_and_older_messages_are_ignored():
     async def example():
         opened = await networks(Hub(NAMES))
         agent, store = make_agent(PRIVATE, opened[0]), Store(PRIVATE, 0)
@@ -312,7 +312,7 @@ def test_a_time_ahead_of_the_clock_is_cut_and_older_words_do_not_return():
     asyncio.run(example())
 
 
-def test_an_agent_that_comes_late_rehearses_what_it_hears():
+def test_a_late_agent_pretrains_on_the_first_demand_prior():
     async def example():
         hub = Hub(NAMES)
         late = in_process_network(hub, NAMES[0])
@@ -383,7 +383,7 @@ def test_wrong_arguments_get_one_line(arguments, words):
     assert all(word in message for word in words), message
 
 
-def test_wrong_figures_get_one_line():
+def test_wrong_values_get_one_line():
     async def example():
         agent = make_agent(PRIVATE, in_process_network(Hub(NAMES), NAMES[0]))
         obs = Store(PRIVATE, 0).obs

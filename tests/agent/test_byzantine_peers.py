@@ -16,7 +16,7 @@ from tests.helpers.hub_peers import (
     BODY,
     FIELDS,
     KIND,
-    Listener,
+    Recorder,
     forge,
     hub_of,
     outsider,
@@ -27,11 +27,11 @@ from tests.helpers.hub_peers import (
 
 
 @run
-async def test_thousands_of_hostile_messages_among_honest_ones():
+async def test_thousands_of_byzantine_messages_among_honest_ones():
     hub = hub_of(4, loss=0.1)
-    networks, listeners = await peers_of(hub, rate_per_s=200.0, burst=400.0)
+    networks, recorders = await peers_of(hub, rate_per_s=200.0, burst=400.0)
     await networks["peer3"].disconnect()
-    is_byzantine, stranger = (
+    byzantine_peer, unknown = (
         await outsider(hub, "peer3"),
         await outsider(hub, "mallory"),
     )
@@ -43,7 +43,7 @@ async def test_thousands_of_hostile_messages_among_honest_ones():
     byzantine = [
         lambda: draw.randbytes(draw.randrange(400)),
         lambda: bytes(MAX_BYTES + 1),
-        lambda: draw.choice(captured),  # replays, of all that was ever said
+        lambda: draw.choice(captured),  # replays, of all that was ever sent
         lambda: draw.choice(captured)[:-1],
         lambda: forge(hub, "peer0", "peer3", epoch=future, sequence=10**6),
         lambda: forge(hub, "peer3", time_ms=future),
@@ -57,18 +57,18 @@ async def test_thousands_of_hostile_messages_among_honest_ones():
         for name in ("peer0", "peer1", "peer2"):
             await networks[name].broadcast(KIND, FIELDS)
         for attack in byzantine * 2:
-            draw.choice((is_byzantine, stranger)).publish(attack())
+            draw.choice((byzantine_peer, unknown)).publish(attack())
         hub.advance(0.1)
     for _ in range(8):
         for name in ("peer0", "peer1", "peer2"):
             await networks[name].sync()
     honest = {"peer0", "peer1", "peer2"}
     for name in honest:
-        listener = listeners[name]
+        recorder = recorders[name]
         for other in honest - {name}:
-            assert sorted(listener.sequences(other)) == list(range(1, rounds + 1))
-        assert listener.sequences("peer3") == []
-        assert len(listener.heard) == 2 * rounds
+            assert sorted(recorder.sequences(other)) == list(range(1, rounds + 1))
+        assert recorder.sequences("peer3") == []
+        assert len(recorder.received) == 2 * rounds
         refused = networks[name].status().counters.refused_from
         assert honest.isdisjoint(refused)
         assert sum(refused["peer3"].values()) > rounds
@@ -76,9 +76,9 @@ async def test_thousands_of_hostile_messages_among_honest_ones():
 
 
 @run
-async def test_lies_in_answers_are_refused_and_hold_up_nobody():
+async def test_forged_replies_are_refused_and_delay_no_peer():
     hub = hub_of(3)
-    networks, listeners = await peers_of(hub)
+    networks, recorders = await peers_of(hub)
     await networks["peer2"].disconnect()
     asked, epoch = [], int(hub.now_s() * 1000) + 9000
 
@@ -89,82 +89,82 @@ async def test_lies_in_answers_are_refused_and_hold_up_nobody():
         ]
         return [*forged * 5000, b"", bytes(MAX_BYTES + 1)]
 
-    is_byzantine = InProcessTransport(hub, "peer2")
-    await is_byzantine.open(lambda source, raw: None, lies)
+    byzantine_peer = InProcessTransport(hub, "peer2")
+    await byzantine_peer.open(lambda source, raw: None, lies)
     hub.loss = 1.0
     for _ in range(3 * REPLY_MESSAGES):
         await networks["peer0"].broadcast(KIND, FIELDS)
     hub.loss = 0.0
     assert await networks["peer1"].sync() == 3 * REPLY_MESSAGES
     expected = list(range(1, 3 * REPLY_MESSAGES + 1))
-    assert listeners["peer1"].sequences("peer0") == expected
+    assert recorders["peer1"].sequences("peer0") == expected
     # One lie for each question: after it, nothing else of the answer is looked at.
     refused = networks["peer1"].status().counters.refused_from
     assert refused == {"peer2": {"bad_signature": len(asked)}}
 
 
 @run
-async def test_who_always_has_something_new_keeps_nobody_for_ever(monkeypatch):
+async def test_a_peer_with_endless_news_does_not_prolong_a_sync(monkeypatch):
     hub = hub_of(3)
-    networks, listeners = await peers_of(hub, log_messages=100)
+    networks, recorders = await peers_of(hub, log_messages=100)
     await networks["peer2"].disconnect()
     sequence = itertools.count(1)
 
     def endless(source, raw):
         return [forge(hub, "peer2", sequence=next(sequence), epoch=7)]
 
-    is_byzantine = InProcessTransport(hub, "peer2")
-    await is_byzantine.open(lambda source, raw: None, endless)
+    byzantine_peer = InProcessTransport(hub, "peer2")
+    await byzantine_peer.open(lambda source, raw: None, endless)
     assert await networks["peer1"].sync() == 300  # as many as honest logs could hold
     monkeypatch.setattr("p2p_sac_jax.agent.protocol.peer_network.SYNC_S", 0.0)
     assert await networks["peer1"].sync() == 0
-    assert listeners["peer1"].sequences("peer2") == list(range(1, 301))
+    assert recorders["peer1"].sequences("peer2") == list(range(1, 301))
 
 
 @run
-async def test_who_always_has_something_new_keeps_nobody_from_the_others():
+async def test_a_peer_with_endless_news_does_not_displace_others():
     """Neither by gaps that fill the first pages, nor by an answer to every question."""
     hub = hub_of(3, loss=1.0)
-    networks, listeners = await peers_of(hub, log_messages=100)
+    networks, recorders = await peers_of(hub, log_messages=100)
     await networks["peer0"].disconnect()
     sequence = itertools.count(10_001)
 
     def endless(source, raw):
         return [forge(hub, "peer0", sequence=next(sequence), epoch=7)]
 
-    is_byzantine = InProcessTransport(hub, "peer0")
-    await is_byzantine.open(lambda source, raw: None, endless)
+    byzantine_peer = InProcessTransport(hub, "peer0")
+    await byzantine_peer.open(lambda source, raw: None, endless)
     for number in range(1, 2 * MAX_GAPS + 1):
         hub.loss = 0.0
-        is_byzantine.publish(forge(hub, "peer0", sequence=2 * number, epoch=7))
+        byzantine_peer.publish(forge(hub, "peer0", sequence=2 * number, epoch=7))
         hub.loss = number % 2
         await networks["peer2"].broadcast(KIND, FIELDS)
     hub.loss = 0.0
-    assert len(listeners["peer1"].sequences("peer2")) == MAX_GAPS  # torn, too
+    assert len(recorders["peer1"].sequences("peer2")) == MAX_GAPS  # torn, too
     assert await networks["peer1"].sync() == 300
     missing = set(range(2 * MAX_GAPS - 99, 2 * MAX_GAPS, 2))  # as far as they are kept
-    assert missing < set(listeners["peer1"].sequences("peer2"))
+    assert missing < set(recorders["peer1"].sequences("peer2"))
 
 
 @run
-async def test_no_number_and_no_start_spoils_the_questions_of_others():
+async def test_no_sequence_and_no_epoch_spoils_the_digests_of_others():
     hub = hub_of(3)
-    networks, listeners = await peers_of(hub)
+    networks, recorders = await peers_of(hub)
     await networks["peer2"].disconnect()
-    is_byzantine = await outsider(hub, "peer2")
+    byzantine_peer = await outsider(hub, "peer2")
     now_ms = int(hub.now_s() * 1000)
     for raw in (
         forge(hub, "peer2", sequence=LAST),
         forge(hub, "peer2", sequence=LAST - 1),
         forge(hub, "peer2", epoch=now_ms + FUTURE_MS + 1),
     ):
-        is_byzantine.publish(raw)
+        byzantine_peer.publish(raw)
     hub.loss = 1.0
     await networks["peer0"].broadcast(KIND, FIELDS)
     hub.loss = 0.0
     assert await networks["peer1"].sync() == 1
-    assert listeners["peer1"].sequences("peer2") == [LAST - 1]
-    assert listeners["peer1"].sequences("peer0") == [1]
+    assert recorders["peer1"].sequences("peer2") == [LAST - 1]
+    assert recorders["peer1"].sequences("peer0") == [1]
     refused = {"garbage": 1, "future": 1}
     for name in ("peer0", "peer1"):
         refused_from = networks[name].status().counters.refused_from
@@ -172,62 +172,62 @@ async def test_no_number_and_no_start_spoils_the_questions_of_others():
 
 
 @run
-async def test_questions_are_answered_at_a_bounded_rate_for_each_asker():
+async def test_queries_are_answered_at_a_bounded_rate_for_each_requester():
     hub = hub_of(3)
     networks, _ = await peers_of(hub)
     await networks["peer2"].disconnect()
-    is_byzantine, stranger = (
+    byzantine_peer, unknown = (
         await outsider(hub, "peer2"),
         await outsider(hub, "mallory"),
     )
     await networks["peer0"].broadcast(KIND, FIELDS)
     (question,) = make_digests(hub.roster, ["peer0"], {})
-    answers = [len(await is_byzantine.query(question, 1.0)) for _ in range(700)]
+    answers = [len(await byzantine_peer.query(question, 1.0)) for _ in range(700)]
     assert sum(answers) == 2 * 500  # of peer0 and peer1, until both had enough
-    assert await stranger.query(question, 1.0) == []
-    assert await is_byzantine.query(b"\xff", 1.0) == []
-    late = await peer(hub, "peer2", listener := Listener())
+    assert await unknown.query(question, 1.0) == []
+    assert await byzantine_peer.query(b"\xff", 1.0) == []
+    late = await peer(hub, "peer2", recorder := Recorder())
     hub.advance(1.0)
     assert await late.sync() == 1
-    assert listener.sequences("peer0") == [1]
+    assert recorder.sequences("peer0") == [1]
     refused = networks["peer0"].status().counters.refused_from
     assert refused["peer2"]["rate"] >= 200
     assert refused[""] == {"unknown_sender": 1}
 
 
 @run
-async def test_the_flood_of_one_is_not_the_silence_of_another():
+async def test_a_flood_of_one_peer_does_not_silence_another():
     hub = hub_of(3)
-    networks, listeners = await peers_of(hub, rate_per_s=10.0, burst=20.0)
+    networks, recorders = await peers_of(hub, rate_per_s=10.0, burst=20.0)
     await networks["peer2"].disconnect()
-    is_byzantine = await outsider(hub, "peer2")
+    byzantine_peer = await outsider(hub, "peer2")
     for number in range(1, 501):
-        is_byzantine.publish(forge(hub, "peer2", sequence=number, epoch=7))
+        byzantine_peer.publish(forge(hub, "peer2", sequence=number, epoch=7))
         if number % 10 == 0:
             hub.advance(0.1)
             await networks["peer0"].broadcast(KIND, FIELDS)
-    assert listeners["peer1"].sequences("peer0") == list(range(1, 51))
-    flood = listeners["peer1"].sequences("peer2")
+    assert recorders["peer1"].sequences("peer0") == list(range(1, 51))
+    flood = recorders["peer1"].sequences("peer2")
     assert 20 <= len(flood) <= 20 + 10.0 * 5.0 + 1
     counters = networks["peer1"].status().counters
     assert counters.refused == {"rate": 500 - len(flood)}
 
 
 @run
-async def test_memory_is_bounded_against_a_member_who_fills_it():
+async def test_memory_is_bounded_under_a_flood_of_a_member():
     hub = hub_of(3)
     bounds = {"log_messages": 64, "log_bytes": 600_000, "burst": 1e9}
     networks = {name: await peer(hub, name, **bounds) for name in ("peer0", "peer1")}
-    is_byzantine = await outsider(hub, "peer2")
+    byzantine_peer = await outsider(hub, "peer2")
     trend = np.zeros(4000)
     large = encode_body("public", KIND, {"trend": trend, "entropy": 0.0, "time": 0.0})
 
     def flood(first, last):
         for number in range(first, last):  # large, with a gap before each
             raw = forge(hub, "peer2", sequence=2 * number, epoch=7, body=large)
-            is_byzantine.publish(raw)
+            byzantine_peer.publish(raw)
             for refused in (Refusal.garbage, Refusal.shape):
-                networks["peer0"].refuse(f"stranger{number}", refused)
+                networks["peer0"].refuse(f"unknown{number}", refused)
 
     flood(1, 300)
     tracemalloc.start()
@@ -244,7 +244,7 @@ async def test_memory_is_bounded_against_a_member_who_fills_it():
     assert counters.log_bytes <= 200_000
     assert counters.log_messages <= 64
     assert set(counters.refused_from) == {""}
-    # The windows are torn to the utmost; syncs go through all pages, and end.
+    # The sets are torn to the utmost; syncs go through all pages, and end.
     await networks["peer1"].broadcast(KIND, FIELDS)
     assert await networks["peer0"].sync() == 0
     late = await peer(hub, "peer2", **bounds)

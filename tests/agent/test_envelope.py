@@ -53,28 +53,28 @@ def admit(raw, source="ada", mode="public"):
 
 @settings(deadline=None, max_examples=50)
 @given(st.sampled_from(example.KINDS_OF_BODY), st.data())
-def test_what_is_said_arrives(key, data):
+def test_a_message_survives_encoding_and_decoding(key, data):
     mode, kind = key
     shapes = st.sampled_from([(), (0,), (3,), (2, 3)])
-    said = {
+    sent = {
         name: np.asarray(
             data.draw(st.lists(numbers, min_size=6, max_size=6)), np.float32
         )[: int(np.prod(shape))].reshape(shape)
         for name in BODIES[key].__struct_fields__
         for shape in [data.draw(shapes)]
     }
-    body = encode_body(mode, kind, said)
+    body = encode_body(mode, kind, sent)
     envelope = example.envelope(mode=mode, kind=kind, body=body)
     raw = sign(envelope, KEY)
     message = parse_signed(raw)
     verify(message, KEY.verify_key)
     assert message.envelope == envelope
-    heard = decode_body(mode, kind, message.envelope.body)
-    assert set(heard) == set(said)
-    for name, array in said.items():
-        assert heard[name].dtype == np.float32
-        assert heard[name].tobytes() == array.tobytes()
-        assert heard[name].shape == (array.size,)
+    received = decode_body(mode, kind, message.envelope.body)
+    assert set(received) == set(sent)
+    for name, array in sent.items():
+        assert received[name].dtype == np.float32
+        assert received[name].tobytes() == array.tobytes()
+        assert received[name].shape == (array.size,)
 
 
 def test_bodies_hold_exactly_the_leaves_of_the_messages_of_their_mode():
@@ -113,7 +113,7 @@ def test_every_envelope_fits_around_the_largest_body(mode):
     assert len(sign(envelope, KEY)) <= MAX_BYTES
 
 
-def test_what_nobody_would_take_does_not_leave():
+def test_messages_that_receivers_would_refuse_do_not_leave():
     honest = example.fields()
     for bad in (np.nan, np.inf, -np.inf, 1.01e9, -1e30):
         numbers = honest | {"trend": np.array([0.0, bad])}
@@ -134,7 +134,7 @@ def test_what_nobody_would_take_does_not_leave():
 # What msgspec alone would let pass, or raises something else for.
 
 
-def said(**changes):
+def sent(**changes):
     """The envelope as a list, to be written by hand."""
     return list(msgspec.structs.asdict(example.envelope(**changes)).values())
 
@@ -161,7 +161,7 @@ def body_by_hand(*pairs, head=None):
 
 
 MEAN, KNOWN = ("mean", b"\x00" * 8), ("known", b"\x00" * 4)
-VALUES = said()
+VALUES = sent()
 PLACE = {name: place for place, name in enumerate(Envelope.__struct_fields__)}
 ENVELOPES = {
     "nothing": (b"", "garbage"),
@@ -176,7 +176,7 @@ ENVELOPES = {
     "endless array": (b"\xdd\xff\xff\xff\xff" + packed(VALUES)[1:], "garbage"),
     "deep nest": (b"\x91" * 60_000, "garbage"),
     "wide version": (by_hand(VALUES, PLACE["version"], wide(1)), "not_canonical"),
-    "other version": (packed(said(version=2)), "wrong_version"),
+    "other version": (packed(sent(version=2)), "wrong_version"),
     "float sequence": (by_hand(VALUES, PLACE["sequence"], packed(1.0)), "garbage"),
     "negative epoch": (by_hand(VALUES, PLACE["epoch"], packed(-1)), "garbage"),
     "true sequence": (by_hand(VALUES, PLACE["sequence"], b"\xc3"), "garbage"),
@@ -184,9 +184,9 @@ ENVELOPES = {
     "sequence 0": (by_hand(VALUES, PLACE["sequence"], b"\0"), "garbage"),
     "long string": (by_hand(VALUES, PLACE["sender"], b"\xd9\x03ada"), "not_canonical"),
     "no utf-8": (by_hand(VALUES, PLACE["sender"], b"\xa3\xff\xfe\xfd"), "garbage"),
-    "name of 65": (packed(said(sender="a" * 65)), "garbage"),
+    "name of 65": (packed(sent(sender="a" * 65)), "garbage"),
     "long bytes": (
-        by_hand(said(body=b""), PLACE["body"], b"\xc5\x00\x00"),
+        by_hand(sent(body=b""), PLACE["body"], b"\xc5\x00\x00"),
         "not_canonical",
     ),
     "extension": (by_hand(VALUES, PLACE["body"], b"\xc7\x01\x01\x00"), "garbage"),
@@ -252,8 +252,8 @@ def test_a_signature_counts_for_its_message_key_and_purpose():
         other = KEY.sign(prefix + encoded).signature + encoded
         assert reason(admit, other) == Refusal.bad_signature
     assert reason(admit, example.signed(encoded, "bob")) == Refusal.bad_signature
-    stranger = SigningKey(bytes(32)).sign(DOMAIN + encoded).signature
-    assert reason(admit, stranger + encoded) == Refusal.bad_signature
+    unknown = SigningKey(bytes(32)).sign(DOMAIN + encoded).signature
+    assert reason(admit, unknown + encoded) == Refusal.bad_signature
     assert reason(admit, bytes(64) + encoded) == Refusal.bad_signature
     # S + L verifies under the same equation; RFC 8032 has one S for a message.
     order = 2**252 + 27742317777372353535851937790883648493
@@ -262,7 +262,7 @@ def test_a_signature_counts_for_its_message_key_and_purpose():
     assert reason(admit, malleable) == Refusal.bad_signature
 
 
-def test_size_is_looked_at_before_anything_else():
+def test_size_is_checked_first():
     assert reason(parse_signed, bytes(MAX_BYTES + 1)) == Refusal.oversize
     assert reason(parse_signed, bytes(MAX_BYTES)) == Refusal.garbage
 
@@ -286,7 +286,7 @@ def test_any_bytes_are_refused_with_a_signature_too(encoded, sign):
 
 @settings(deadline=None, max_examples=400)
 @given(st.sampled_from(example.honest()), st.data())
-def test_an_edit_signed_by_an_insider_is_refused_or_says_what_is_allowed(raw, data):
+def test_an_edit_signed_by_a_member_is_refused_or_well_formed(raw, data):
     encoded = raw[SIGNATURE_BYTES:]
     first = data.draw(st.integers(0, len(encoded)))
     last = data.draw(st.integers(first, min(len(encoded), first + 8)))
@@ -308,13 +308,13 @@ def mutations(seed, count):
     draw = random.Random(seed)
     modes = sorted(MODES)
     messages = {m: example.honest(m) + example.honest(m, seed=1) for m in modes}
-    gates = {mode: example.admission(mode) for mode in modes}
+    admissions = {mode: example.admission(mode) for mode in modes}
     reasons = Counter()
     for _ in range(count):
         mode = draw.choice(modes)
         raw = example.mutate(draw, messages[mode])
         try:
-            gates[mode].admit(raw, draw.choice((None, "ada")))
+            admissions[mode].admit(raw, draw.choice((None, "ada")))
         except RefusalError as error:
             reasons[error.reason] += 1
     return reasons

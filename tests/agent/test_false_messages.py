@@ -28,7 +28,7 @@ BASE_STD = np.sqrt(np.diagonal(BASE.covariance))
 
 
 def extremes(rng, shape):
-    """Of any size between nothing at all and the largest number that may be said."""
+    """Of any size between nothing at all and the largest number that may be sent."""
     return rng.choice([-1.0, 1.0], shape) * 10.0 ** rng.uniform(-9.0, 9.0, shape)
 
 
@@ -59,7 +59,7 @@ def assert_finite(agent_state):
 
 
 @pytest.mark.parametrize("mode", ["private", "consortium", "public"])
-def test_extremes_break_nothing_and_are_got_over(mode, tmp_path):
+def test_extreme_values_break_nothing_and_fade(mode, tmp_path):
     few = {"privacy": {"min_peers": 2}} if mode == "public" else {}
     config, rng = agent_config(mode, **few), np.random.default_rng(0)
 
@@ -69,10 +69,10 @@ def test_extremes_break_nothing_and_are_got_over(mode, tmp_path):
         store, latest_messages = Store(config, 0), agent.price_memory.latest_messages
         far = False
         for _ in range(ROUNDS):
-            for is_byzantine in opened[1:]:
+            for byzantine_peer in opened[1:]:
                 seconds = agent.clock * config.environment.seconds_per_step
                 for kind, fields in lie(rng, latest_messages, seconds).items():
-                    assert await is_byzantine.broadcast(kind, fields)
+                    assert await byzantine_peer.broadcast(kind, fields)
             await run_weeks(agent, store, config.exchange.interval)
             assert_finite(agent._state)
             away = np.abs(agent._state.guidance.prior.mean - BASE.mean) / BASE_STD

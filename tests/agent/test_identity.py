@@ -1,4 +1,4 @@
-"""Keys, rosters and certificates: what is made fits together, what does not is told."""
+"""Keys, rosters and certificates: what is made fits together, what does not is values."""
 
 from __future__ import annotations
 
@@ -104,7 +104,7 @@ def test_keys_are_their_owners_alone(network):
 
 
 @pytest.mark.parametrize("kind", ["expired", "another authority"])
-def test_certificates_that_do_not_count_are_made_for_tests(network, kind):
+def test_openssl_refuses_expired_and_foreign_certificates(network, kind):
     """What the transport's tests are refused with is refused by OpenSSL, too."""
     ours = open_authority(network)
     signer: Authority = ours if kind == "expired" else make_authority("shops", 1)
@@ -212,7 +212,9 @@ def test_after_a_crash_a_name_is_whole_or_free(network, tmp_path):
 
 
 @pytest.mark.parametrize("days", [-1, 2])
-def test_a_certificate_is_valid_now_or_it_is_a_user_error(network, monkeypatch, days):
+def test_a_certificate_that_is_not_valid_now_is_a_user_error(
+    network, monkeypatch, days
+):
     now = datetime.datetime.now(datetime.UTC)
     rest = files.certificate_ends(network / "ada") - now
     assert datetime.timedelta(364.9) < rest < datetime.timedelta(365)
@@ -292,7 +294,7 @@ def bad_name_in_roster(folder):
         (bad_name_in_roster, "'../x' must be 1 to 32 of"),
     ],
 )
-def test_what_does_not_fit_is_one_line(network, harm, message):
+def test_files_that_do_not_fit_get_one_line(network, harm, message):
     load_identity(network / "ada")
     harm(network / "ada")
     with pytest.raises(ConfigError, match=message) as error:

@@ -58,13 +58,13 @@ def test_bytes_are_bounded_and_come_free():
     assert inbox.push("a", "w", 1000) is False  # its loop has closed
 
 
-def test_strangers_are_dropped():
+def test_items_of_unknown_sources_are_dropped():
     taken, inbox = run(["a"], lambda inbox: inbox.push("b", 0, 1))
     assert taken == []
     assert inbox.dropped == 1
 
 
-def test_a_closed_one_delivers_nothing():
+def test_a_closed_inbox_delivers_nothing():
     def fill(inbox):
         inbox.push("a", 0, 1)
         inbox.close()

@@ -27,37 +27,39 @@ from tests.helpers.signed_messages import roster
 ranges = st.lists(st.tuples(st.integers(1, 60), st.integers(0, 6)), max_size=40)
 
 
-def peer_inputs(window, to=100):
-    return {number for number in range(to) if number in window}
+def peer_inputs(sequences, to=100):
+    return {number for number in range(to) if number in sequences}
 
 
 @settings(deadline=None, max_examples=150)
 @given(ranges)
-def test_a_window_is_a_set(pairs):
-    window, reference = SequenceSet(7), {0}
+def test_a_sequence_set_is_a_set(pairs):
+    sequences, reference = SequenceSet(7), {0}
     for first, extra in pairs:
-        window.add(first, first + extra)
+        sequences.add(first, first + extra)
         reference |= set(range(first, first + extra + 1))
-        assert peer_inputs(window) == reference
-    missing = {n for a, b in window.gaps() for n in range(a, min(b, 99) + 1)}
+        assert peer_inputs(sequences) == reference
+    missing = {n for a, b in sequences.gaps() for n in range(a, min(b, 99) + 1)}
     assert missing == set(range(100)) - reference
-    assert window.gaps()[-1][1] == LAST
-    listed = list(window.ranges())
-    assert len(listed) == len(window)
+    assert sequences.gaps()[-1][1] == LAST
+    listed = list(sequences.ranges())
+    assert len(listed) == len(sequences)
     assert all(b + 1 < c for (_, b), (c, _) in itertools.pairwise(listed))
 
 
 @settings(deadline=None, max_examples=150)
 @given(ranges, st.integers(1, 5))
-def test_a_window_without_room_gives_up_its_oldest_gap(pairs, most):
-    window, whole = SequenceSet(7, most), SequenceSet(7, 1000)
+def test_a_full_sequence_set_gives_up_its_oldest_gap(pairs, most):
+    sequences, whole = SequenceSet(7, most), SequenceSet(7, 1000)
     for first, extra in pairs:
-        window.add(first, first + extra)
+        sequences.add(first, first + extra)
         whole.add(first, first + extra)
-        assert len(window) <= most
-        assert peer_inputs(window) >= peer_inputs(whole)  # nothing is ever taken twice
-        given_up = peer_inputs(window) - peer_inputs(whole)
-        kept = set(range(100)) - peer_inputs(window)
+        assert len(sequences) <= most
+        assert peer_inputs(sequences) >= peer_inputs(
+            whole
+        )  # nothing is ever taken twice
+        given_up = peer_inputs(sequences) - peer_inputs(whole)
+        kept = set(range(100)) - peer_inputs(sequences)
         assert not given_up or max(given_up) < min(kept)
 
 
@@ -75,19 +77,19 @@ def found(message_log, *wants):
 @given(
     st.sets(st.integers(1, 40)), st.sets(st.integers(1, 40)), st.sampled_from([4, 5, 6])
 )
-def test_an_archive_answers_with_exactly_what_is_missing(held, had, epoch):
+def test_a_log_returns_exactly_the_missing_messages(held, had, epoch):
     message_log = MessageLog(["ada"], 1000, 1 << 20)
     fill(message_log, "ada", sorted(held, key=lambda n: n * 7 % 41))
-    window = SequenceSet(epoch)
+    sequences = SequenceSet(epoch)
     for sequence in had:
-        window.add(sequence, sequence)
+        sequences.add(sequence, sequence)
     expected = {4: held, 5: held - had, 6: set()}[epoch]
-    (digest,) = make_digests(roster(), ["ada"], {"ada": window})
+    (digest,) = make_digests(roster(), ["ada"], {"ada": sequences})
     answer = found(message_log, *parse_digest(roster(), digest))
     assert answer == [f"ada{sequence}" for sequence in sorted(expected)]
 
 
-def test_the_first_question_asks_for_everything():
+def test_the_first_digest_asks_for_everything():
     message_log = MessageLog(["ada", "bob"], 1000, 1 << 20)
     fill(message_log, "ada", range(1, 4))
     fill(message_log, "bob", range(7, 9))
@@ -96,7 +98,7 @@ def test_the_first_question_asks_for_everything():
     assert found(message_log, *wants) == ["ada1", "bob7", "ada2", "bob8", "ada3"]
 
 
-def test_a_new_start_takes_the_place_of_the_last():
+def test_a_new_epoch_replaces_the_last():
     message_log = MessageLog(["ada"], 1000, 1 << 20)
     fill(message_log, "ada", [1, 2, 3], epoch=5)
     fill(message_log, "ada", [1], epoch=6)
@@ -105,7 +107,7 @@ def test_a_new_start_takes_the_place_of_the_last():
     assert found(message_log, Want("ada", 0, ((1, LAST),))) == ["ada1"]
 
 
-def test_nobody_pushes_out_another_senders_messages():
+def test_no_sender_displaces_another_senders_messages():
     message_log = MessageLog(["ada", "bob", "cyd"], 100, 3000)
     fill(message_log, "bob", range(1, 101))
     fill(message_log, "ada", range(1, 10_001))
@@ -123,7 +125,7 @@ def test_nobody_pushes_out_another_senders_messages():
     assert message_log.messages() == 202
 
 
-def test_answers_are_bounded_and_leave_nobody_out():
+def test_replies_are_bounded_and_include_every_sender():
     message_log = MessageLog(["ada", "bob"], 10_000, 1 << 30)
     fill(message_log, "ada", range(1, 2001), size=30_000)
     fill(message_log, "bob", range(1, 2001))
@@ -135,27 +137,27 @@ def test_answers_are_bounded_and_leave_nobody_out():
     assert found(message_log, *[wants[1]] * MAX_GAPS) == found(message_log, wants[1])
 
 
-def test_a_digest_of_torn_windows_comes_in_pages_that_fit():
-    windows = {}
+def test_digests_of_many_gaps_fit_into_messages():
+    sets = {}
     for name in ("ada", "bob", "cyd"):
-        windows[name] = SequenceSet(2**61)
+        sets[name] = SequenceSet(2**61)
         for number in range(3 * MAX_RANGES):
-            windows[name].add(2**61 + 2 * number, 2**61 + 2 * number)
-    pages = make_digests(roster(), list(windows), windows)
+            sets[name].add(2**61 + 2 * number, 2**61 + 2 * number)
+    pages = make_digests(roster(), list(sets), sets)
     assert all(len(page) <= MAX_BYTES for page in pages)
-    asked = {name: [] for name in windows}
+    asked = {name: [] for name in sets}
     for page in pages:
         for want in parse_digest(roster(), page):
             asked[want.sender] += want.gaps
-    assert asked == {name: window.gaps() for name, window in windows.items()}
+    assert asked == {name: sequences.gaps() for name, sequences in sets.items()}
 
 
-def test_every_sender_has_a_place_on_the_first_page():
-    windows = {"ada": SequenceSet(7), "cyd": SequenceSet(7)}
+def test_the_first_digest_includes_every_sender():
+    sets = {"ada": SequenceSet(7), "cyd": SequenceSet(7)}
     for number in range(3 * MAX_RANGES):
-        windows["ada"].add(2 * number, 2 * number)
-    windows["cyd"].add(5, 5)
-    first, *_ = make_digests(roster(), ["ada", "bob", "cyd"], windows)
+        sets["ada"].add(2 * number, 2 * number)
+    sets["cyd"].add(5, 5)
+    first, *_ = make_digests(roster(), ["ada", "bob", "cyd"], sets)
     wants = {want.sender: want for want in parse_digest(roster(), first)}
     assert wants["bob"] == Want("bob", 0, ((1, LAST),))
     assert wants["cyd"] == Want("cyd", 7, ((1, 4), (6, LAST)))
@@ -164,16 +166,16 @@ def test_every_sender_has_a_place_on_the_first_page():
     assert [want.sender for page in pages for want in page] == many
 
 
-def test_a_window_at_the_end_of_numbers_asks_for_what_there_can_be():
-    window = SequenceSet(7)
-    window.add(3, LAST)
-    (page,) = make_digests(roster(), ["ada"], {"ada": window})
+def test_a_sequence_set_at_the_last_number_asks_for_the_rest():
+    sequences = SequenceSet(7)
+    sequences.add(3, LAST)
+    (page,) = make_digests(roster(), ["ada"], {"ada": sequences})
     assert parse_digest(roster(), page) == (Want("ada", 7, ((1, 2),)),)
 
 
 def digest(**changes):
-    told = {"version": 1, "network": "shops", "mode": "public", "wants": []}
-    return msgspec.msgpack.encode(list((told | changes).values()))
+    values = {"version": 1, "network": "shops", "mode": "public", "wants": []}
+    return msgspec.msgpack.encode(list((values | changes).values()))
 
 
 BAD_DIGESTS = {

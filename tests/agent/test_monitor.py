@@ -38,16 +38,16 @@ async def pair(folder, hub=None, **options):
     log = AuditLog(folder / "audit.jsonl", clock=hub.now_s, **options)
     log.budget = lambda: {"left": 3}
     anna = in_process_network(hub, "anna", audit=log)
-    bela, heard = in_process_network(hub, "bela"), []
-    bela.register_message_handler("model_insight", heard.append)
+    bela, received = in_process_network(hub, "bela"), []
+    bela.register_message_handler("model_insight", received.append)
     await anna.connect()
     await bela.connect()
-    return anna, bela, heard
+    return anna, bela, received
 
 
-def test_the_audit_log_tells_what_left_and_holds_no_value(tmp_path):
+def test_the_audit_log_records_what_left_and_no_values(tmp_path):
     async def tell():
-        anna, bela, heard = await pair(tmp_path)
+        anna, bela, received = await pair(tmp_path)
         assert await anna.broadcast("model_insight", FIELDS)
         sent = anna.status().counters.bytes_sent
         await bela.disconnect()
@@ -59,7 +59,7 @@ def test_the_audit_log_tells_what_left_and_holds_no_value(tmp_path):
         await anna.connect()
         assert await anna.broadcast("model_insight", FIELDS)
         await anna.disconnect()
-        assert len(heard) == 4
+        assert len(received) == 4
         return sent
 
     sent = asyncio.run(tell())
@@ -80,7 +80,7 @@ def test_the_audit_log_tells_what_left_and_holds_no_value(tmp_path):
     assert (tmp_path / "audit.jsonl").stat().st_mode & 0o777 == 0o600
 
 
-def test_who_asks_again_is_written_down_once_and_what_others_said_never(tmp_path):
+def test_repeated_pulls_are_recorded_once_and_messages_of_others_never(tmp_path):
     async def ask():
         hub = make_hub()
         anna, bela, _ = await pair(tmp_path, hub)
@@ -88,37 +88,37 @@ def test_who_asks_again_is_written_down_once_and_what_others_said_never(tmp_path
         await bela.disconnect()
         await anna.broadcast("model_insight", FIELDS)
         (everything,) = make_digests(hub.roster, ["anna", "bela"], {})
-        is_byzantine = InProcessTransport(hub, "bela")
-        await is_byzantine.open(lambda source, raw: None, lambda source, raw: [])
+        byzantine_peer = InProcessTransport(hub, "bela")
+        await byzantine_peer.open(lambda source, raw: None, lambda source, raw: [])
         for _ in range(3):
-            assert len(await is_byzantine.query(everything, 1.0)) == 2
+            assert len(await byzantine_peer.query(everything, 1.0)) == 2
 
     asyncio.run(ask())
     kept, pulled = lines(tmp_path / "audit.jsonl")
     assert (kept["pulled"], pulled["pulled"], pulled["messages"]) == (False, True, 1)
 
 
-def test_what_cannot_be_written_down_does_not_leave(tmp_path, caplog):
+def test_a_message_that_cannot_be_recorded_does_not_leave(tmp_path, caplog):
     async def talk():
-        anna, bela, heard = await pair(tmp_path)
+        anna, bela, received = await pair(tmp_path)
         (tmp_path / "audit.jsonl").unlink()
         (tmp_path / "audit.jsonl").mkdir()  # as a full disk, but for everybody
         assert not await anna.broadcast("model_insight", FIELDS)
         assert await bela.sync() == 0
-        assert heard == []
+        assert received == []
         counters = anna.status().counters
         assert (counters.sent, counters.kept, counters.bytes_sent) == (0, 1, 0)
         (tmp_path / "audit.jsonl").rmdir()
         assert await bela.sync() == 1
         assert await anna.broadcast("model_insight", FIELDS)
-        assert [delivery.sequence for delivery in heard] == [1, 2]
+        assert [delivery.sequence for delivery in received] == [1, 2]
 
     asyncio.run(talk())
     assert [line["pulled"] for line in lines(tmp_path / "audit.jsonl")] == [True, False]
     assert "message withheld, audit log failed" in caplog.text
 
 
-def test_a_full_audit_log_makes_room_and_two_files_are_kept(tmp_path):
+def test_a_full_audit_log_is_rotated_and_two_files_are_kept(tmp_path):
     async def talk():
         anna, _, _ = await pair(tmp_path, max_bytes=400)
         for _ in range(12):
@@ -132,14 +132,14 @@ def test_a_full_audit_log_makes_room_and_two_files_are_kept(tmp_path):
     assert lines(tmp_path / "audit.old.jsonl")
 
 
-def test_an_audit_log_that_cannot_be_put_aside_grows(tmp_path):
+def test_an_audit_log_that_cannot_be_rotated_grows(tmp_path):
     (tmp_path / "audit.old.jsonl").mkdir()
 
     async def talk():
-        anna, _, heard = await pair(tmp_path, max_bytes=400)
+        anna, _, received = await pair(tmp_path, max_bytes=400)
         for _ in range(12):
             assert await anna.broadcast("model_insight", FIELDS)
-        assert len(heard) == 12
+        assert len(received) == 12
 
     asyncio.run(talk())
     assert len(lines(tmp_path / "audit.jsonl")) == 12
@@ -173,7 +173,7 @@ def test_a_scrape_shows_the_counters_of_that_moment(tmp_path):
     assert shown[("p2p_sac_log_messages",)] == 1.0
 
 
-def test_a_scrape_stands_figures_that_change_meanwhile():
+def test_metrics_may_change_during_a_scrape():
     figures, network = {"week": 7.0}, in_process_network(make_hub(), "anna")
     families = PeerCollector(network.status, lambda: figures).collect()
     shown = [next(families).name]
@@ -182,7 +182,7 @@ def test_a_scrape_stands_figures_that_change_meanwhile():
     assert shown[:2] == ["p2p_sac_week", "p2p_sac_health"]
 
 
-def test_the_endpoint_listens_on_loopback_and_speaks_prometheus(tmp_path):
+def test_the_endpoint_serves_prometheus_on_loopback(tmp_path):
     (free_port,) = free_ports(1)
 
     async def serve():
@@ -207,12 +207,12 @@ def test_the_endpoint_listens_on_loopback_and_speaks_prometheus(tmp_path):
 
 
 @pytest.mark.parametrize("address", ["", "x", "host:", "0", "70000", "host:0"])
-def test_an_address_that_is_none_is_refused(address):
+def test_an_invalid_address_is_refused(address):
     with pytest.raises(ConfigError, match="metrics="):
         Endpoint(address, PeerCollector(None, dict))
 
 
-def test_log_lines_are_json_with_what_belongs_to_them():
+def test_log_lines_are_json_with_their_data():
     record = logging.LogRecord("x", logging.INFO, "", 0, "week %d", (3,), None)
     record.data = {"reward": 1.25}
     line = json.loads(JsonLines().format(record))

@@ -7,10 +7,10 @@ from collections import Counter
 
 import pytest
 
-from tests.helpers.hub_peers import FIELDS, KIND, Listener, hub_of, peer, peers_of, run
+from tests.helpers.hub_peers import FIELDS, KIND, Recorder, hub_of, peer, peers_of, run
 
 
-def weather(seed):
+def faults(seed):
     """Loss, delay and partitions; a peer that joins late, one that starts again."""
 
     async def test(folder):
@@ -18,13 +18,13 @@ def weather(seed):
         hub = hub_of(5, loss=0.3, delay_s=2.0, seed=seed)
         names = list(hub.roster.keys)
         late, restarts = names[3:]
-        listeners = {name: Listener() for name in names}
+        recorders = {name: Recorder() for name in names}
         networks = {}
         sent = Counter()
 
         async def start(name):
             networks[name] = await peer(
-                hub, name, listeners[name], folder=folder / name
+                hub, name, recorders[name], folder=folder / name
             )
 
         for name in names:
@@ -56,14 +56,14 @@ def weather(seed):
         for _ in range(12):  # it still rains
             for network in networks.values():
                 await network.sync()
-        for listener in listeners.values():
-            assert set(listener.keys().values()) <= {1}  # over all lives
+        for recorder in recorders.values():
+            assert set(recorder.keys().values()) <= {1}  # over all lives
         for name, other in itertools.permutations(names, 2):
             # Of one that started again, the messages of its last life are owed.
-            epochs = {d.epoch for d in listeners[name].heard if d.sender == other}
+            epochs = {d.epoch for d in recorders[name].received if d.sender == other}
             last = [
                 d.sequence
-                for d in listeners[name].heard
+                for d in recorders[name].received
                 if d.sender == other and d.epoch == max(epochs)
             ]
             assert sorted(last) == list(range(1, sent[other] + 1))
@@ -75,19 +75,19 @@ def weather(seed):
 
 
 @pytest.mark.parametrize("seed", range(4))
-def test_every_message_is_delivered_exactly_once_in_any_weather(seed, tmp_path):
-    asyncio.run(weather(seed)(tmp_path))
+def test_every_message_is_delivered_exactly_once_under_faults(seed, tmp_path):
+    asyncio.run(faults(seed)(tmp_path))
 
 
 @run
-async def test_the_same_seed_is_the_same_weather():
-    async def heard(seed):
+async def test_the_same_seed_gives_the_same_faults():
+    async def received(seed):
         hub = hub_of(loss=0.4, delay_s=5.0, seed=seed)
-        networks, listeners = await peers_of(hub)
+        networks, recorders = await peers_of(hub)
         for _ in range(30):
             await networks["peer0"].broadcast(KIND, FIELDS)
             await networks["peer1"].broadcast(KIND, FIELDS)
             hub.advance(1.0)
-        return [(d.sender, d.sequence) for d in listeners["peer2"].heard]
+        return [(d.sender, d.sequence) for d in recorders["peer2"].received]
 
-    assert await heard(1) == await heard(1) != await heard(2)
+    assert await received(1) == await received(1) != await received(2)

@@ -7,7 +7,7 @@ import json
 import pytest
 
 from p2p_sac_jax.agent.protocol.refusals import Refusal
-from tests.helpers.network_stress import CALM, HONEST, KILLED, besiege
+from tests.helpers.network_stress import CALM, HONEST, KILLED, run_stress
 
 MOST_MB = 250.0
 # Of a liar that is who it says it is.
@@ -33,16 +33,16 @@ def check(verdict):
 
 
 @pytest.mark.slow
-def test_a_short_siege(tmp_path):
-    verdict = besiege(tmp_path, seconds=8, rate=25, stop_s=3, byzantine_rate=500)
+def test_a_short_stress(tmp_path):
+    verdict = run_stress(tmp_path, seconds=8, rate=25, stop_s=3, byzantine_rate=500)
     check(verdict)
     assert verdict.sent[CALM] > 100
     assert sum(verdict.byzantine.values()) > 1000
 
 
 @pytest.mark.evidence
-def test_a_long_siege(tmp_path):
-    verdict = besiege(tmp_path, seconds=60, rate=50, stop_s=5, byzantine_rate=450)
+def test_a_long_stress(tmp_path):
+    verdict = run_stress(tmp_path, seconds=60, rate=50, stop_s=5, byzantine_rate=450)
     print(json.dumps(verdict._asdict(), indent=1))  # noqa: T201
     check(verdict)
     assert verdict.sent[CALM] > 2800

@@ -1,4 +1,4 @@
-"""A network in one process: what is said, kept, pulled and told to the user."""
+"""A network in one process: what is sent, kept, pulled and values to the user."""
 
 import asyncio
 
@@ -16,7 +16,7 @@ from p2p_sac_jax.config import ConfigError
 from tests.helpers.hub_peers import (
     FIELDS,
     KIND,
-    Listener,
+    Recorder,
     forge,
     hub_of,
     peer,
@@ -28,22 +28,22 @@ from tests.helpers.hub_peers import (
 @run
 async def test_a_broadcast_has_arrived_when_it_returns():
     hub = hub_of()
-    networks, listeners = await peers_of(hub)
+    networks, recorders = await peers_of(hub)
     assert await networks["peer0"].broadcast(KIND, FIELDS)
     for name in ("peer1", "peer2"):
-        (delivery,) = listeners[name].heard
+        (delivery,) = recorders[name].received
         assert (delivery.sender, delivery.kind, delivery.sequence) == ("peer0", KIND, 1)
         assert delivery.time_ms == int(hub.now_s() * 1000)
         assert set(delivery.fields) == set(FIELDS)
         np.testing.assert_array_equal(delivery.fields["trend"], FIELDS["trend"])
         assert delivery.fields["entropy"].shape == (1,)
-    assert listeners["peer0"].heard == []
+    assert recorders["peer0"].received == []
     assert networks["peer0"].peers == ("peer0", "peer1", "peer2")
     assert await networks["peer1"].sync() == 0
 
 
 @run
-async def test_status_tells_how_things_stand():
+async def test_status_reports_peers_health_and_counters():
     hub = hub_of()
     networks = {name: in_process_network(hub, name) for name in hub.roster.keys}
     first = networks["peer0"]
@@ -76,48 +76,48 @@ async def test_status_tells_how_things_stand():
 
 
 @run
-async def test_what_could_not_leave_is_pulled_later_even_through_others():
+async def test_unsent_messages_are_pulled_later_even_through_others():
     hub = hub_of()
     first = in_process_network(hub, "peer0")
     assert not await first.broadcast(KIND, FIELDS)  # not even connected
     await first.connect()
     assert not await first.broadcast(KIND, FIELDS)  # nobody there
-    heard = {name: Listener() for name in ("peer1", "peer2")}
-    second = await peer(hub, "peer1", heard["peer1"])
+    received = {name: Recorder() for name in ("peer1", "peer2")}
+    second = await peer(hub, "peer1", received["peer1"])
     assert await second.sync() == 2
     await first.disconnect()
-    third = await peer(hub, "peer2", heard["peer2"])  # never met the first
+    third = await peer(hub, "peer2", received["peer2"])  # never met the first
     assert await third.sync() == 2
     await first.connect()
     assert await first.broadcast(KIND, FIELDS)
-    for listener in heard.values():
-        assert listener.sequences("peer0") == [1, 2, 3]
+    for recorder in received.values():
+        assert recorder.sequences("peer0") == [1, 2, 3]
     assert await third.sync() == 0
 
 
-def test_a_transport_that_cannot_stop_delivers_nothing_afterwards(tmp_path):
+def test_late_messages_of_a_closed_transport_are_not_delivered(tmp_path):
     async def late_callback():
         hub = hub_of()
         transport = InProcessTransport(hub, "peer1")
         options = {"folder": tmp_path, "clock": hub.now_s}
-        identity, listener = hub.identity("peer1"), Listener()
+        identity, recorder = hub.identity("peer1"), Recorder()
         network = PeerNetwork(transport, identity, hub.roster, **options)
-        network.register_message_handler(KIND, listener)
+        network.register_message_handler(KIND, recorder)
         await network.connect()
         await network.disconnect()
         transport.receive("peer0", raw := forge(hub, "peer0"))
-        assert listener.heard == []
+        assert recorder.received == []
         again = PeerNetwork(transport, identity, hub.roster, **options)
-        again.register_message_handler(KIND, listener)
+        again.register_message_handler(KIND, recorder)
         await again.connect()
         transport.receive("peer0", raw)
-        assert listener.sequences("peer0") == [1]
+        assert recorder.sequences("peer0") == [1]
         await again.disconnect()
 
     asyncio.run(late_callback())
 
 
-def test_a_transport_that_cannot_open_lets_go_of_the_folder(tmp_path):
+def test_a_transport_that_cannot_open_releases_the_folder(tmp_path):
     class Closed(InProcessTransport):
         async def open(self, on_message, on_query):
             raise ConfigError("listen='here' is taken")
@@ -135,23 +135,23 @@ def test_a_transport_that_cannot_open_lets_go_of_the_folder(tmp_path):
     asyncio.run(twice())
 
 
-def test_a_peer_that_starts_again_delivers_nothing_twice(tmp_path):
+def test_a_restarted_peer_delivers_nothing_twice(tmp_path):
     async def lives():
         hub = hub_of()
-        speaker = await peer(hub, "peer0")
+        sender = await peer(hub, "peer0")
         helper = await peer(hub, "peer1")
-        listener = Listener()
+        recorder = Recorder()
         for agent_state in range(4):
-            listening = await peer(hub, "peer2", listener, folder=tmp_path)
+            listening = await peer(hub, "peer2", recorder, folder=tmp_path)
             assert await listening.sync() == (agent_state > 0)
             for _ in range(5):
-                await speaker.broadcast(KIND, FIELDS)
+                await sender.broadcast(KIND, FIELDS)
             assert await listening.sync() == 0
             await listening.disconnect()
-            await speaker.broadcast(KIND, FIELDS)  # while it is away
-        again = await peer(hub, "peer2", listener, folder=tmp_path)
+            await sender.broadcast(KIND, FIELDS)  # while it is away
+        again = await peer(hub, "peer2", recorder, folder=tmp_path)
         assert await again.sync() == 1
-        assert listener.sequences("peer0") == list(range(1, 25))
+        assert recorder.sequences("peer0") == list(range(1, 25))
         await again.disconnect()
         assert await helper.sync() == 0
 
@@ -165,7 +165,7 @@ def test_a_folder_belongs_to_one_peer_at_a_time(tmp_path):
         with pytest.raises(ConfigError, match="must belong to one running peer"):
             in_process_network(hub, "peer0", folder=tmp_path)
         await network.disconnect()
-        listening = await peer(hub, "peer1", listener := Listener())
+        listening = await peer(hub, "peer1", recorder := Recorder())
         other = await peer(hub, "peer0", folder=tmp_path)
         with pytest.raises(ConfigError, match="must belong to one running peer"):
             await network.connect()
@@ -173,7 +173,7 @@ def test_a_folder_belongs_to_one_peer_at_a_time(tmp_path):
         await other.disconnect()
         await network.connect()  # as a start after that one, or nobody would listen
         await network.broadcast(KIND, FIELDS)
-        assert listener.sequences("peer0") == [1, 1]
+        assert recorder.sequences("peer0") == [1, 1]
         await listening.disconnect()
         await network.disconnect()
 
@@ -181,11 +181,11 @@ def test_a_folder_belongs_to_one_peer_at_a_time(tmp_path):
 
 
 @run
-async def test_a_handler_that_fails_or_hangs_harms_nobody(monkeypatch, caplog):
+async def test_a_failing_or_hanging_handler_affects_no_other(monkeypatch, caplog):
     monkeypatch.setattr(delivery, "MAX_PENDING", 8)
     hub = hub_of()
-    speaker, listening = await peer(hub, "peer0"), await peer(hub, "peer1")
-    release, order = asyncio.Event(), Listener()
+    sender, listening = await peer(hub, "peer0"), await peer(hub, "peer1")
+    release, order = asyncio.Event(), Recorder()
 
     async def slow(delivery):
         await release.wait()
@@ -195,12 +195,12 @@ async def test_a_handler_that_fails_or_hangs_harms_nobody(monkeypatch, caplog):
     def broken(delivery):
         raise RuntimeError("at once")
 
-    heard = Listener()
-    for handler in (broken, slow, heard):
+    received = Recorder()
+    for handler in (broken, slow, received):
         listening.register_message_handler(KIND, handler)
     for _ in range(20):
-        assert await speaker.broadcast(KIND, FIELDS)
-    assert heard.sequences("peer0") == list(range(1, 9))  # the rest has to wait
+        assert await sender.broadcast(KIND, FIELDS)
+    assert received.sequences("peer0") == list(range(1, 9))  # the rest has to wait
     assert listening.status().counters.refused == {"busy": 12}
     release.set()
     while order.sequences("peer0") != list(range(1, 9)):
@@ -208,17 +208,17 @@ async def test_a_handler_that_fails_or_hangs_harms_nobody(monkeypatch, caplog):
     for _ in range(40):
         await listening.sync()
         await asyncio.sleep(0)
-    assert heard.sequences("peer0") == list(range(1, 21))
+    assert received.sequences("peer0") == list(range(1, 21))
     assert order.sequences("peer0") == list(range(1, 21))
     assert listening.status().counters.handler_errors == 40
     assert len(caplog.records) < 30
     release.clear()
-    await speaker.broadcast(KIND, FIELDS)
+    await sender.broadcast(KIND, FIELDS)
     await listening.disconnect()  # a handler that hangs does not hold it up
 
 
 @run
-async def test_what_a_user_gets_wrong_is_told_in_a_line():
+async def test_user_errors_get_one_line():
     hub = hub_of()
     network = await peer(hub, "peer0")
     with pytest.raises(ConfigError, match=r"kind='gossip' must be one of: model_in"):
@@ -241,36 +241,36 @@ async def test_what_a_user_gets_wrong_is_told_in_a_line():
 @run
 async def test_a_sync_ends_where_its_peer_disconnects():
     hub = hub_of(3)
-    networks, listeners = await peers_of(hub)
+    networks, recorders = await peers_of(hub)
     hub.loss = 1.0
     for _ in range(200):
         await networks["peer0"].broadcast(KIND, FIELDS)
     hub.loss = 0.0
     sync = asyncio.create_task(networks["peer1"].sync())
-    while not listeners["peer1"].heard:
+    while not recorders["peer1"].received:
         await asyncio.sleep(0)
     await networks["peer1"].disconnect()
-    assert await sync == len(listeners["peer1"].heard) < 200
+    assert await sync == len(recorders["peer1"].received) < 200
 
 
 @run
 async def test_a_slow_transport_drops_and_what_was_dropped_is_pulled():
     hub = hub_of(delay_s=1.0)
     hub.max_in_flight = 10
-    networks, listeners = await peers_of(hub)
+    networks, recorders = await peers_of(hub)
     for _ in range(30):
         await networks["peer0"].broadcast(KIND, FIELDS)
     hub.advance(2.0)
-    assert len(listeners["peer1"].heard) == 10
+    assert len(recorders["peer1"].received) == 10
     assert networks["peer1"].status().counters.dropped == 20
     assert await networks["peer1"].sync() == 20
-    assert sorted(listeners["peer1"].sequences("peer0")) == list(range(1, 31))
+    assert sorted(recorders["peer1"].sequences("peer0")) == list(range(1, 31))
 
 
 @run
-async def test_handlers_may_speak_and_partitions_hold_what_is_under_way():
+async def test_handlers_may_send_and_partitions_stop_messages_in_flight():
     hub = hub_of(delay_s=1.0)
-    networks, listeners = await peers_of(hub)
+    networks, recorders = await peers_of(hub)
 
     async def thank(delivery):
         if delivery.sender == "peer0":
@@ -281,12 +281,12 @@ async def test_handlers_may_speak_and_partitions_hold_what_is_under_way():
     hub.advance(1.0)
     await asyncio.sleep(0)
     hub.advance(1.0)
-    assert listeners["peer0"].sequences("peer1") == [1]
+    assert recorders["peer0"].sequences("peer1") == [1]
     await networks["peer0"].broadcast(KIND, FIELDS)
     hub.partition(["peer0"], ["peer1"])
     hub.advance(5.0)
     hub.partition()
     hub.advance(5.0)
-    assert listeners["peer1"].sequences("peer0") == [1]
+    assert recorders["peer1"].sequences("peer0") == [1]
     assert await networks["peer1"].sync() == 1
-    assert listeners["peer1"].sequences("peer0") == [1, 2]
+    assert recorders["peer1"].sequences("peer0") == [1, 2]

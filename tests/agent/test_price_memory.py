@@ -39,7 +39,7 @@ def memory_of(history, network=None):
     return P2PPriceMemory(history, network, CONFIG, params=STORE)
 
 
-def test_history_is_regressed_on(history):
+def test_the_posterior_is_the_regression_on_the_history(history):
     """The posterior of the weeks' own regression, from prices and units as given."""
     obs, prices, units = history
     features = np.stack(
@@ -78,12 +78,12 @@ def test_regions_and_spread_name_prices(history):
     assert 0 <= near < far
 
 
-def test_history_counts_as_a_life_without_learning(history):
-    """An agent with a past has the memory, replay and accounts of one that lived it."""
+def test_a_history_counts_as_steps_without_training(history):
+    """An agent with a past has the memory, replay and accounts of one that results it."""
     network = in_process_network(Hub(NAMES), NAMES[0])
     with_past = make_agent(CONFIG, network, price_history=history)
 
-    async def lived():
+    async def results():
         store = Store(CONFIG, 0, seed=1)
         agent = make_agent(CONFIG, in_process_network(Hub(NAMES), NAMES[0]))
         for price in history.prices:
@@ -93,7 +93,7 @@ def test_history_counts_as_a_life_without_learning(history):
             agent.observe(action, week.reward, week.obs, log_sales=week.log_sales)
         return agent
 
-    other = asyncio.run(lived())
+    other = asyncio.run(results())
     names = (
         "steps",
         "memory",
@@ -112,7 +112,7 @@ def test_history_counts_as_a_life_without_learning(history):
     assert_close(mine.rows[: WEEKS - 1], theirs.rows[: WEEKS - 1], 1e-5)
 
 
-def test_a_gap_in_the_history_is_remembered_but_not_replayed(history):
+def test_a_week_before_a_gap_updates_the_memory_but_not_the_replay(history):
     torn = PriceHistory(*(np.delete(array, 2, axis=0) for array in history))
     network = in_process_network(Hub(NAMES), NAMES[0])
     agent = make_agent(CONFIG, network, price_history=torn)
@@ -120,7 +120,7 @@ def test_a_gap_in_the_history_is_remembered_but_not_replayed(history):
     assert int(agent._state.peer.replay.size) == WEEKS - 3
 
 
-def test_an_observation_shows_last_week_where_the_history_looks():
+def test_observations_hold_last_weeks_price_and_sales():
     """Weeks made of figures, as a user makes them, follow each other."""
     prices, units = np.array([0.9, 1.2, 1.0]), np.array([1.3, 0.6, 1.1])
     weeks = [
@@ -154,7 +154,7 @@ def test_the_network_informs_the_prior():
         alone = memory_of(None)
         listening = memory_of(None, opened[0])
         agent = make_agent(CONFIG, opened[0], start_clock=4)
-        deaf = P2PPriceMemory(
+        unweighted = P2PPriceMemory(
             None,
             opened[0],
             agent_config(exchange={"network_weight": 0.0}),
@@ -170,12 +170,12 @@ def test_the_network_informs_the_prior():
         assert_close(belief.mean, agent._state.guidance.prior.mean, 1e-5)
         assert_close(belief.covariance, agent._state.guidance.prior.covariance, 1e-5)
         assert np.abs(belief.mean - before).max() > 0.05
-        np.testing.assert_array_equal(deaf._belief().mean, before)
+        np.testing.assert_array_equal(unweighted._belief().mean, before)
 
     asyncio.run(example())
 
 
-def test_an_agents_memory_is_its_own():
+def test_an_agents_memory_learns_by_observe_only():
     async def example():
         agent = make_agent(CONFIG, in_process_network(Hub(NAMES), NAMES[0]))
         store = Store(CONFIG, 0)
@@ -188,7 +188,7 @@ def test_an_agents_memory_is_its_own():
     asyncio.run(example())
 
 
-def test_a_history_needs_an_environment_that_sells():
+def test_a_history_needs_a_demand_model():
     history = PriceHistory(np.zeros((1, 4)), [1.0], [1.0])
     with pytest.raises(ConfigError, match="must be empty: this environment has"):
         P2PSACAgent(4, 1, CONFIG, history)

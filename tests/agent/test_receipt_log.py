@@ -14,7 +14,7 @@ from p2p_sac_jax.agent.protocol.envelope import FUTURE_MS
 from p2p_sac_jax.agent.protocol.receipt_log import ReceiptLog
 from p2p_sac_jax.config import ConfigError
 
-# Writes as fast as it can, in three windows, and says what was written when it is.
+# Writes as fast as it can, in three sets, and says what was written when it is.
 WRITER = """
 import itertools, os, sys
 from pathlib import Path
@@ -42,7 +42,7 @@ def reopened(folder):
     return receipt_log
 
 
-def test_a_killed_process_has_written_down_everything_it_took(tmp_path):
+def test_a_killed_process_has_recorded_everything_it_took(tmp_path):
     epochs = []
     for kill_after in (1, 400, 1111):
         command = [sys.executable, "-c", WRITER, str(tmp_path)]
@@ -72,7 +72,7 @@ events = st.lists(
 
 @settings(deadline=None, max_examples=25)
 @given(events, st.integers(1, 4), st.integers(3, 30))
-def test_a_journal_opened_again_is_the_same(tmp_path_factory, taken, most, long):
+def test_a_reopened_log_is_the_same(tmp_path_factory, taken, most, long):
     folder = tmp_path_factory.mktemp("peer")
     receipt_log = ReceiptLog(folder, most, long)
     for event in taken:
@@ -97,7 +97,7 @@ def test_the_file_stays_short_and_private(tmp_path):
     assert reopened(tmp_path / "peer").received["ada"].gaps()[0][0] == 2001
 
 
-def test_half_a_line_at_the_end_is_dropped_and_half_a_file_is_not(tmp_path):
+def test_half_a_last_line_is_dropped_and_other_damage_is_refused(tmp_path):
     receipt_log = ReceiptLog(tmp_path)
     receipt_log.append("ada", 4, 1)
     receipt_log.append("ada", 4, 2)
@@ -116,7 +116,7 @@ def test_half_a_line_at_the_end_is_dropped_and_half_a_file_is_not(tmp_path):
         assert path.read_bytes() == whole + damage + whole
 
 
-def test_a_full_disk_takes_nothing_down_and_breaks_nothing(tmp_path):
+def test_a_full_disk_records_nothing_and_breaks_nothing(tmp_path):
     receipt_log = ReceiptLog(tmp_path)
     receipt_log.append("ada", 4, 1)
     before = state(receipt_log)
@@ -137,7 +137,7 @@ def test_a_full_disk_takes_nothing_down_and_breaks_nothing(tmp_path):
     assert list(reopened(tmp_path).received["ada"].ranges()) == [(0, 1), (3, 3)]
 
 
-def test_a_journal_that_cannot_be_written_anew_goes_on_with_the_long_one(tmp_path):
+def test_a_log_that_cannot_be_compacted_grows(tmp_path):
     receipt_log = ReceiptLog(tmp_path, max_lines=3)
     (tmp_path / "receipt_log.new").mkdir()
     for sequence in range(1, 20):
@@ -147,13 +147,13 @@ def test_a_journal_that_cannot_be_written_anew_goes_on_with_the_long_one(tmp_pat
     assert list(reopened(tmp_path).received["ada"].ranges()) == [(0, 19)]
 
 
-def test_a_folder_that_cannot_be_written_to_is_told_in_a_line(tmp_path):
+def test_an_unwritable_folder_gets_one_line(tmp_path):
     (tmp_path / "file").touch()
     with pytest.raises(ConfigError, match="file/peer' must be writable: Not a dir"):
         ReceiptLog(tmp_path / "file" / "peer")
 
 
-def test_a_start_is_larger_than_the_last_whatever_the_clock_says(tmp_path):
+def test_epochs_grow_whatever_the_clock_shows(tmp_path):
     epochs = []
     for now_ms in (1000, 1000, 10, 5000, 4999):
         receipt_log = ReceiptLog(tmp_path)
@@ -162,7 +162,7 @@ def test_a_start_is_larger_than_the_last_whatever_the_clock_says(tmp_path):
     assert epochs == [1000, 1001, 1002, 5000, 5001]
 
 
-def test_a_start_that_was_too_early_for_everybody_is_taken_back(tmp_path):
+def test_an_epoch_far_ahead_of_the_clock_is_replaced(tmp_path):
     """The clock was ahead, and has been set right since: others would wait for ever."""
     receipt_log = ReceiptLog(tmp_path)
     ahead = 5_000_000 + FUTURE_MS

@@ -65,7 +65,7 @@ async def until(condition):
             await asyncio.sleep(0.01)
 
 
-def test_a_week_is_lived_when_it_has_come_and_none_twice(tmp_path):
+def test_a_week_runs_when_the_clock_reaches_it_and_none_twice(tmp_path):
     async def work():
         market, weeks, stop = SimulatedMarket(CONFIG, 0), Weeks(), asyncio.Event()
         agent, service = open_service(tmp_path, market, weeks, Hub(NAMES[:1]))
@@ -86,7 +86,7 @@ def test_a_week_is_lived_when_it_has_come_and_none_twice(tmp_path):
     asyncio.run(work())
 
 
-def test_a_market_may_take_its_time_and_a_stop_does_not_wait_for_it(tmp_path):
+def test_a_stop_does_not_wait_for_a_slow_market(tmp_path):
     async def work():
         market, stop = Slow(), asyncio.Event()
         agent, service = open_service(tmp_path, market, Weeks(), Hub(NAMES[:1]))
@@ -107,7 +107,7 @@ def test_a_market_may_take_its_time_and_a_stop_does_not_wait_for_it(tmp_path):
     asyncio.run(work())
 
 
-def test_a_stop_does_not_wait_for_a_market_that_blocks_either(tmp_path):
+def test_a_stop_does_not_wait_for_a_blocking_market(tmp_path):
     over = threading.Event()
 
     class Blocking(Slow):
@@ -132,7 +132,7 @@ def test_a_stop_does_not_wait_for_a_market_that_blocks_either(tmp_path):
     assert ended
 
 
-def test_a_disk_that_takes_no_state_ends_no_peer(tmp_path):
+def test_a_failing_disk_does_not_end_a_peer(tmp_path):
     async def work():
         market, weeks = SimulatedMarket(CONFIG, 0), Weeks()
         agent, service = open_service(tmp_path / "state", market, weeks, Hub(NAMES[:1]))

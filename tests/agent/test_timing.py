@@ -1,4 +1,4 @@
-"""When an agent asks, speaks and rehearses, whatever runs beside whatever."""
+"""When an agent asks, speaks and pretrains, whatever runs beside whatever."""
 
 import asyncio
 
@@ -31,7 +31,7 @@ def syncs_of(network, monkeypatch):
     return done
 
 
-def test_every_week_asks_for_what_is_missing_once_it_is_time(monkeypatch):
+def test_missing_messages_are_requested_when_due(monkeypatch):
     async def example():
         for interval, expected in ((0.0, 1 + 4 + 1), (3600.0, 1)):
             network = in_process_network(Hub(NAMES), NAMES[0])
@@ -44,7 +44,7 @@ def test_every_week_asks_for_what_is_missing_once_it_is_time(monkeypatch):
     asyncio.run(example())
 
 
-def test_a_restarted_agent_asks_before_it_listens(monkeypatch, tmp_path):
+def test_a_resumed_agent_syncs_before_it_exchanges(monkeypatch, tmp_path):
     async def example():
         hub = Hub(NAMES)
         agent, store = make_agent(PRIVATE, (await networks(hub))[0]), Store(PRIVATE, 0)
@@ -62,20 +62,22 @@ def test_a_restarted_agent_asks_before_it_listens(monkeypatch, tmp_path):
     asyncio.run(example())
 
 
-def test_shared_says_whether_a_message_left():
+def test_shared_is_whether_a_message_left():
     async def example():
         opened = await networks(Hub(NAMES))
         apart = in_process_network(Hub(NAMES), NAMES[0])
         for network, left in ((opened[0], 1.0), (apart, 0.0)):
-            lived = await run_weeks(make_agent(PRIVATE, network), Store(PRIVATE, 0), 2)
-            assert [report["shared"] for _, report in lived] == [0.0, left]
+            results = await run_weeks(
+                make_agent(PRIVATE, network), Store(PRIVATE, 0), 2
+            )
+            assert [report["shared"] for _, report in results] == [0.0, left]
             counters = network.status().counters
             assert (counters.sent, counters.kept) == (2 * left, 2 * (1 - left))
 
     asyncio.run(example())
 
 
-def test_training_beside_the_next_weeks_speaks_in_its_round():
+def test_training_beside_the_next_weeks_sends_in_its_round():
     """Two calls wait in a row while the clock goes on; the last is of round 1."""
 
     async def example():
@@ -95,18 +97,18 @@ def test_training_beside_the_next_weeks_speaks_in_its_round():
     asyncio.run(example())
 
 
-async def speakers(hub):
-    """Two peers that have told of their demand by week 2."""
+async def send_demand(hub):
+    """Two peers that have values of their demand by week 2."""
     for number in (1, 2):
         network = in_process_network(hub, NAMES[number])
         await network.connect()
         await run_weeks(make_agent(PRIVATE, network), Store(PRIVATE, number), 2)
 
 
-def test_training_beside_a_rehearsal_loses_neither():
+def test_training_beside_pretraining_loses_neither():
     async def example():
         hub = Hub(NAMES)
-        await speakers(hub)
+        await send_demand(hub)
         network, store = in_process_network(hub, NAMES[0]), Store(PRIVATE, 0)
         agent = make_agent(PRIVATE, network, start_clock=4)
         await run_weeks(agent, store)
@@ -124,22 +126,20 @@ def test_training_beside_a_rehearsal_loses_neither():
     asyncio.run(example())
 
 
-@pytest.mark.parametrize(("weeks", "rehearses"), [(0, True), (2, True), (4, False)])
-def test_the_first_word_of_demand_is_rehearsed_while_the_agent_is_young(
-    weeks, rehearses
-):
+@pytest.mark.parametrize(("weeks", "pretrains"), [(0, True), (2, True), (4, False)])
+def test_a_young_agent_pretrains_once_on_the_first_demand_prior(weeks, pretrains):
     """Nobody could be reached at first; the network is older than the agent."""
 
     async def example():
         hub = Hub(NAMES)
-        await speakers(hub)
+        await send_demand(hub)
         network, store = in_process_network(hub, NAMES[0]), Store(PRIVATE, 0)
         agent = make_agent(PRIVATE, network, start_clock=2)
         await run_weeks(agent, store, weeks)
         assert not agent.informed
         await network.connect()
         await agent.sync()
-        for expected in (rehearses, False):  # once
+        for expected in (pretrains, False):  # once
             before = int(agent._state.peer.learner.updates)
             await agent.select_action(store.obs)
             gained = int(agent._state.peer.learner.updates) - before
@@ -150,7 +150,7 @@ def test_the_first_word_of_demand_is_rehearsed_while_the_agent_is_young(
     asyncio.run(example())
 
 
-def test_what_the_package_names_is_there():
+def test_the_package_exports_its_names():
     for name in package.__all__:
         assert getattr(package, name).__name__ == name
     with pytest.raises(AttributeError, match="no attribute 'gossip'"):

@@ -57,8 +57,8 @@ def pair(network, places):
         yield peers["a"], peers["b"]
 
 
-def stranger(network, folder, kind):
-    """The folder of c with a certificate that ought not to open any door."""
+def unknown(network, folder, kind):
+    """The folder of c with a certificate that ought not to open any checks."""
     ours = open_authority(network)
     foreign = make_authority("test", 10)
     authority: Authority = foreign if kind == "another authority" else ours
@@ -81,28 +81,28 @@ def test_messages_go_both_ways_and_never_back(pair):
     a, b = pair
     a.publish("one", "two")
     b.publish("three")
-    wait_until(lambda: b.heard("a") == ["one", "two"], "b to hear a")
-    wait_until(lambda: a.heard("b") == ["three"], "a to hear b")
-    assert not a.heard("a")
-    assert not b.heard("b")
+    wait_until(lambda: b.received("a") == ["one", "two"], "b to hear a")
+    wait_until(lambda: a.received("b") == ["three"], "a to hear b")
+    assert not a.received("a")
+    assert not b.received("b")
 
 
-def test_questions_are_answered_by_others_and_the_asker_is_known(pair):
+def test_queries_are_answered_by_others_and_the_requester_is_known(pair):
     a, b = pair
     assert a.ask("why?") == [["b", "b 0 why?"], ["b", "b 1 why?"]]
-    assert b.askers() == ["a"]
-    assert not a.askers()
+    assert b.requesters() == ["a"]
+    assert not a.requesters()
 
 
 @pytest.mark.parametrize(
     "kind", ["a valid one", "another authority", "expired", "a name not in the list"]
 )
-def test_only_a_listed_name_of_the_own_authority_exchanges(
+def test_only_a_name_of_the_roster_with_a_valid_certificate_exchanges(
     pair, network, places, tmp_path, kind
 ):
     a, _ = pair
-    before, askers = len(a.heard("c")), len(a.askers())
-    with Attacker(stranger(network, tmp_path / "c", kind), "c", places) as c:
+    before, requesters = len(a.received("c")), len(a.requesters())
+    with Attacker(unknown(network, tmp_path / "c", kind), "c", places) as c:
         if kind in ("a valid one", "a name not in the list"):
             wait_until(c.session.info.links, "a connection")
 
@@ -110,8 +110,8 @@ def test_only_a_listed_name_of_the_own_authority_exchanges(
             c.put(f"from {kind} {number}")
             a.publish(f"to {kind} {number}")
             replies = c.ask("p2p/test/pull/a/c", timeout_s=0.3)
-            heard = [text for text in c.heard if kind in text]
-            return a.heard("c")[before:], heard, replies
+            received = [text for text in c.received if kind in text]
+            return a.received("c")[before:], received, replies
 
         for number in range(20):  # a second is what the first peers need to connect
             found = exchange(number)
@@ -121,18 +121,18 @@ def test_only_a_listed_name_of_the_own_authority_exchanges(
         if kind == "a valid one":
             assert all(found)
             assert "c" in a.reachable()
-            assert "c" in a.askers()[askers:]
+            assert "c" in a.requesters()[requesters:]
         else:
             assert found == ([], [], [])
             assert "c" not in a.reachable()
-            assert "c" not in a.askers()[askers:]
+            assert "c" not in a.requesters()[requesters:]
             connected = bool(c.session.info.links())
             assert connected == (kind == "a name not in the list")
 
 
-def test_a_peer_is_heard_as_itself_alone(pair, network, places):
+def test_a_peer_can_send_under_its_own_name_only(pair, network, places):
     a, _ = pair
-    askers, before = len(a.askers()), len(a.heard("c"))
+    requesters, before = len(a.requesters()), len(a.received("c"))
     with Attacker(network / "c", "c", places) as c:
         wait_until(lambda: "c" in a.reachable(), "a to reach c")
         tokens = [
@@ -159,13 +159,14 @@ def test_a_peer_is_heard_as_itself_alone(pair, network, places):
         assert not c.ask("p2p/test/pull/**", timeout_s=0.3)
         wait_until(lambda: c.ask("p2p/test/pull/a/c"), "a to answer c")
         wait_until(
-            lambda: (c.put("true"), "true" in a.heard("c")[before:])[1], "a to hear c"
+            lambda: (c.put("true"), "true" in a.received("c")[before:])[1],
+            "a to hear c",
         )
         # What is a little too long is cut, and stays too long; ten million are dropped.
         longest = "x" * (MAX_BYTES + 1)
-        assert set(a.heard("c")[before:]) == {longest, "true"}
-        assert not [text for text in a.heard("b") if "lie" in text]
-        assert set(a.askers()[askers:]) == {"c"}
+        assert set(a.received("c")[before:]) == {longest, "true"}
+        assert not [text for text in a.received("b") if "lie" in text]
+        assert set(a.requesters()[requesters:]) == {"c"}
         assert set(a.reachable()) == {"b", "c"}  # and not the one that is absent
         del tokens
         assert not c.ask("p2p/test/pull/b/a", timeout_s=0.3)
@@ -176,7 +177,7 @@ def test_a_peer_is_heard_as_itself_alone(pair, network, places):
     ]
 
 
-def test_nobody_replies_for_another(pair, network, places):
+def test_no_peer_replies_for_another(pair, network, places):
     a, _ = pair
     with Attacker(network / "c", "c", places) as c:
 
@@ -199,7 +200,7 @@ def test_nobody_replies_for_another(pair, network, places):
     a.wait_for("b")
 
 
-def test_the_killed_come_back(network):
+def test_a_killed_peer_reconnects(network):
     places = free_ports(NAMES)
     with running(network, places, "a", "b") as peers:
         a, b = peers.values()
@@ -210,16 +211,16 @@ def test_the_killed_come_back(network):
             a.wait_for("b")
             b.wait_for("a")
             b.publish("back")
-            wait_until(lambda: a.heard("b") == ["back"], "a to hear b")
+            wait_until(lambda: a.received("b") == ["back"], "a to hear b")
             a.publish("welcome")
-            wait_until(lambda: b.heard("a") == ["welcome"], "b to hear a")
+            wait_until(lambda: b.received("a") == ["welcome"], "b to hear a")
             assert b.end() == (0, "")
         a.wait_for()
         assert a.end() == (0, "")
 
 
 @pytest.mark.slow
-def test_the_stopped_hold_nobody_up(network):
+def test_a_stopped_peer_delays_no_other(network):
     places = free_ports(NAMES)
     with running(network, places, *NAMES) as peers:
         a, b, c = peers.values()
@@ -236,22 +237,22 @@ def test_the_stopped_hold_nobody_up(network):
         for first in range(0, len(texts), 50):
             last = texts[first : first + 50][-1]
             a.publish(*texts[first : first + 50])
-            wait_until(lambda last=last: last in c.heard("a")[-1:], "c to hear a")
-        assert c.heard("a") == texts
+            wait_until(lambda last=last: last in c.received("a")[-1:], "c to hear a")
+        assert c.received("a") == texts
         assert a.ask("who is there?", 1.0) == [
             ["c", "c 0 who is there?"],
             ["c", "c 1 who is there?"],
         ]
         b.process.send_signal(signal.SIGCONT)
         wait_until(
-            lambda: (a.publish("awake?"), "awake?" in b.heard("a"))[1],
+            lambda: (a.publish("awake?"), "awake?" in b.received("a"))[1],
             "b to hear a again",
         )
 
         b.process.send_signal(signal.SIGSTOP)
         for _ in range(10):
             a.publish(*texts[:150])
-        wait_until(lambda: len(c.heard("a")) > len(texts) + 150, "c to hear a")
+        wait_until(lambda: len(c.received("a")) > len(texts) + 150, "c to hear a")
         for peer in (a, c):
             assert peer.end()[0] == 0
 

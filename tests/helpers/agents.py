@@ -137,13 +137,13 @@ def make_history(config: TrainConfig, weeks: int, number: int = 0) -> PriceHisto
 
 async def run_weeks(agent: P2PSACAgent, store: Store, weeks: int = 1) -> list[Any]:
     """Some weeks of one agent; returns actions and what training reported."""
-    lived = []
+    results = []
     for _ in range(weeks):
         action = await agent.select_action(store.obs)
         week = store.step(action)
         agent.observe(action, week.reward, week.obs, log_sales=week.log_sales)
-        lived.append((action, await agent.train()))
-    return lived
+        results.append((action, await agent.train()))
+    return results
 
 
 async def networks(hub: Hub) -> list[PeerNetwork]:

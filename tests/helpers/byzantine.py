@@ -23,8 +23,8 @@ from tests.helpers.signed_messages import KINDS_OF_BODY
 KIND = "market_insight"
 
 
-class Hostile:
-    """Hostile messages of a member of the roster, by kind in turn.
+class Byzantine:
+    """Byzantine messages of a member of the roster, by kind in turn.
 
     Args:
       identity: whose key signs them.
@@ -117,7 +117,7 @@ class Hostile:
         self._sequence += 1
         fields = {name: np.full(16, 666.0, np.float32) for name in ("mean", "variance")}
         fields["known"] = np.ones(1, np.float32)
-        told = {
+        values = {
             "version": 1,
             "network": self._roster.network,
             "mode": self._roster.mode,
@@ -129,12 +129,12 @@ class Hostile:
             "body": b"",
         }
         if "body" not in changes:
-            told["body"] = encode_body(self._roster.mode, KIND, fields)
-        return sign(Envelope(**(told | changes)), self._identity.signing_key)
+            values["body"] = encode_body(self._roster.mode, KIND, fields)
+        return sign(Envelope(**(values | changes)), self._identity.signing_key)
 
 
 _KINDS = [
     name[1:]
-    for name in vars(Hostile)
+    for name in vars(Byzantine)
     if name.startswith("_") and not name.startswith("__") and name != "_seal"
 ]

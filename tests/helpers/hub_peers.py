@@ -97,37 +97,37 @@ def hub_of(count=3, **options):
     return FaultyHub([f"peer{number}" for number in range(count)], "public", **options)
 
 
-class Listener:
+class Recorder:
     """What one peer was delivered, over all its lives."""
 
     def __init__(self):
-        self.heard = []
+        self.received = []
 
     def __call__(self, delivery):
-        self.heard.append(delivery)
+        self.received.append(delivery)
 
     def keys(self):
-        return Counter((d.sender, d.epoch, d.sequence) for d in self.heard)
+        return Counter((d.sender, d.epoch, d.sequence) for d in self.received)
 
     def sequences(self, sender):
-        return [d.sequence for d in self.heard if d.sender == sender]
+        return [d.sequence for d in self.received if d.sender == sender]
 
 
-async def peer(hub, name, listener=None, **options):
+async def peer(hub, name, recorder=None, **options):
     network = in_process_network(hub, name, **options)
-    if listener is not None:
-        network.register_message_handler(KIND, listener)
+    if recorder is not None:
+        network.register_message_handler(KIND, recorder)
     await network.connect()
     return network
 
 
 async def peers_of(hub, **options):
-    listeners = {name: Listener() for name in hub.roster.keys}
+    recorders = {name: Recorder() for name in hub.roster.keys}
     networks = {
-        name: await peer(hub, name, listener, **options)
-        for name, listener in listeners.items()
+        name: await peer(hub, name, recorder, **options)
+        for name, recorder in recorders.items()
     }
-    return networks, listeners
+    return networks, recorders
 
 
 async def outsider(hub, name):
@@ -138,7 +138,7 @@ async def outsider(hub, name):
 
 
 def forge(hub, sender, signer=None, **changes):
-    told = {
+    values = {
         "version": VERSION,
         "network": hub.roster.network,
         "mode": hub.roster.mode,
@@ -150,7 +150,7 @@ def forge(hub, sender, signer=None, **changes):
         "body": BODY,
     }
     signing_key = hub.identities[signer or sender].signing_key
-    return sign(Envelope(**(told | changes)), signing_key)
+    return sign(Envelope(**(values | changes)), signing_key)
 
 
 def run(test):

@@ -1,7 +1,7 @@
 """A network under siege: kills, a stop and a liar, between real processes.
 
 Every process is a peer over mutual TLS; the last of the roster has a valid certificate
-and sends nothing but hostile messages. ``besiege`` starts them and judges by what they
+and sends nothing but hostile messages. ``run_stress`` starts them and judges by what they
 wrote down.
 """
 
@@ -20,11 +20,11 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from p2p_sac_jax.agent.ops.authority import write_network
-from tests.helpers import stress_process as siege_process
-from tests.helpers.stress_process import LIAR
+from tests.helpers import stress_process as stress_process
+from tests.helpers.stress_process import BYZANTINE
 from tests.helpers.zenoh_peers import PATIENCE_S, ROOT, free_ports, wait_until
 
-NAMES = ("calm", "stopped", "killed", "slain", LIAR)
+NAMES = ("calm", "stopped", "killed", "slain", BYZANTINE)
 CALM, STOPPED, *KILLED, _ = NAMES
 HONEST = NAMES[:-1]
 
@@ -49,7 +49,7 @@ class Process:
     def __init__(self, folder: Path, places: Mapping[str, str], rate: float) -> None:
         self.name = folder.name
         others = [place for name, place in places.items() if name != self.name]
-        program = [sys.executable, siege_process.__file__, str(folder), str(rate)]
+        program = [sys.executable, stress_process.__file__, str(folder), str(rate)]
         self._errors = (folder / "errors").open("a")
         self.process = subprocess.Popen(
             [*program, places[self.name], *others],
@@ -96,7 +96,7 @@ class Process:
             self.end(signal.SIGKILL)
 
 
-def besiege(
+def run_stress(
     folder: Path, seconds: float, rate: float, stop_s: float, byzantine_rate: float
 ) -> Verdict:
     """Runs a siege in a new folder.
@@ -113,11 +113,11 @@ def besiege(
     with contextlib.ExitStack() as stack:
 
         def start(name: str) -> Process:
-            per_s = byzantine_rate if name == LIAR else rate
+            per_s = byzantine_rate if name == BYZANTINE else rate
             return stack.enter_context(Process(folder / name, places, per_s))
 
         running = {name: start(name) for name in NAMES}
-        running[LIAR].order("ready")
+        running[BYZANTINE].order("ready")
         began = time.monotonic()
 
         def wait(share: float, more_s: float = 0.0) -> None:
@@ -156,25 +156,25 @@ def _failed(folder: Path, name: str) -> bool:
 
 def _judge(folder: Path, reports: Mapping[str, Any], crashed: list[str]) -> Verdict:
     sent = {name: set(_lines(folder / name / "sent")) for name in NAMES}
-    heard = {name: Counter(_lines(folder / name / "heard")) for name in HONEST}
-    said = set().union(*sent.values())
+    received = {name: Counter(_lines(folder / name / "received")) for name in HONEST}
+    sent = set().union(*sent.values())
     refused = {name: reports[name]["counters"]["refused_from"] for name in HONEST}
     return Verdict(
         sent={name: len(sent[name]) for name in HONEST},
-        delivered=sum(sum(count.values()) for count in heard.values()),
-        byzantine=reports[LIAR]["byzantine"],
-        accepted=sum(len(count.keys() - said) for count in heard.values()),
+        delivered=sum(sum(count.values()) for count in received.values()),
+        byzantine=reports[BYZANTINE]["byzantine"],
+        accepted=sum(len(count.keys() - sent) for count in received.values()),
         missing={
             name: sum(
-                message not in heard[name]
+                message not in received[name]
                 for sender in (CALM, STOPPED)
                 if sender != name
                 for message in sent[sender]
             )
             for name in HONEST
         },
-        twice=sum(n - 1 for count in heard.values() for n in count.values()),
-        refused={name: refused[name].get(LIAR, {}) for name in HONEST},
+        twice=sum(n - 1 for count in received.values() for n in count.values()),
+        refused={name: refused[name].get(BYZANTINE, {}) for name in HONEST},
         most_mb={name: reports[name]["most_mb"] for name in NAMES},
         crashed=crashed,
     )

@@ -27,11 +27,11 @@ def roster(mode="public", network="shops"):
     return make_roster(network, mode, IDENTITIES.values())
 
 
-def admission(mode="public", windows=None, burst=1e9, now=lambda: NOW_S):
-    """The gate of bob, and the windows that it reads."""
-    windows = {} if windows is None else windows
+def admission(mode="public", sets=None, burst=1e9, now=lambda: NOW_S):
+    """The gate of bob, and the sets that it reads."""
+    sets = {} if sets is None else sets
     rate = RateLimiter(NAMES, 10.0, burst, now)
-    return Admission("bob", roster(mode), windows, rate, now)
+    return Admission("bob", roster(mode), sets, rate, now)
 
 
 def fields(mode="public", kind="model_insight", seed=0):
@@ -44,7 +44,7 @@ def envelope(mode="public", kind="model_insight", seed=0, **changes):
     """An honest message of ada, up to ``changes``."""
     if "body" not in changes:
         changes["body"] = encode_body(mode, kind, fields(mode, kind, seed))
-    told = {
+    values = {
         "version": 1,
         "network": "shops",
         "mode": mode,
@@ -54,7 +54,7 @@ def envelope(mode="public", kind="model_insight", seed=0, **changes):
         "sequence": 1,
         "time_ms": NOW_MS,
     }
-    return Envelope(**(told | changes))
+    return Envelope(**(values | changes))
 
 
 def signed_message(signer="ada", **changes):
@@ -131,12 +131,12 @@ def _signature_of_another(draw, raw, messages):
 
 def _field(draw, raw, messages):
     """A well-formed message that says something else, under the old signature."""
-    said = msgspec.msgpack.decode(raw[SIGNATURE_BYTES:])
-    place = draw.randrange(len(said))
-    said[place] = draw.choice(
+    sent = msgspec.msgpack.decode(raw[SIGNATURE_BYTES:])
+    place = draw.randrange(len(sent))
+    sent[place] = draw.choice(
         (0, 1, -1, 1.5, None, True, "bob", "private", b"", [], {}, 2**63, NOW_MS + 1)
     )
-    return raw[:SIGNATURE_BYTES] + msgspec.msgpack.encode(said)
+    return raw[:SIGNATURE_BYTES] + msgspec.msgpack.encode(sent)
 
 
 def _noise(draw, raw, messages):

@@ -26,9 +26,9 @@ from p2p_sac_jax.agent.protocol.envelope import Envelope, sign
 from p2p_sac_jax.agent.protocol.payloads import encode_body
 from p2p_sac_jax.agent.protocol.peer_network import PeerNetwork
 from p2p_sac_jax.agent.transport.zenoh_transport import ZenohTransport
-from tests.helpers.byzantine import KIND, Hostile
+from tests.helpers.byzantine import KIND, Byzantine
 
-LIAR = "is_byzantine"
+BYZANTINE = "byzantine_peer"
 SYNC_EVERY_S = 2.0
 
 Orders = Mapping[str, Callable[[], Awaitable[Any]]]
@@ -67,15 +67,15 @@ def most_mb() -> float:
 async def honest(folder: Path, transport: ZenohTransport, rate: float) -> None:
     identity, roster = load_identity(folder), load_roster(folder)
     network = PeerNetwork(transport, identity, roster, folder=folder / "state")
-    sent, heard = make_log(folder / "sent"), make_log(folder / "heard")
+    sent, received = make_log(folder / "sent"), make_log(folder / "received")
     agent_state = random.SystemRandom().randrange(1, 1 << 23)
 
     def take(delivery: Delivery) -> None:
         fields = delivery.fields
-        said = [int(number) for number in np.resize(fields["known"], 2)]
-        expected = content(delivery.sender, *said)
+        sent = [int(number) for number in np.resize(fields["known"], 2)]
+        expected = content(delivery.sender, *sent)
         same = all(np.array_equal(fields[name], expected[name]) for name in expected)
-        heard(delivery.sender if same else "nobody", *said)
+        received(delivery.sender if same else "nobody", *sent)
 
     async def make_message() -> None:
         async for number in paced(rate):
@@ -105,15 +105,15 @@ async def honest(folder: Path, transport: ZenohTransport, rate: float) -> None:
     await network.disconnect()
 
 
-async def is_byzantine(folder: Path, transport: ZenohTransport, rate: float) -> None:
+async def byzantine_peer(folder: Path, transport: ZenohTransport, rate: float) -> None:
     identity, roster = load_identity(folder), load_roster(folder)
     now = int(time.time() * 1000)
     fields = content(identity.name, 1, 1)
-    told = (1, roster.network, roster.mode, KIND, identity.name, now, 1, now)
+    values = (1, roster.network, roster.mode, KIND, identity.name, now, 1, now)
     body = encode_body(roster.mode, KIND, fields)
-    greeting = sign(Envelope(*told, body), identity.signing_key)
+    greeting = sign(Envelope(*values, body), identity.signing_key)
     make_log(folder / "sent")(identity.name, 1, 1)
-    byzantine = Hostile(identity, roster, greeting, now, seed=0)
+    byzantine = Byzantine(identity, roster, greeting, now, seed=0)
     draws = random.Random(1)
     greeted = asyncio.Event()
 
@@ -171,7 +171,7 @@ async def obey(orders: Orders) -> None:
 async def main(path: str, rate: str, listen: str, *connect: str) -> None:
     folder = Path(path)
     transport = ZenohTransport(folder, listen=[listen], connect=connect)
-    role = is_byzantine if transport.name == LIAR else honest
+    role = byzantine_peer if transport.name == BYZANTINE else honest
     await role(folder, transport, float(rate))
 
 

@@ -56,11 +56,11 @@ def wait_until(condition: Callable[[], Any], what: str) -> Any:
 
 
 class Peer:
-    """A peer's process, and everything it has said."""
+    """A peer's process, and everything it has sent."""
 
     def __init__(self, folder: Path, places: Mapping[str, str]) -> None:
         self.name = folder.name
-        self.said: list[dict[str, Any]] = []
+        self.sent: list[dict[str, Any]] = []
         others = [place for name, place in places.items() if name != self.name]
         self.process = subprocess.Popen(
             [sys.executable, __file__, str(folder), places[self.name], *others],
@@ -77,7 +77,7 @@ class Peer:
     def _read(self) -> None:
         assert self.process.stdout is not None
         for line in self.process.stdout:
-            self.said.append(json.loads(line))
+            self.sent.append(json.loads(line))
 
     def tell(self, **order: Any) -> None:
         assert self.process.stdin is not None
@@ -87,27 +87,27 @@ class Peer:
     def publish(self, *texts: str) -> None:
         self.tell(publish=texts)
 
-    def heard(self, source: str) -> list[str]:
-        """Messages the transport said were of ``source``, in order."""
-        return [e["text"] for e in self.said if e.get("source") == source]
+    def received(self, source: str) -> list[str]:
+        """Messages the transport sent were of ``source``, in order."""
+        return [e["text"] for e in self.sent if e.get("source") == source]
 
-    def askers(self) -> list[str]:
-        return [event["asker"] for event in self.said if "asker" in event]
+    def requesters(self) -> list[str]:
+        return [event["requester"] for event in self.sent if "requester" in event]
 
     def reachable(self) -> list[str]:
         """As the peer says now."""
-        count = len(self.said)
+        count = len(self.sent)
         self.tell(status=True)
         return wait_until(
-            lambda: [e for e in self.said[count:] if "reachable" in e], "a status"
+            lambda: [e for e in self.sent[count:] if "reachable" in e], "a status"
         )[0]["reachable"]
 
     def ask(self, text: str, timeout_s: float = 5.0) -> list[list[str]]:
         """Replies to a question, as [source, text]."""
-        count = len(self.said)
+        count = len(self.sent)
         self.tell(query=text, timeout_s=timeout_s)
         return wait_until(
-            lambda: [e for e in self.said[count:] if "replies" in e], "replies"
+            lambda: [e for e in self.sent[count:] if "replies" in e], "replies"
         )[0]["replies"]
 
     def wait_for(self, *names: str) -> None:
@@ -155,7 +155,7 @@ class Attacker:
         others = [place for other, place in places.items() if other != name]
         config = make_settings(folder, name, roster, [places[name]], others)
         config.insert_json5("access_control", '{"enabled": false}')
-        self.heard: list[str] = []
+        self.received: list[str] = []
         self.session = zenoh.open(config)
         self._key = insight_key(roster.network, name)
         liveliness = self.session.liveliness()
@@ -163,7 +163,7 @@ class Attacker:
         for key in (insight_key(roster.network, "*"), "p2p/**"):
             self.session.declare_subscriber(
                 key,
-                lambda sample: self.heard.append(sample.payload.to_string()),
+                lambda sample: self.received.append(sample.payload.to_string()),
                 allowed_origin=zenoh.Locality.REMOTE,
             )
 
@@ -216,7 +216,7 @@ async def _main(folder: str, listen: str, *connect: str) -> None:
         sys.stdout.flush()
 
     def answer(source: str, raw: bytes) -> list[bytes]:
-        say(asker=source)
+        say(requester=source)
         text = raw.decode()
         return [f"{transport.name} {number} {text}".encode() for number in range(2)]
 
