@@ -1,19 +1,13 @@
 """Times whole training steps against what the machine can do.
 
     python -m benchmarks.bench [--sizes=standard,market] [--peers=1,4,16,64,256]
-                           [--layout=auto,vmap,map] [--devices=0]
-                           [--exchange_every=16] [--updates=1] [--replay=10000]
-                           [--repeats=7] [--device=auto]
-                           [--out=FILE.json] [--figure=FILE.svg]
-    python -m benchmarks.bench --profile [--sizes=market] [--peers=16] [--layout=auto] ...
+    python -m benchmarks.bench --profile [--sizes=market] [--peers=16]
     python -m benchmarks.bench --exchange_cost [--peers=16,256] [--updates=1,16]
-                           [--repeats=7] [--config=FILE] [--out=FILE.json]
 
-The first times environment, replay, update and exchange together, all loops and the
-machine's limits in turn. The second profiles the same loops. The third times what a
-round of talk adds to ten steps of the pricing market, in turn with them.
-``docs/benchmark.md`` says what figures mean.
-Exits 0 if done, 2 with one line on stderr after a user error.
+The first times environment, replay, update and exchange together; all loops and the
+machine's limits take turns. The second profiles the same loops. The third times what
+an exchange round adds to ten steps of the pricing market. docs/benchmark.md explains
+the figures.
 """
 
 from __future__ import annotations
@@ -45,16 +39,18 @@ _LAYOUT = PROGRAM.string(
     "layout", None, "auto, vmap, map: all three on a CPU, auto elsewhere"
 )
 _DEVICES = PROGRAM.string(
-    "devices", "0", "how many devices share the peers; 0 is as many as are useful"
+    "devices",
+    "0",
+    "devices that share the peers; 0 is as many as are useful",
 )
 _EXCHANGE_EVERY = PROGRAM.integer(
-    "exchange_every", 16, "steps between two rounds of the exchange"
+    "exchange_every", 16, "steps between two exchange rounds"
 )
 _UPDATES = PROGRAM.string(
     "updates", None, "gradient updates a step: 1, or 1,16 with --exchange_cost"
 )
 _REPLAY = PROGRAM.integer("replay", 10_000, "transitions each peer keeps")
-_REPEATS = PROGRAM.integer("repeats", 7, "turns; medians count")
+_REPEATS = PROGRAM.integer("repeats", 7, "turns; the median counts")
 _DEVICE = PROGRAM.choice(
     "device", "auto", ["auto", "cpu", "gpu", "tpu"], "what to run on"
 )
@@ -69,13 +65,13 @@ _PROFILE = PROGRAM.boolean(
 
 # Flags that have no meaning with --exchange_cost.
 _LOOP_FLAGS = (_SIZES, _LAYOUT, _DEVICES, _EXCHANGE_EVERY, _REPLAY, _DEVICE, _FIGURE)
-_MANY = "1,4,16,64,256"  # peers, where nobody says
+_DEFAULT_PEERS = "1,4,16,64,256"
 _LAYOUTS = ("auto", "vmap", "map")
 
 
 @PROGRAM.main
 def main() -> None:
-    """Prints a table, and writes figures and picture if asked to."""
+    """Prints a table, and writes the files that --out and --figure name."""
     if _REPEATS.value < 1:
         raise ConfigError(f"--repeats={_REPEATS.value} must be at least 1")
     if _PROFILE.value:
@@ -92,14 +88,14 @@ def main() -> None:
 def _time_loops() -> None:
     sizes = names("sizes", _SIZES.value, ("standard", "market"))
     counts = numbers("devices", _DEVICES.value, least=0)
-    peers = numbers("peers", _PEERS.value or _MANY)
+    peers = numbers("peers", _PEERS.value or _DEFAULT_PEERS)
     if min(counts) > max(peers):
         raise ConfigError(
             f"--devices={_DEVICES.value!r} must be at most the largest of"
-            f" --peers={_PEERS.value or _MANY!r}: a device holds a peer"
+            f" --peers={_PEERS.value or _DEFAULT_PEERS!r}: a device holds a peer"
         )
     configs = {size: list(_configs(size)) for size in sizes}
-    write(_OUT, "")  # better now than after an hour
+    write(_OUT, "")  # fails now rather than after an hour
     write(_FIGURE, "")
 
     import jax
@@ -115,24 +111,24 @@ def _time_loops() -> None:
     request_devices(widest)
     find_devices(widest)
     if _LAYOUT.value is None and jax.default_backend() != "cpu":
-        # Accelerators are for batched programs: one peer at a time takes for ever.
+        # One peer at a time takes hours on an accelerator.
         for size in sizes:
             configs[size] = [c for c in configs[size] if c.layout == "auto"]
     cases = {size: make_cases(size, configs[size]) for size in sizes}
     if _PROFILE.value:
         for case in itertools.chain(*cases.values()):
             _show_profile(case)
-            gc.collect()  # or the next loop finds no room
+            gc.collect()  # frees memory for the next loop
         return
     figures = machine.describe()
     figures |= {"repeats": _REPEATS.value, "rows": [], "limits": []}
     print(_machine(figures), flush=True)
     limits = Limits(max(case.devices for case in itertools.chain(*cases.values())))
     for size in sizes:
-        for sitting in measure(cases[size], limits, _REPEATS.value, _progress):
-            rows = results.sitting_rows(sitting)
+        for session in measure(cases[size], limits, _REPEATS.value, _progress):
+            rows = results.session_rows(session)
             figures["rows"] += rows
-            figures["limits"].append(results.limits_row(sitting))
+            figures["limits"].append(results.limits_row(session))
             results.add_growth(figures["rows"])
             print(f"\n{results.table(rows)}")
             print(results.limits_line(figures["limits"][-1]), flush=True)
@@ -164,7 +160,7 @@ def _configs(size: str) -> Iterator[TrainConfig]:
     from benchmarks.sizes import sized_config
     from p2p_sac_jax.validation import validate
 
-    peers = numbers("peers", _PEERS.value or _MANY)
+    peers = numbers("peers", _PEERS.value or _DEFAULT_PEERS)
     asked = numbers("devices", _DEVICES.value, least=0)
     for count, devices in itertools.product(peers, asked):
         if devices > count:
@@ -203,9 +199,9 @@ def _time_exchange() -> None:
             row = exchange_cost(size, count, _REPEATS.value, config)
             rows.append(row)
             print(
-                f"{size} peers, {count} updates a step: a round of ten steps"
-                f"  {1e3 * row['round_s']:.1f} ms, talk {1e3 * row['talk_s']:.2f} ms:"
-                f" the exchange adds {row['added']:.1%}",
+                f"{size} peers, {count} updates a step: ten steps and their exchange"
+                f" {1e3 * row['round_s']:.1f} ms, exchange"
+                f" {1e3 * row['exchange_s']:.2f} ms: it adds {row['added']:.1%}",
                 flush=True,
             )
             figures = machine.describe() | {"rows": rows}

@@ -1,23 +1,23 @@
 #!/usr/bin/env bash
-# Everything to check and measure on a GPU: make bench-gpu
-# First argument: Python of the project; second: that of the third-party SACs.
-# What fails is told at the end, with exit status 1, and keeps nothing else from running.
+# All checks and timings of a GPU: make bench-gpu
+# First argument: Python of the project; second: that of the baselines.
+# A failure does not stop the rest; failures are listed at the end, exit status 1.
 set -uo pipefail
-python=$1 rivals=$2 out=${OUT:-runs/gpu}
+python=$1 baselines=$2 out=${OUT:-runs/gpu}
 peers=${PEERS:-1,4,16,64,256,1024,4096}
 failed=()
 mkdir -p "$out" || exit
 nvidia-smi | tee "$out/nvidia-smi.txt"
 
-# try NAME COMMAND...: prints what the command says and keeps it in NAME.txt.
+# try NAME COMMAND...: prints the output of the command and keeps it in NAME.txt.
 try() {
   local name=$1
   shift
   "$@" 2>&1 | tee "$out/$name.txt" || failed+=("$name")
 }
 
-# Right before fast: the limit cases on the GPU itself, and CPU against GPU to 1e-4.
-# tests/simulation/test_layouts.py needs two devices, which one GPU is not.
+# Correctness before speed: the limit cases on the GPU itself, and CPU against GPU to
+# 1e-4. tests/simulation/test_layouts.py needs two devices.
 export JAX_DEFAULT_MATMUL_PRECISION=float32
 try population "$python" -m pytest -n 0 tests/simulation/test_population.py
 try accelerator "$python" -m pytest -n 0 -m accelerator tests/experiment/test_accelerator.py
@@ -30,17 +30,18 @@ for precision in float32 tensorfloat32; do
 done
 try profile "$python" -m benchmarks.bench --profile --device=gpu --peers=1,1024
 
-# The third-party environment has JAX for the CPU until now.
-version=$("$rivals" -c 'import jax; print(jax.__version__)')
-try install "$rivals" -m pip install --quiet "jax[cuda13]==$version"
-backend=$("$rivals" -c 'import jax; print(jax.default_backend())' | tail -n 1)
+# The environment of the baselines has JAX for the CPU until now.
+version=$("$baselines" -c 'import jax; print(jax.__version__)')
+try install "$baselines" -m pip install --quiet "jax[cuda13]==$version"
+backend=$("$baselines" -c 'import jax; print(jax.default_backend())' | tail -n 1)
 if [ "${backend:-cpu}" = cpu ]; then
-  echo "JAX of $rivals finds no GPU: third-party SACs are left out" >&2
+  echo "JAX of $baselines finds no GPU: baselines are left out" >&2
   failed+=(rejax)
 else
-  for count in ${peers//,/ }; do  # each by itself: one that does not fit ends no other
-    try "rejax-$count" "$rivals" -m benchmarks.bench_peers --sizes=standard,market \
-      --peers="$count" --rivals=rejax --out="$out/rejax-$count.json"
+  for count in ${peers//,/ }; do  # each in its own process: one may not fit
+    try "rejax-$count" "$baselines" -m benchmarks.bench_peers \
+      --sizes=standard,market --peers="$count" --baselines=rejax \
+      --out="$out/rejax-$count.json"
   done
 fi
 

@@ -1,13 +1,10 @@
-"""Times whole training steps beside those of third-party SACs.
+"""Times whole training steps beside the SAC of other libraries.
 
-    python -m benchmarks.bench_peers [--peers=1,4,16,64] [--sizes=standard,market]
-                                 [--rivals=rejax,sbx,sb3] [--replay=10000]
-                                 [--repeats=7] [--out=FILE.json]
+    python -m benchmarks.bench_peers [--peers=1,4,16,64] [--baselines=rejax,sbx,sb3]
 
-One environment step to one gradient update, on every side. Blocks of about a second
-take turns in one process, and the ratio within each turn counts. Run it by
-``make bench-peers``: the rivals live in an environment of their own.
-Exits 0 if done, 2 with one line on stderr after a user error.
+Every side does one gradient update after each environment step. Blocks of about a
+second take turns in one process, and the ratio within each turn counts. Run it by
+`make bench-peers`: the baselines have an environment of their own.
 """
 
 from __future__ import annotations
@@ -21,13 +18,10 @@ from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 from benchmarks.baselines import (
-    Contestant,
-    Turns,
-    Work,
-    exactly,
+    TrainingProgram,
+    Workload,
     rejax_sac,
     stable_baselines,
-    take_turns,
 )
 from benchmarks.flag_parsers import names, numbers, write
 from p2p_sac_jax.commands.flags import Program
@@ -39,33 +33,33 @@ _SIZES = PROGRAM.string(
     "sizes",
     "standard,market",
     "standard: pendulum, 2x256, batch 256; market: pricing, 2x64, batch 64, where"
-    " rivals run the pendulum at that size",
+    " baselines run the pendulum at that size",
 )
 _REPEATS = PROGRAM.integer("repeats", 7, "turns; the median ratio counts")
 _REPLAY = PROGRAM.string("replay", "10000", "rows each agent keeps")
 _CHOSEN = PROGRAM.string(
-    "rivals",
+    "baselines",
     "rejax,sbx,sb3",
-    "whom to time: rejax, sbx, sb3 (the last two: one peer only), or rejax_uniform,"
-    " which is rejax with replay rows drawn independently",
+    "rejax, sbx, sb3 (the last two: one peer only), or rejax_uniform, which is rejax"
+    " with replay rows drawn independently",
 )
 _OUT = PROGRAM.string("out", "", "JSON file to write the figures to")
 
 
-class _Rival(NamedTuple):
-    make: Callable[[Work], Contestant]
+class _Baseline(NamedTuple):
+    make: Callable[[Workload], TrainingProgram]
     modules: tuple[str, ...]  # what it imports
-    alone: bool  # one agent only
+    single_agent: bool
 
 
-_JAX = ("rejax", "gymnax")
-_RIVALS = {
-    "rejax": _Rival(rejax_sac.make_rejax, _JAX, alone=False),
-    "rejax_uniform": _Rival(rejax_sac.make_rejax_uniform, _JAX, alone=False),
-    "sbx": _Rival(stable_baselines.make_sbx, ("sbx", "torch"), alone=True),
-    "sb3": _Rival(
-        stable_baselines.make_sb3, ("stable_baselines3", "torch"), alone=True
+_TURN_S = 1.0
+_BASELINES = {
+    "rejax": _Baseline(rejax_sac.make_rejax, ("rejax", "gymnax"), False),
+    "rejax_uniform": _Baseline(
+        rejax_sac.make_rejax_uniform, ("rejax", "gymnax"), False
     ),
+    "sbx": _Baseline(stable_baselines.make_sbx, ("sbx", "torch"), True),
+    "sb3": _Baseline(stable_baselines.make_sb3, ("stable_baselines3", "torch"), True),
 }
 _PACKAGES = (
     *("jax", "jaxlib", "flax", "optax", "numpy"),
@@ -73,156 +67,154 @@ _PACKAGES = (
     *("sbx-rl", "stable-baselines3", "tfp-nightly", "torch"),
 )
 _NOTES = (
-    "updates a second, over all agents; the ratio is ours over theirs, median of the"
-    " turns and its range",
-    "size market: ours runs the pricing market, rivals have none and run the pendulum"
-    " with networks and batches of that size",
+    "updates a second, over all agents; the ratio is this project's over the"
+    " baseline's, median of the turns and its range",
+    "size market: this project runs the pricing market, baselines have none and run"
+    " the pendulum with networks and batches of that size",
     "rejax: all agents in one program on one JAX device, which has every core; its"
     " batches are drawn without replacement, which ranks the whole replay",
     "sbx, sb3: one agent, environment in Python; sb3 with"
     f" {stable_baselines.TORCH_THREADS} PyTorch threads",
 )
+Group = tuple[str, int, int]  # size, peers, replay
 
 
 @PROGRAM.main
 def main() -> None:
-    """Prints one line for each rival and size, and writes the figures if asked to."""
+    """Prints a line for each baseline and size, and writes the figures."""
     peers, replays = numbers("peers", _PEERS.value), numbers("replay", _REPLAY.value)
     sizes = names("sizes", _SIZES.value, ("standard", "market"))
-    rivals = names("rivals", _CHOSEN.value, tuple(_RIVALS))
+    chosen = names("baselines", _CHOSEN.value, tuple(_BASELINES))
     if _REPEATS.value < 1:
         raise ConfigError(f"--repeats={_REPEATS.value} must be at least 1")
-    if all(_RIVALS[name].alone for name in rivals) and 1 not in peers:
-        raise ConfigError(f"--peers={_PEERS.value!r} must hold 1 for {rivals[0]}")
+    if all(_BASELINES[name].single_agent for name in chosen) and 1 not in peers:
+        raise ConfigError(f"--peers={_PEERS.value!r} must hold 1 for {chosen[0]}")
 
-    # JAX is told its devices before a rival can start it.
+    # JAX is given its devices before a baseline can start it.
     from benchmarks.bench_results import OTHERS_MAX
     from benchmarks.sizes import sized_config
     from p2p_sac_jax.experiment.devices import choose_placement
 
-    chosen = {count: _opponents(rivals, count) for count in peers}
-    groups = [
-        (size, count, rows)
-        for size in sizes
-        for rows in replays
-        for count in peers
-        if chosen[count]
-    ]
+    groups: dict[Group, list[str]] = {}
+    for group in ((s, p, rows) for s in sizes for rows in replays for p in peers):
+        able = [n for n in chosen if group[1] == 1 or not _BASELINES[n].single_agent]
+        if able:
+            groups[group] = able
     configs = {group: sized_config(*group[:2], replay=group[2]) for group in groups}
     for (_, _, rows), config in configs.items():
         if rows < config.sac.batch_size:
             least = config.sac.batch_size
             raise ConfigError(f"--replay={rows} must be at least a batch, {least}")
-    _check_installed(rivals)
-    choose_placement(configs[groups[0]])
+    _check_installed(chosen)
+    choose_placement(next(iter(configs.values())))
 
-    figures = _describe(rivals)
-    write(_OUT, "")  # better now than after an hour
+    figures = _describe(chosen)
+    write(_OUT, "")  # fails now rather than after an hour
     print("\n".join(_NOTES))
     print(
-        f"\n{'size':<9}{'peers':>6}{'replay':>9}  {'rival':<14}{'ours/s':>9}"
-        f"{'theirs/s':>10}{'ratio':>8}   {'range':<14} compile, s",
+        f"\n{'size':<9}{'peers':>6}{'replay':>9}  {'baseline':<14}{'this/s':>9}"
+        f"{'other/s':>10}{'ratio':>8}   {'range':<14} compile, s",
         flush=True,
     )
-    for group in groups:
-        rows = _attempt(group, configs[group], chosen[group[1]])
+    for group, able in groups.items():
+        rows = _attempt(group, configs[group], able)
         for row in rows:
             figures["rows"].append(row)
             print(_line(row), flush=True)
         if rows and rows[0]["others"] > OTHERS_MAX:
             share = rows[0]["others"]
-            print(f"  busy: {share:.0%} went to other programs; do not count")
+            print(f"  busy: {share:.0%} went to other programs; unreliable")
         write(_OUT, json.dumps(figures, indent=1) + "\n")
         gc.collect()
     if not figures["rows"]:
         raise ConfigError(f"--peers={_PEERS.value!r}: nothing of it fits this machine")
 
 
-def _opponents(rivals: Sequence[str], peers: int) -> list[str]:
-    """The rivals that can run so many agents."""
-    return [name for name in rivals if peers == 1 or not _RIVALS[name].alone]
-
-
 def _attempt(
-    group: tuple[str, int, int], config: Any, rivals: Sequence[str]
+    group: Group, config: Any, baselines: Sequence[str]
 ) -> list[dict[str, Any]]:
-    """Rows of ``_compare``; none, and a line that says so, where memory is short."""
+    """Rows of ``_compare``; where memory is short none, and a line with the reason."""
     import jax
 
     from p2p_sac_jax.experiment.device_memory import InsufficientMemoryError
 
     size, peers, replay = group
     try:
-        return _compare(group, config, rivals)
+        return _compare(group, config, baselines)
     except InsufficientMemoryError as error:
-        reason = f"ours: {error}"
+        reason = f"this project: {error}"
     except jax.errors.JaxRuntimeError as error:
         if "RESOURCE_EXHAUSTED" not in str(error):
             raise
-        reason = f"{', '.join(rivals)}: {str(error).splitlines()[0]}"
+        reason = f"{', '.join(baselines)}: {str(error).splitlines()[0]}"
     print(f"{size:<9}{peers:>6}{replay:>9}  left out, {reason}", flush=True)
     return []
 
 
 def _compare(
-    group: tuple[str, int, int], config: Any, rivals: Sequence[str]
+    group: Group, config: Any, baselines: Sequence[str]
 ) -> list[dict[str, Any]]:
-    """Times ours and the rivals in turn; a row for each rival."""
+    """Times this project and the baselines in turn; a row for each baseline."""
+    from benchmarks.timing import check_updates, take_turns
     from benchmarks.training_loop import TrainingLoop
 
     size, peers, replay = group
-    work = Work(peers, config.sac.hidden, config.sac.batch_size, replay)
+    workload = Workload(peers, config.sac.hidden, config.sac.batch_size, replay)
     loop = TrainingLoop(config)
     loop.run()  # takes the memory that only a running program needs
 
     def run(chunks: int) -> int:
-        return exactly("ours", loop.run(chunks), chunks * loop.updates_per_chunk)
+        due = chunks * loop.updates_per_chunk
+        return check_updates("this project", loop.run(chunks), due)
 
-    contestants = [Contestant("ours", run, loop.compile_s)]
-    contestants += [_RIVALS[name].make(work) for name in rivals]
-    turns, others = take_turns(contestants, _REPEATS.value)
+    programs = [TrainingProgram(run, loop.compile_s)]
+    for name in baselines:
+        programs.append(_BASELINES[name].make(workload))
+        programs[-1].run(1)
+    timings, others = take_turns(
+        [program.run for program in programs], _REPEATS.value, _TURN_S
+    )
+    sides = [
+        {
+            "updates_per_s": round(statistics.median(timing.rates), 1),
+            "updates_per_s_range": [round(f(timing.rates), 1) for f in (min, max)],
+            "updates_per_turn": timing.updates,
+            "compile_s": round(program.compile_s, 2),
+        }
+        for program, timing in zip(programs, timings, strict=True)
+    ]
     rows = []
-    for index, name in enumerate(rivals, start=1):
-        theirs = turns[index]
-        ratios = [a / b for a, b in zip(turns[0].rates, theirs.rates, strict=True)]
+    for name, side, timing in zip(baselines, sides[1:], timings[1:], strict=True):
+        ratios = [a / b for a, b in zip(timings[0].rates, timing.rates, strict=True)]
         rows.append(
             {
                 "size": size,
-                **work._asdict(),
-                "rival": name,
+                **workload._asdict(),
+                "baseline": name,
                 "ratio": round(statistics.median(ratios), 3),
                 "ratio_range": [round(f(ratios), 3) for f in (min, max)],
                 "ratios": [round(ratio, 4) for ratio in ratios],
-                "ours": _summary(contestants[0], turns[0]),
-                "theirs": _summary(contestants[index], theirs),
+                "this": sides[0],
+                "other": side,
                 "others": round(others, 3),
             }
         )
     return rows
 
 
-def _summary(contestant: Contestant, turns: Turns) -> dict[str, Any]:
-    return {
-        "updates_per_s": round(statistics.median(turns.rates), 1),
-        "updates_per_s_range": [round(f(turns.rates), 1) for f in (min, max)],
-        "updates_per_turn": turns.updates,
-        "compile_s": round(contestant.compile_s, 2),
-    }
-
-
 def _line(row: dict[str, Any]) -> str:
-    ours, theirs = row["ours"], row["theirs"]
+    this, other = row["this"], row["other"]
     low, high = row["ratio_range"]
     return (
-        f"{row['size']:<9}{row['peers']:>6}{row['replay']:>9}  {row['rival']:<14}"
-        f"{ours['updates_per_s']:>9.0f}{theirs['updates_per_s']:>10.0f}"
+        f"{row['size']:<9}{row['peers']:>6}{row['replay']:>9}  {row['baseline']:<14}"
+        f"{this['updates_per_s']:>9.0f}{other['updates_per_s']:>10.0f}"
         f"{row['ratio']:>8.2f}   {f'{low:.2f}-{high:.2f}':<14} "
-        f"{ours['compile_s']:.1f} / {theirs['compile_s']:.1f}"
+        f"{this['compile_s']:.1f} / {other['compile_s']:.1f}"
     )
 
 
-def _describe(rivals: Sequence[str]) -> dict[str, Any]:
-    """Where and with what the figures came to be; ``rows`` is still empty."""
+def _describe(baselines: Sequence[str]) -> dict[str, Any]:
+    """Machine, versions and settings of the figures; ``rows`` is empty."""
     import jax
 
     from benchmarks import machine
@@ -236,7 +228,7 @@ def _describe(rivals: Sequence[str]) -> dict[str, Any]:
     return machine.describe() | {
         "versions": versions,
         "devices": [str(device) for device in jax.devices()],
-        "rivals": list(rivals),
+        "baselines": list(baselines),
         "torch_threads": stable_baselines.TORCH_THREADS,
         "repeats": _REPEATS.value,
         "notes": list(_NOTES),
@@ -244,12 +236,12 @@ def _describe(rivals: Sequence[str]) -> dict[str, Any]:
     }
 
 
-def _check_installed(rivals: Sequence[str]) -> None:
-    for name in rivals:
-        for module in _RIVALS[name].modules:
+def _check_installed(baselines: Sequence[str]) -> None:
+    for name in baselines:
+        for module in _BASELINES[name].modules:
             if importlib.util.find_spec(module) is None:
                 raise ConfigError(
-                    f"--rivals: {name} needs {module}, which is not installed here;"
+                    f"--baselines: {name} needs {module}, which is not installed here;"
                     " `make bench-peers` makes an environment that has it"
                 )
 

@@ -1,4 +1,4 @@
-"""What was measured, as rows for a file and as a table for people."""
+"""Results of the benchmark: rows for a file, and the table on the console."""
 
 from __future__ import annotations
 
@@ -7,11 +7,11 @@ from collections.abc import Sequence
 from typing import Any
 
 from benchmarks.machine_limits import Limit
-from benchmarks.measure import Sitting, Timed
-from benchmarks.work import compiler_flop, update_work
+from benchmarks.measure import Session, TimedCase
+from benchmarks.update_cost import compiler_flop, update_cost
 
 Row = dict[str, Any]
-OTHERS_MAX = 0.05  # share of processor time beyond which figures should not count
+OTHERS_MAX = 0.05  # share of processor time beyond which figures are unreliable
 
 HEADER = (
     f"{'size':<9}{'P':>5} {'layout':<7}{'dev':>4}{'updates/s':>11}"
@@ -28,14 +28,14 @@ LEGEND = (
 )
 
 
-def sitting_rows(sitting: Sitting) -> list[Row]:
-    """A row for each loop of a sitting; ``growth`` is still to come."""
-    return [_row(timed, sitting.limits) for timed in sitting.timed]
+def session_rows(session: Session) -> list[Row]:
+    """A row for each loop of a session, without ``growth``."""
+    return [_row(timed, session.limits) for timed in session.timed]
 
 
-def _row(timed: Timed, limits: Sequence[Limit]) -> Row:
+def _row(timed: TimedCase, limits: Sequence[Limit]) -> Row:
     config, placement = timed.case.config, timed.placement
-    work, rates = update_work(config), timed.rates
+    cost, rates = update_cost(config), timed.timing.rates
     pairs = list(zip(rates, limits, strict=True))
     return {
         "size": timed.case.size,
@@ -48,17 +48,17 @@ def _row(timed: Timed, limits: Sequence[Limit]) -> Row:
         "exchange_every": config.exchange.interval,
         "replay": config.sac.replay_capacity,
         "updates_per_s": summary(rates, 2),
-        "share_of_gemm": summary([r * work.flop / x.gemm for r, x in pairs], 5),
-        "share_of_copy": summary([r * work.bytes / x.copy for r, x in pairs], 5),
-        "turn_s": [round(spent, 5) for spent in timed.seconds],
-        "updates_per_turn": timed.updates,
+        "share_of_gemm": summary([r * cost.flop / x.gemm for r, x in pairs], 5),
+        "share_of_copy": summary([r * cost.bytes / x.copy for r, x in pairs], 5),
+        "turn_s": [round(spent, 5) for spent in timed.timing.seconds],
+        "updates_per_turn": timed.timing.updates,
         "compile_s": round(timed.compile_s, 2),
         "program_bytes": timed.memory,
         "flop_per_update": {
-            "counted": work.flop,
+            "counted": cost.flop,
             "compiler": compiler_flop(config),
         },
-        "bytes_per_update": work.bytes,
+        "bytes_per_update": cost.bytes,
     }
 
 
@@ -69,23 +69,23 @@ def summary(values: Sequence[float], digits: int) -> dict[str, Any]:
     return {"median": middle, "min": min(turns), "max": max(turns), "turns": turns}
 
 
-def limits_row(sitting: Sitting) -> Row:
-    """Limits of the machine over the turns of one sitting."""
-    names = sitting.limits[0].by_candidate
+def limits_row(session: Session) -> Row:
+    """Limits of the machine over the turns of one session."""
+    names = session.limits[0].by_candidate
     return {
-        "gemm_flop_per_s": summary([limit.gemm for limit in sitting.limits], 0),
-        "copy_bytes_per_s": summary([limit.copy for limit in sitting.limits], 0),
-        "others": round(sitting.others, 3),
-        "counted": list(sitting.limits[0].counted),
+        "gemm_flop_per_s": summary([limit.gemm for limit in session.limits], 0),
+        "copy_bytes_per_s": summary([limit.copy for limit in session.limits], 0),
+        "others": round(session.others, 3),
+        "counted": list(session.limits[0].counted),
         "by_candidate": {
-            name: summary([limit.by_candidate[name] for limit in sitting.limits], 0)
+            name: summary([limit.by_candidate[name] for limit in session.limits], 0)
             for name in names
         },
     }
 
 
 def limits_line(row: Row) -> str:
-    """The limits of one sitting in words."""
+    """The limits of one session as a line of text."""
     rates = row["by_candidate"]
     name = max(row["counted"], key=lambda candidate: rates[candidate]["median"])
     gemm, copy = row["gemm_flop_per_s"], row["copy_bytes_per_s"]
@@ -95,17 +95,15 @@ def limits_line(row: Row) -> str:
         f" {copy['median'] / 1e9:.1f} GB/s copied"
     )
     if row["others"] > OTHERS_MAX:
-        line += (
-            f"; {row['others']:.0%} of the cores went to other programs: do not count"
-        )
+        line += f"; {row['others']:.0%} of the cores went to other programs: unreliable"
     return line
 
 
 def add_growth(rows: Sequence[Row]) -> None:
     """Gives each row its updates/s over those of the fewest peers of its size.
 
-    They are taken in the row's own layout; where it was not timed with so few peers,
-    in the fastest that was.
+    The base has the row's own layout; where that was not timed with so few peers, the
+    fastest layout that was.
     """
     for row in rows:
         alike = [
@@ -126,7 +124,7 @@ def _rate(row: Row) -> float:
 
 
 def line_of(row: Row) -> tuple[Any, ...]:
-    """What rows of one line of the figure have in common: all but the peers."""
+    """What the rows of one line of the figure have in common."""
     return tuple(
         row[name] for name in ("size", "layout", "devices_asked", "updates_per_step")
     )

@@ -1,4 +1,4 @@
-"""What the exchange costs beside training: whole steps, measured in one process."""
+"""The cost of an exchange round beside training, measured in one process."""
 
 from __future__ import annotations
 
@@ -23,10 +23,10 @@ STEPS_PER_ROUND = 10
 def exchange_cost(
     peers: int, updates_per_step: int, repeats: int, config: TrainConfig
 ) -> dict[str, Any]:
-    """Times one round of talk beside the steps between two rounds.
+    """Times one exchange round beside the steps between two rounds.
 
     One networked run in the pricing market, one round every ``STEPS_PER_ROUND``
-    steps, all peers at work. The two programs take turns, and medians are compared.
+    steps, all peers active. The two programs take turns, and medians are compared.
 
     Args:
       peers: P; beyond 16 the stores repeat.
@@ -35,8 +35,8 @@ def exchange_cost(
       config: the rest of the configuration.
 
     Returns:
-      Seconds of a round's steps (exchange included) and of its talk alone, medians
-      and ranges; ``added``: talk over the steps without it; compile times.
+      Seconds of a round's steps (exchange included) and of its exchange alone,
+      medians and ranges; ``added``: exchange over the steps without it; compile time.
     """
     config = _sized(config, peers, updates_per_step)
     placement = choose_placement(config)
@@ -47,7 +47,7 @@ def exchange_cost(
     clock = jnp.asarray(0, jnp.int32)
     arguments = state, *inputs, clock
     chunk = compile_program(population.run_chunk, arguments)
-    talk = compile_program(population.communicate, arguments)
+    exchange = compile_program(population.communicate, arguments)
     compile_s = time.perf_counter() - began
 
     def run(program: Callable) -> tuple[float, Any]:
@@ -55,26 +55,26 @@ def exchange_cost(
         result = jax.block_until_ready(program(state, *inputs, clock))
         return time.perf_counter() - start, result
 
-    times: dict[str, list[float]] = {"steps": [], "talk": []}
+    times: dict[str, list[float]] = {"steps": [], "exchange": []}
     for index in range(repeats + 1):
         clock = jnp.asarray(index * STEPS_PER_ROUND, jnp.int32)
-        talked, _ = run(talk)
-        lived, (state, _) = run(chunk)
+        exchange_s, _ = run(exchange)
+        steps_s, (state, _) = run(chunk)
         if index:  # the first of each warms up
-            times["talk"].append(talked)
-            times["steps"].append(lived)
-    steps, talked = (statistics.median(times[name]) for name in ("steps", "talk"))
+            times["exchange"].append(exchange_s)
+            times["steps"].append(steps_s)
+    steps_s, exchange_s = (statistics.median(times[name]) for name in times)
     return {
         "peers": peers,
         "updates_per_step": updates_per_step,
         "layout": placement.layout,
         "devices": placement.devices,
         "compile_s": round(compile_s, 2),
-        "round_s": round(steps, 5),
+        "round_s": round(steps_s, 5),
         "round_range_s": [round(f(times["steps"]), 5) for f in (min, max)],
-        "talk_s": round(talked, 6),
-        "talk_range_s": [round(f(times["talk"]), 6) for f in (min, max)],
-        "added": round(talked / (steps - talked), 4),
+        "exchange_s": round(exchange_s, 6),
+        "exchange_range_s": [round(f(times["exchange"]), 6) for f in (min, max)],
+        "added": round(exchange_s / (steps_s - exchange_s), 4),
     }
 
 

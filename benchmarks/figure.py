@@ -26,7 +26,7 @@ def draw_benchmark(rows: Sequence[Row]) -> str:
     turns; both panels share one line for each layout.
 
     Args:
-      rows: as ``sitting_rows`` makes them, at least one.
+      rows: as ``session_rows`` makes them, at least one.
 
     Raises:
       ConfigError: matplotlib is not installed.
@@ -50,11 +50,11 @@ def draw_benchmark(rows: Sequence[Row]) -> str:
             right.set_title(f"{size}: share of the limit", loc="left", fontsize=10)
             left.legend(frameon=False, fontsize=9)
 
-    words = _words(rows)
+    description = _description(rows)
     size = (2 * _PANEL[0], len(sizes) * _PANEL[1])
-    svg = stand_alone(draw("benchmark", words, paint, size))
+    svg = stand_alone(draw("benchmark", description, paint, size))
     head, body = svg.split(">", 1)
-    return f"{head}><title>{html.escape(words)}</title>{body}"
+    return f"{head}><title>{html.escape(description)}</title>{body}"
 
 
 def _panel(ax: Axes, rows: Sequence[Row], name: str, unit: float) -> None:
@@ -102,9 +102,9 @@ def _plain_ticks(ax: Axes, rows: Sequence[Row]) -> None:
     ax.set_ylim(below / 1.1, above * 1.1)
 
 
-def _words(rows: Sequence[Row]) -> str:
-    """What the picture shows, for those who do not see it."""
-    told = []
+def _description(rows: Sequence[Row]) -> str:
+    """What the picture shows, as alternative text."""
+    described = []
     lines: dict[Any, list[Row]] = {}
     for row in sorted(rows, key=lambda row: row["peers"]):
         lines.setdefault(line_of(row), []).append(row)
@@ -114,8 +114,9 @@ def _words(rows: Sequence[Row]) -> str:
             f" ({row['share_of_gemm']['median']:.0%}) at P={row['peers']}"
             for row in line
         )
-        told.append(f"{line[0]['size']}, {_label(line[-1])}: {values}")
+        described.append(f"{line[0]['size']}, {_label(line[-1])}: {values}")
+    text = "; ".join(described)
     return (
         "Line charts: gradient updates of all peers a second, and their share of the"
-        f" machine's best float32 matrix product, against peers P. {'; '.join(told)}."
+        f" machine's best float32 matrix product, against peers P. {text}."
     )

@@ -1,17 +1,14 @@
-"""Loops and limits take turns, so that all of them meet the same machine."""
+"""Times training loops and the limits of the machine, in as few sessions as fit."""
 
 from __future__ import annotations
 
 import dataclasses
 import gc
-import math
-import os
-import time
 from collections.abc import Callable, Iterator, Sequence
 from typing import NamedTuple
 
-from benchmarks.machine import others_s
 from benchmarks.machine_limits import Limit, Limits
+from benchmarks.timing import Timing, take_turns
 from benchmarks.training_loop import TrainingLoop
 from p2p_sac_jax.config import TrainConfig
 from p2p_sac_jax.experiment.device_memory import InsufficientMemoryError
@@ -25,32 +22,26 @@ class Case(NamedTuple):
 
     size: str  # name of its size
     config: TrainConfig
-    auto: bool  # whether layout "auto" would have chosen the same
+    auto: bool  # whether layout "auto" chooses the same
     devices: int = 1  # that it will use
 
 
-class Timed(NamedTuple):
-    """What a loop did in its turns; the loop itself is gone, and so is its memory."""
+class TimedCase(NamedTuple):
+    """Turns of one loop; the loop itself has been freed."""
 
     case: Case
     placement: Placement
     compile_s: float
     memory: dict[str, int]  # bytes, see ``TrainingLoop``
-    updates: int  # gradient updates of all peers in each turn
-    seconds: list[float]  # of each turn
-
-    @property
-    def rates(self) -> list[float]:
-        """Gradient updates a second, turn by turn."""
-        return [self.updates / spent for spent in self.seconds]
+    timing: Timing
 
 
-class Sitting(NamedTuple):
+class Session(NamedTuple):
     """Loops that took turns with each other."""
 
-    timed: list[Timed]
+    timed: list[TimedCase]
     limits: list[Limit]  # turn by turn
-    others: float  # share of processor time that other programs took meanwhile
+    others: float  # share of processor time of other programs meanwhile
 
 
 def make_cases(size: str, configs: Sequence[TrainConfig]) -> list[Case]:
@@ -58,14 +49,14 @@ def make_cases(size: str, configs: Sequence[TrainConfig]) -> list[Case]:
 
     Args:
       size: name of the configurations' size.
-      configs: they may ask for the same layout in different words.
+      configs: several may name the same layout differently.
 
     Raises:
       ConfigError: a device is absent.
     """
     cases, seen = [], set()
     for config in configs:
-        # First, so that JAX starts with every device that anybody may want.
+        # First, so that JAX starts with every device that any configuration uses.
         chosen = choose_placement(dataclasses.replace(config, layout="auto", devices=0))
         placement = choose_placement(config)
         layout, devices = placement.layout, placement.devices
@@ -82,43 +73,43 @@ def measure(
     cases: Sequence[Case],
     limits: Limits,
     repeats: int,
-    say: Callable[[str], None],
+    progress: Callable[[str], None],
     turn_s: float = TURN_S,
-) -> Iterator[Sitting]:
-    """Times all cases in as few sittings as memory allows.
+) -> Iterator[Session]:
+    """Times all cases in as few sessions as memory allows.
 
-    A loop that does not fit beside those already there waits for the next sitting;
-    one that does not fit alone is left out, and ``say`` tells so.
+    A loop that does not fit beside the loops in memory waits for the next session;
+    one that does not fit alone is left out.
 
     Args:
       cases: loops in the order of their turns.
-      limits: measured once in every turn.
+      limits: measured once in every round of turns.
       repeats: turns of each loop.
-      say: takes one line about progress.
+      progress: takes one line about each loop.
       turn_s: seconds of a turn, at least.
     """
     held: list[tuple[Case, TrainingLoop]] = []
     for case in cases:
         loop, problem = _build(case)
         if loop is None and held:
-            yield take_turns(held, limits, repeats, turn_s)
+            yield _time(held, limits, repeats, turn_s)
             held.clear()
             loop, problem = _build(case)
         if loop is None:
-            say(f"{case.size}, left out: {problem}")
+            progress(f"{case.size}, left out: {problem}")
             continue
-        say(
+        progress(
             f"{case.size}, P={case.config.population.peers},"
             f" {loop.placement.layout}: compiled in {loop.compile_s:.1f} s"
         )
         held.append((case, loop))
         loop = None  # ``held`` alone keeps it
     if held:
-        yield take_turns(held, limits, repeats, turn_s)
+        yield _time(held, limits, repeats, turn_s)
 
 
 def _build(case: Case) -> tuple[TrainingLoop | None, str]:
-    """A loop, warmed up, or why there is none."""
+    """A warmed-up loop, or the reason why there is none."""
     gc.collect()
     try:
         loop = TrainingLoop(case.config)
@@ -128,48 +119,21 @@ def _build(case: Case) -> tuple[TrainingLoop | None, str]:
         return None, str(error)
 
 
-def take_turns(
+def _time(
     loops: Sequence[tuple[Case, TrainingLoop]],
     limits: Limits,
     repeats: int,
-    turn_s: float = TURN_S,
-) -> Sitting:
-    """Times loops in turn, A B C A B C, and the limits once in every round.
-
-    Args:
-      loops: warmed up.
-      limits: of this machine.
-      repeats: turns of each.
-      turn_s: seconds of a turn, at least.
-    """
-    plans = [_plan(loop, turn_s) for _, loop in loops]
+    turn_s: float,
+) -> Session:
+    measured: list[Limit] = []
+    timings, others = take_turns(
+        [loop.run for _, loop in loops],
+        repeats,
+        turn_s,
+        before_round=lambda: measured.append(limits.measure()),
+    )
     timed = [
-        Timed(case, loop.placement, loop.compile_s, loop.memory, updates, [])
-        for (case, loop), (_, updates) in zip(loops, plans, strict=True)
+        TimedCase(case, loop.placement, loop.compile_s, loop.memory, timing)
+        for (case, loop), timing in zip(loops, timings, strict=True)
     ]
-    measured, began, others = [], time.perf_counter(), others_s()
-    for _ in range(repeats):
-        measured.append(limits.measure())
-        for turn, (_, loop), (chunks, _) in zip(timed, loops, plans, strict=True):
-            done, spent = _run(loop, chunks)
-            if done != turn.updates:
-                raise RuntimeError(f"{done} updates in a turn, {turn.updates} were due")
-            turn.seconds.append(spent)
-    available = (time.perf_counter() - began) * (os.cpu_count() or 1)
-    return Sitting(timed, measured, max(0.0, others_s() - others) / available)
-
-
-def _plan(loop: TrainingLoop, turn_s: float) -> tuple[int, int]:
-    """Chunks that fill a turn, and the gradient updates they do."""
-    chunks, (updates, spent) = 1, _run(loop, 1)
-    while spent < turn_s / 4:  # too short to tell how long it takes
-        chunks *= 4
-        updates, spent = _run(loop, chunks)
-    wanted = max(1, math.ceil(chunks * turn_s / spent))
-    return wanted, updates // chunks * wanted
-
-
-def _run(loop: TrainingLoop, chunks: int) -> tuple[int, float]:
-    start = time.perf_counter()
-    done = loop.run(chunks)
-    return done, time.perf_counter() - start
+    return Session(timed, measured, others)

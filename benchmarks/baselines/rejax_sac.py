@@ -1,8 +1,8 @@
 """rejax: P agents as one compiled program, ``vmap`` over their states.
 
-A round is one call of rejax's own ``train_iteration``: one environment step and one
+A chunk is one call of rejax's own ``train_iteration``: one environment step and one
 update. Evaluations are left out. Programs are compiled with JAX's default options
-and the state is donated, as ours is.
+and the state is donated, as in this project.
 """
 
 from __future__ import annotations
@@ -11,19 +11,20 @@ from __future__ import annotations
 import time
 from typing import Any
 
-from benchmarks.baselines import Contestant, Work, exactly
+from benchmarks.baselines import TrainingProgram, Workload
+from benchmarks.timing import check_updates
 
 
-def make_rejax(work: Work) -> Contestant:
+def make_rejax(workload: Workload) -> TrainingProgram:
     """The library as it comes: batches are drawn without replacement.
 
-    Such a draw ranks every row of the replay, so its work grows with the replay.
+    Such a draw ranks every row, so its cost grows with the replay.
     """
-    return _make("rejax", work)
+    return _make("rejax", workload)
 
 
-def make_rejax_uniform(work: Work) -> Contestant:
-    """The same with rows drawn independently: tells what its draw alone costs."""
+def make_rejax_uniform(workload: Workload) -> TrainingProgram:
+    """The same with rows drawn independently, which shows what its draw costs."""
     import jax
     from rejax.buffers import Minibatch, ReplayBuffer
 
@@ -35,10 +36,10 @@ def make_rejax_uniform(work: Work) -> Contestant:
             rows = jax.random.randint(rng, (num,), 0, self.num_entries)
             return jax.tree.map(lambda leaf: leaf[rows], self.data)
 
-    return _make("rejax_uniform", work, UniformReplay)
+    return _make("rejax_uniform", workload, UniformReplay)
 
 
-def _make(name: str, work: Work, replay_class: Any = None) -> Contestant:
+def _make(name: str, workload: Workload, replay_class: Any = None) -> TrainingProgram:
     import jax
     import jax.numpy as jnp
     from rejax import SAC
@@ -46,12 +47,12 @@ def _make(name: str, work: Work, replay_class: Any = None) -> Contestant:
     algorithm = SAC.create(
         env="Pendulum-v1",
         agent_kwargs={"activation": "relu"},
-        hidden_layer_sizes=(work.hidden, work.hidden),
+        hidden_layer_sizes=(workload.hidden, workload.hidden),
         num_critics=2,
         num_envs=1,
         num_epochs=1,
-        batch_size=work.batch,
-        buffer_size=work.replay,
+        batch_size=workload.batch,
+        buffer_size=workload.replay,
         fill_buffer=0,  # the replay is filled below, so every iteration updates
         polyak=0.995,
     )
@@ -72,7 +73,7 @@ def _make(name: str, work: Work, replay_class: Any = None) -> Contestant:
         return state.replace(replay_buffer=state.replay_buffer.extend(rows))
 
     def fill(state: Any) -> Any:
-        return jax.lax.fori_loop(0, work.batch, step, state)
+        return jax.lax.fori_loop(0, workload.batch, step, state)
 
     def chunk(state: Any, iterations: jax.Array) -> Any:
         return jax.lax.fori_loop(
@@ -88,7 +89,7 @@ def _make(name: str, work: Work, replay_class: Any = None) -> Contestant:
         compile_s += time.perf_counter() - began
         return program
 
-    keys = jax.random.split(jax.random.key(0), work.peers)
+    keys = jax.random.split(jax.random.key(0), workload.peers)
     state = compiled(jax.vmap(init), keys, donate=())(keys)
     state = compiled(jax.vmap(fill), state)(state)
     once = jnp.asarray(1, jnp.int32)
@@ -99,7 +100,7 @@ def _make(name: str, work: Work, replay_class: Any = None) -> Contestant:
         trained = (state.actor_ts, state.critic_ts, state.alpha_ts)
         steps = [jax.device_get(network.step) for network in trained]
         for other in steps[1:]:
-            exactly(name, int(other.sum()), int(steps[0].sum()))
+            check_updates(name, int(other.sum()), int(steps[0].sum()))
         return int(steps[0].sum())
 
     def run(iterations: int) -> int:
@@ -107,6 +108,6 @@ def _make(name: str, work: Work, replay_class: Any = None) -> Contestant:
         before = updates(state)
         state = program(state, jnp.asarray(iterations, jnp.int32))
         jax.block_until_ready(state)
-        return exactly(name, updates(state) - before, iterations * work.peers)
+        return check_updates(name, updates(state) - before, iterations * workload.peers)
 
-    return Contestant(name, run, compile_s)
+    return TrainingProgram(run, compile_s)

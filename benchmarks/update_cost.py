@@ -1,9 +1,9 @@
-"""What one gradient update has to do: counted by hand, and by the compiler.
+"""The cost of one gradient update: counted by hand, and by the compiler.
 
-Counted are the products that SAC needs (Haarnoja et al. 2018, arXiv:1812.05905,
-algorithm 1, with twin critics) and nothing beside them: no activations, no optimiser
-arithmetic, no environment, no exchange. So a share of the machine's limit never
-rises because a program does more than it must.
+The count has the matrix products that SAC needs (Haarnoja et al. 2018,
+arXiv:1812.05905, algorithm 1, with twin critics) and nothing else: no activations, no
+optimiser arithmetic, no environment, no exchange. So a share of the machine's limit
+never rises because a program does more than it must.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from p2p_sac_jax.types import Array, Transition
 _FLOAT_BYTES = 4  # state is float32
 
 
-class Work(NamedTuple):
+class UpdateCost(NamedTuple):
     """One gradient update of one peer."""
 
     flop: int  # floating-point operations of the products, an add and a multiply each
@@ -46,7 +46,7 @@ def layers(hidden: int, obs_dim: int, action_dim: int) -> Layers:
     )
 
 
-def count(batch: int, sizes: Layers) -> Work:
+def count(batch: int, sizes: Layers) -> UpdateCost:
     """Counts one update of one peer.
 
     Forward: the actor at s and at s'; two target critics at (s', a'); two critics at
@@ -79,13 +79,13 @@ def count(batch: int, sizes: Layers) -> Work:
     of_actor = sum((inputs + 1) * outputs for inputs, outputs in sizes.actor)
     of_critics = CRITICS * sum((inputs + 1) * out for inputs, out in sizes.critic)
     learned = of_actor + of_critics + 1  # and the temperature
-    return Work(
+    return UpdateCost(
         flop=2 * (actor_products + CRITICS * critic_products),
         bytes=_FLOAT_BYTES * 2 * (3 * learned + of_critics),
     )
 
 
-def update_work(config: TrainConfig) -> Work:
+def update_cost(config: TrainConfig) -> UpdateCost:
     """``count`` for the networks of a configuration."""
     return count(config.sac.batch_size, layers(config.sac.hidden, *_dims(config)))
 
@@ -93,7 +93,7 @@ def update_work(config: TrainConfig) -> Work:
 def compiler_flop(config: TrainConfig) -> float:
     """FLOP of one update of one peer as XLA counts them before it optimises.
 
-    Activations and the optimiser are in it, so it lies somewhat above ``count``.
+    It includes activations and the optimiser, so it is somewhat larger than ``count``.
 
     Returns:
       The count, 0 where the backend gives none.
