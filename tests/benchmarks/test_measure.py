@@ -19,6 +19,7 @@ from benchmarks.exchange_cost import exchange_cost
 from benchmarks.figure import draw_benchmark
 from benchmarks.op_profile import _events, profile, table
 from benchmarks.sizes import repeated_world, sized_config
+from benchmarks.timing import Timing
 from benchmarks.training_loop import TrainingLoop
 from benchmarks.update_cost import update_cost
 from p2p_sac_jax.config import ConfigError, TrainConfig
@@ -240,8 +241,14 @@ def test_limits_name_their_candidates(monkeypatch):
 @pytest.fixture
 def rows(fakes):
     (session,) = measure.measure(fake_cases(1, 4), fakes, 2, print, turn_s=1e-9)
-    for timed, seconds in zip(session.timed, (1.0, 2.0), strict=True):
-        timed.timing.seconds[:] = [seconds, seconds / 2]
+    session = session._replace(
+        timed=[
+            timed._replace(timing=Timing(10 * peers, [seconds, seconds / 2]))
+            for timed, peers, seconds in zip(
+                session.timed, (1, 4), (1.0, 2.0), strict=True
+            )
+        ]
+    )
     rows = results.session_rows(session)
     results.add_growth(rows)
     assert "(fastest: numpy 8)" in results.limits_line(results.limits_row(session))

@@ -9,18 +9,17 @@ from collections.abc import Sequence
 from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
-# What takes a second to import is imported once; every command line then has a
-# process of its own, in which the program starts from nothing.
+# Slow imports are done once; every command line then runs in a process of its own.
 _FORKS = """
 import json, os, runpy, sys
 import benchmarks.measure
 
 module, commands = json.load(sys.stdin)
-for arguments, said, wrong in commands:
+for arguments, out, err in commands:
     if child := os.fork():
         print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), flush=True)
         continue
-    for stream, path in ((1, said), (2, wrong)):
+    for stream, path in ((1, out), (2, err)):
         os.dup2(os.open(path, os.O_WRONLY | os.O_CREAT), stream)
     sys.argv = [module, *arguments]
     runpy.run_module(module, run_name="__main__", alter_sys=True)
@@ -35,8 +34,8 @@ def run_each(
 
     Args:
       module: dotted name of a program.
-      commands: arguments, by spaces.
-      folder: where what they say may be kept.
+      commands: arguments, separated by spaces.
+      folder: for files with their output.
     """
     files = [
         (folder / f"{index}.out", folder / f"{index}.err")
