@@ -1,199 +1,332 @@
-"""Configuration: frozen dataclasses, validated once, and the traced part.
+"""The configuration: frozen dataclasses, one line or two for each field.
 
-Fields marked (traced) reach the compiled program as arrays and may differ by
-run; every other field is static and a change compiles a new program.
+Traced fields reach the compiled program as arrays and may differ by run; every other
+field is static and a change compiles a new program. ``validation`` checks values.
 """
 
 from __future__ import annotations
 
 import dataclasses
 
+from p2p_sac_jax.fields import ConfigError as ConfigError
+from p2p_sac_jax.fields import choice, static, switch, text, traced
+
 WEEK_S = 604_800.0
-
-
-class ConfigError(ValueError):
-    """A configuration that cannot run; the message is one line for the user."""
+EXPLORATION_SOURCES = ("memory", "policy", "fixed")
+_PACKAGE = "p2p_sac_jax"
 
 
 @dataclasses.dataclass(frozen=True)
 class EnvironmentConfig:
-    """Which problem each peer faces."""
+    """The problem that each peer faces."""
 
-    name: str = "pricing"  # pricing | pendulum | lqr
-    reference_effect: float = 0.0  # eta / alpha, utility per unit of (p - r)
-    regime_hazard: float = 0.0  # chance of a regime shift per step
-    inventory: int = 0  # perishable stock; 0 is unlimited
-    seconds_per_step: float = WEEK_S  # turns steps into seconds of the shared clock
+    name: str = choice(
+        "pricing",
+        f"{_PACKAGE}.environments.registry:ENVIRONMENTS",
+        "a market, or a control task",
+    )
+    reference_effect: float = static(
+        0.0, "[0, inf)", "utility lost per unit of price above the reference price"
+    )
+    regime_hazard: float = static(0.0, "[0, 1]", "chance of a regime shift per step")
+    seconds_per_step: float = static(
+        WEEK_S, "(0, inf)", "seconds of the shared clock that a step takes"
+    )
 
 
 @dataclasses.dataclass(frozen=True)
 class PopulationConfig:
-    """Who the peers are."""
+    """The peers."""
 
-    name: str = "chain"  # chain | brands: stores of one chain, or different brands
-    peers: int = 16  # number of learners
-    pad_to: int = 0  # pad with masked peers up to this count; 0 is none
-    held_out: bool = False  # take the stores that training never sees
-    heterogeneity: float = 1.0  # how far stores differ: 0 not at all, 1 as calibrated
-    newcomers: int = 0  # the last n peers join late
-    join_step: int = 0  # step at which newcomers join
+    name: str = choice(
+        "chain",
+        f"{_PACKAGE}.environments.calibration:POPULATIONS",
+        "stores of one chain, or of different brands",
+    )
+    peers: int = static(16, "[1, inf)", "number of learners")
+    pad_to: int = static(
+        0, "[0, inf)", "pad with masked peers up to this number; 0: no padding"
+    )
+    held_out: bool = switch(False, "draw the stores that are kept out of training")
+    heterogeneity: float = static(
+        1.0, "[0, 2]", "how far stores differ: 0 not at all, 1 as calibrated"
+    )
+    newcomers: int = static(0, "[0, inf)", "number of peers, the last, that join late")
+    join_step: int = static(0, "[0, inf)", "step at which newcomers join")
 
 
 @dataclasses.dataclass(frozen=True)
 class SacConfig:
     """Soft Actor-Critic (Haarnoja et al. 2018, v2 with learned temperature)."""
 
-    hidden: int = 64  # width of both hidden layers
-    batch_size: int = 64  # replay rows per update
-    learning_rate: float = 1e-3  # (traced) Adam, shared by all three losses
-    learning_rate_half_life: float = (
-        0.0  # (traced) own steps that halve that rate; 0 is never
+    hidden: int = static(64, "[1, inf)", "width of both hidden layers")
+    batch_size: int = static(64, "[1, inf)", "replay rows per update")
+    learning_rate: float = traced(1e-3, "(0, 1]", "of Adam, shared by all three losses")
+    learning_rate_half_life: float = traced(
+        0.0, "[0, inf)", "own steps that halve the learning rate; 0: constant"
     )
-    discount: float = 0.0  # (traced) gamma
-    tau: float = 0.01  # (traced) Polyak step of the target critics
-    target_entropy: float = -1.0  # (traced) nats, of the squashed policy
-    initial_alpha: float = 0.1  # temperature before learning
-    updates_per_step: int = 16  # gradient updates per environment step
-    replay_capacity: int = 0  # transitions kept; 0 keeps every step of the run
-    replay: str = "own"  # own | pooled: study own weeks alone, or those of all peers
-    learning_starts: int = 4  # (traced) steps before the first update
-    warmup: int = 0  # (traced) steps of uniformly random actions
-    max_grad_norm: float = 0.0  # clip each loss's gradient; 0 is off
+    discount: float = traced(0.0, "[0, 1)", "discount factor gamma of a step")
+    tau: float = traced(0.01, "(0, 1]", "Polyak step of the target critics")
+    target_entropy: float = traced(
+        -1.0, "(-inf, inf)", "of the squashed policy, in nats"
+    )
+    initial_alpha: float = static(0.1, "(0, inf)", "temperature before learning")
+    updates_per_step: int = static(
+        16, "[1, inf)", "gradient updates per environment step"
+    )
+    replay_capacity: int = static(
+        0, "[0, 2147483647]", "transitions kept; 0: all of the run"
+    )
+    replay: str = choice(
+        "own", ("own", "pooled"), "sample own transitions, or those of all peers"
+    )
+    learning_starts: int = traced(4, "[0, inf)", "own steps before the first update")
+    warmup: int = traced(0, "[0, inf)", "own steps with uniformly random actions")
+    max_grad_norm: float = static(
+        0.0, "[0, inf)", "clip the gradient of each loss to this norm; 0: no clipping"
+    )
 
 
 @dataclasses.dataclass(frozen=True)
 class MemoryConfig:
     """Price memory: what each peer remembers of its own demand."""
 
-    kind: str = "demand"  # demand | bins | none
-    pooling: str = "prior"  # prior | pooled | none: how neighbours' data enter
-    decay: float = 1.0  # (traced) weight kept by a step's statistics per step
-    pretrain_updates: int = 200  # imagined updates of a peer that joins late
-    model_blend_half_life: float = (
-        0.0  # (traced) own steps that halve its say; 0 is none
+    kind: str = choice(
+        "demand",
+        f"{_PACKAGE}.demand.registry:PRICE_MEMORIES",
+        "a model of demand, a table of prices, or nothing",
+    )
+    pooling: str = choice(
+        "prior",
+        f"{_PACKAGE}.exchange.exchange:POOLINGS",
+        "use of the neighbours' demand data: as a prior, as own data, or not at all",
+    )
+    decay: float = traced(1.0, "(0, 1]", "share of the data's weight kept per step")
+    pretrain_updates: int = static(
+        200, "[0, inf)", "updates on model rollouts of a peer that joins late"
+    )
+    model_blend_half_life: float = traced(
+        0.0,
+        "[0, inf)",
+        "own steps that halve the share of the memory's best price in the price set;"
+        " 0: no share",
     )
 
 
 @dataclasses.dataclass(frozen=True)
 class ModelRolloutsConfig:
-    """Imagined prices mixed into the learner's batches."""
+    """Prices that were not set, with the demand that the memory expects of them."""
 
-    fraction: float = 0.9  # (traced) share of imagined rows
-    half_life: float = 0.0  # (traced) own steps that halve the share; 0 is never
+    fraction: float = traced(0.9, "[0, 1]", "share of model rollouts in a batch")
+    half_life: float = traced(
+        0.0, "[0, inf)", "own steps that halve that share; 0: constant"
+    )
 
 
 @dataclasses.dataclass(frozen=True)
 class ExplorationConfig:
-    """Spread of the behaviour policy, in action units."""
+    """Standard deviation of the behaviour policy, in units of the action."""
 
-    source: str = "memory"  # (traced) memory | policy | fixed
-    std_max: float = 0.15  # (traced) widest, and the value of source=fixed
-    std_min: float = 0.05  # (traced) narrowest
-    bonus: float = 1.0  # (traced) weight of the network's exploration bonus
+    source: str = choice(
+        "memory", EXPLORATION_SOURCES, "what sets the standard deviation", traced=True
+    )
+    std_max: float = traced(0.15, "(0, 1]", "upper bound; the value if source=fixed")
+    std_min: float = traced(0.05, "(0, 1]", "lower bound")
+    bonus: float = traced(1.0, "[0, inf)", "weight of the network's exploration bonus")
 
 
 @dataclasses.dataclass(frozen=True)
 class ExchangeConfig:
-    """What peers tell each other, to whom, how often, and what they make of it."""
+    """What peers send, to whom, how often, and what receivers make of it."""
 
-    mode: str = "private"  # private | consortium | public: what may leave a peer
-    topology: str = "complete"  # who receives from whom
-    matrix: str = ""  # .npy or .csv file of the adjacency, for topology=matrix
-    degree: int = 4  # neighbours of a peer in k_regular and small_world
-    edge_chance: float = 0.3  # of an edge in erdos_renyi, of rewiring in small_world
-    mixing: str = "uniform"  # uniform | metropolis: how loud each neighbour is
-    interval: int = 4  # steps between exchanges
-    value_sharing: str = "precision"  # how the network's values enter the learner
-    aggregator: str = "mean"  # how several claims become one
-    byzantine_fraction: float = 0.34  # share of neighbours a robust aggregator may lose
-    local_weight: float = 0.7  # (traced) weight of own knowledge
-    network_weight: float = 0.3  # (traced) weight of the network's; 0 is isolation
-    recency_tau_s: float = 86_400.0  # (traced) decay time of an insight, seconds
-    age_max_s: float = 31_449_600.0  # (traced) older insights weigh exactly nothing
-    n0: float = 8.0  # (traced) steps in a cell at which confidence reaches 1/2
-    td_penalty: float = 1.0  # (traced) how fast TD error erodes confidence
-    value_half_life: float = 100.0  # (traced) own steps that halve the value weight
+    mode: str = choice(
+        "private", f"{_PACKAGE}.exchange.messages:MODES", "what may leave a peer"
+    )
+    topology: str = choice(
+        "complete",
+        (
+            f"{_PACKAGE}.exchange.topology:TOPOLOGIES",
+            f"{_PACKAGE}.exchange.topology:RANDOM_TOPOLOGIES",
+            "matrix",
+        ),
+        "who receives from whom",
+    )
+    matrix: str = text("", ".npy or .csv file of the adjacency, for topology=matrix")
+    degree: int = static(
+        4, "[1, inf)", "neighbours of a peer in k_regular and small_world"
+    )
+    edge_chance: float = static(
+        0.3, "[0, 1]", "chance of an edge in erdos_renyi, of rewiring in small_world"
+    )
+    mixing: str = choice(
+        "uniform",
+        f"{_PACKAGE}.exchange.mixing:MIXINGS",
+        "weights of the edges before any message",
+    )
+    interval: int = static(4, "[1, inf)", "steps between exchanges")
+    value_sharing: str = choice(
+        "precision",
+        f"{_PACKAGE}.exchange.value_sharing:VALUE_SHARING",
+        "how the neighbours' values enter the learner",
+    )
+    aggregator: str = choice(
+        "mean",
+        f"{_PACKAGE}.exchange.aggregation:AGGREGATORS",
+        "how several messages become one",
+    )
+    byzantine_fraction: float = static(
+        0.34, "[0, 0.5)", "share of byzantine neighbours that a robust aggregator bears"
+    )
+    local_weight: float = traced(0.7, "[0, inf)", "weight of own knowledge")
+    network_weight: float = traced(
+        0.3, "[0, inf)", "weight of the network's knowledge; 0: isolated peers"
+    )
+    recency_tau_s: float = traced(
+        86_400.0, "(0, inf)", "seconds in which the weight of an insight falls by e"
+    )
+    age_max_s: float = traced(
+        31_449_600.0, "[0, inf)", "seconds after which an insight weighs nothing"
+    )
+    n0: float = traced(8.0, "(0, inf)", "steps in a cell that make confidence 1/2")
+    td_penalty: float = traced(
+        1.0, "[0, inf)", "how fast the TD error lowers confidence"
+    )
+    value_half_life: float = traced(
+        100.0, "(0, inf)", "own steps that halve the weight of the neighbours' values"
+    )
 
 
 @dataclasses.dataclass(frozen=True)
 class WeightsConfig:
-    """What makes one neighbour's word weigh more than another's."""
+    """What makes one neighbour weigh more than another."""
 
-    recency: bool = True  # (traced) old insights fade by exchange.recency_tau_s
-    confidence: bool = True  # (traced) a sender's confidence counts
-    trust_rate: float = 0.0  # (traced) how fast trust follows evidence; 0 is off
-    trust_temperature: float = 0.5  # (traced) excess error that costs a factor e
-    similarity_width: float = 0.0  # distance of contexts that costs e^-1/2; 0 is off
-    performance_filter: bool = False  # (traced) hear only peers who do as well
-    performance_margin: float = 0.1  # (traced) reward they may stay behind
-    max_share: float = 1.0  # (traced) most that one neighbour may weigh
+    recency: bool = switch(
+        True, "insights fade with age by exchange.recency_tau_s", traced=True
+    )
+    confidence: bool = switch(True, "the sender's confidence counts", traced=True)
+    trust_rate: float = traced(
+        0.0, "[0, 1]", "how fast trust follows the evidence; 0: no trust weights"
+    )
+    trust_temperature: float = traced(
+        0.5, "(0, inf)", "excess error that costs a factor e of trust"
+    )
+    similarity_width: float = static(
+        0.0,
+        "[0, inf)",
+        "distance of contexts that costs a factor e^(1/2); 0: no effect",
+    )
+    performance_filter: bool = switch(
+        False, "receive only from peers that perform as well", traced=True
+    )
+    performance_margin: float = traced(
+        0.1, "[0, inf)", "reward by which a sender may perform worse"
+    )
+    max_share: float = traced(1.0, "(0, 1]", "largest share of one neighbour's weight")
 
 
 @dataclasses.dataclass(frozen=True)
 class SynchronisationConfig:
-    """When a peer speaks at a round; the defaults speak at every one."""
+    """When a peer sends at a round; by default at every one."""
 
-    threshold: float = 0.0  # (traced) relative change of own values worth telling
-    max_interval: int = 0  # (traced) steps after which a peer speaks anyway
-    tokens: float = 0.0  # (traced) messages a peer may send; 0 is unlimited
-    refill: float = 0.0  # (traced) tokens regained per round
+    threshold: float = traced(
+        0.0, "[0, inf)", "relative change of own values that is worth a message"
+    )
+    max_interval: int = traced(
+        0, "[0, inf)", "steps after which a peer sends without a change; 0: every round"
+    )
+    tokens: float = traced(
+        0.0, "[0, inf)", "messages a peer may send in a row; 0: unlimited"
+    )
+    refill: float = traced(0.0, "[0, inf)", "tokens regained per round")
 
 
 @dataclasses.dataclass(frozen=True)
 class PrivacyConfig:
     """Noise and budget of the modes consortium and public."""
 
-    epsilon: float = 0.0  # budget per peer, who then falls silent; 0 sets none
-    delta: float = 1e-5  # of the (epsilon, delta) guarantee
-    value_noise: float = 1.0  # noise over sensitivity, a release; 0 claims no epsilon
-    demand_noise: float = 1.0  # the same for demand statistics
-    release: str = "matrix"  # matrix | independent: noise of the running demand sums
-    clip: float = 2.0  # bound of the normalised values that leave
-    min_count: int = 4  # steps in a coarse cell before its value leaves
-    min_weeks: int = 8  # steps before demand coefficients leave
-    min_peers: int = 3  # peers behind every mean of mode public
-    trend_epsilon: float = 1.0  # randomised response, a cell and release
-    trend_window: int = 1  # rounds a trend looks back
+    epsilon: float = static(
+        0.0,
+        "[0, inf)",
+        "budget of a peer, which sends nothing once it is spent; 0: none",
+    )
+    delta: float = static(1e-5, "(0, 1)", "of the (epsilon, delta) guarantee")
+    value_noise: float = static(
+        1.0, "[0, inf)", "noise of values, in sensitivities per release"
+    )
+    demand_noise: float = static(
+        1.0, "[0, inf)", "noise of demand statistics, in sensitivities per release"
+    )
+    release: str = choice(
+        "matrix", ("matrix", "independent"), "noise of the running sums of demand"
+    )
+    clip: float = static(2.0, "(0, inf)", "bound of the normalised values that leave")
+    min_count: int = static(
+        4, "[1, inf)", "steps in a coarse cell before its value leaves"
+    )
+    min_weeks: int = static(8, "[1, inf)", "steps before demand coefficients leave")
+    min_peers: int = static(3, "[2, inf)", "peers behind every mean of mode public")
+    trend_epsilon: float = static(
+        1.0, "(0, inf)", "of the randomised response, per cell and release"
+    )
+    trend_window: int = static(1, "[1, inf)", "rounds that a trend looks back")
 
 
 @dataclasses.dataclass(frozen=True)
 class FaultsConfig:
-    """What goes wrong between peers, to test what they make of it."""
+    """Simulated faults between peers."""
 
-    loss: float = 0.0  # chance that a message is lost on its way to a receiver
-    delay: int = 0  # rounds that delayed messages take
-    stragglers: float = 1.0  # share of peers whose messages are delayed
-    churn: float = 0.0  # share of peers that leave the network for a while
-    leave_step: int = 0  # step at which they leave
-    rejoin_step: int = 0  # step at which they come back
-    partition_step: int = 0  # step at which the network falls into two halves
-    heal_step: int = 0  # step at which it heals; 0 is no partition
+    loss: float = static(0.0, "[0, 1]", "chance that a message to a receiver is lost")
+    delay: int = static(0, "[0, inf)", "rounds that delayed messages take")
+    stragglers: float = static(
+        1.0, "[0, 1]", "share of peers whose messages are delayed"
+    )
+    churn: float = static(0.0, "[0, 1]", "share of peers that leave the network")
+    leave_step: int = static(0, "[0, inf)", "step at which they leave")
+    rejoin_step: int = static(0, "[0, inf)", "step at which they come back; 0: never")
+    partition_step: int = static(
+        0, "[0, inf)", "step at which the network falls into two halves"
+    )
+    heal_step: int = static(0, "[0, inf)", "step at which it heals; 0: no partition")
 
 
 @dataclasses.dataclass(frozen=True)
 class AttackConfig:
-    """Peers that lie, to test what the honest ones make of it."""
+    """Simulated byzantine peers."""
 
-    kind: str = "none"  # the lie
-    byzantine: int = 0  # number of peers that tell it, the last before newcomers
-    strength: float = 1.0  # of the lie, in its own units
+    kind: str = choice(
+        "none",
+        ("none", f"{_PACKAGE}.simulation.attacks:ATTACKS"),
+        "what byzantine peers send",
+    )
+    byzantine: int = static(
+        0, "[0, inf)", "number of byzantine peers, the last before the newcomers"
+    )
+    strength: float = static(1.0, "[0, inf)", "of the attack, in its own units")
 
 
 @dataclasses.dataclass(frozen=True)
 class TrainConfig:
-    """Root of the configuration: one training run."""
+    """One training run."""
 
-    seed: int = 0  # first seed
-    seeds: int = 1  # number of seeds, run side by side
-    steps: int = 208  # environment steps per peer
-    evaluate_every: int = 4  # steps between evaluations; one compiled chunk
-    checkpoint_every: int = 52  # steps between checkpoints
-    evaluation_weeks: int = 104  # steps of one evaluation episode
-    layout: str = "auto"  # auto | vmap | map: how one device runs its peers
-    devices: int = 0  # that hold peers, of all processes; 0 is as many as are useful
-    device: str = "auto"  # auto | cpu | gpu | tpu
-    learner: str = "sac"  # sac | thompson: a policy sets prices, or the memory
-    arms: str = "plain,memory,network"  # runs side by side, comma-separated
+    seed: int = static(0, "[0, 2147483647]", "first seed")
+    seeds: int = static(1, "[1, inf)", "number of seeds, run side by side")
+    steps: int = static(208, "[1, inf)", "environment steps per peer")
+    evaluate_every: int = static(
+        4, "[1, inf)", "steps between evaluations, compiled as one chunk"
+    )
+    checkpoint_every: int = static(52, "[1, inf)", "steps between checkpoints")
+    evaluation_weeks: int = static(104, "[1, inf)", "steps of one evaluation episode")
+    layout: str = choice("auto", ("auto", "vmap", "map"), "how a device runs its peers")
+    devices: int = static(
+        0,
+        "[0, inf)",
+        "devices that hold peers, of all processes; 0: as many as are useful",
+    )
+    device: str = choice("auto", ("auto", "cpu", "gpu", "tpu"), "kind of device")
+    learner: str = choice(
+        "sac", ("sac", "thompson"), "prices by a policy, or by draws from the memory"
+    )
+    arms: str = text("plain,memory,network", "arms run side by side, comma-separated")
     environment: EnvironmentConfig = EnvironmentConfig()
     population: PopulationConfig = PopulationConfig()
     sac: SacConfig = SacConfig()

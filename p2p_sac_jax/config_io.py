@@ -12,9 +12,10 @@ import json
 import os
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import Any, get_type_hints
+from typing import Any
 
 from p2p_sac_jax.config import ConfigError, TrainConfig
+from p2p_sac_jax.fields import Field, fields_of, sections_of
 
 
 def flatten(mapping: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
@@ -56,29 +57,50 @@ def from_dict(mapping: Mapping[str, Any]) -> TrainConfig:
     return _build(TrainConfig, mapping, "")
 
 
-def _build(kind: Any, mapping: Any, prefix: str) -> Any:
+def find_field(name: str) -> Field:
+    """The declaration of the field with a dotted name.
+
+    Raises:
+      ConfigError: there is none.
+    """
+    fields = {field.name: field for field in fields_of(TrainConfig)}
+    if name not in fields:
+        raise ConfigError(f"unknown field {name}{suggestion(name, fields)}")
+    return fields[name]
+
+
+def replace_fields(config: TrainConfig, values: Mapping[str, Any]) -> TrainConfig:
+    """``config`` with fields replaced, given by their dotted names.
+
+    Raises:
+      ConfigError: as ``from_dict``.
+    """
+    nested = to_dict(config)
+    for name, value in values.items():
+        place = nested
+        *path, leaf = name.split(".")
+        for section in path:
+            place = place.setdefault(section, {})
+        place[leaf] = value
+    return from_dict(nested)
+
+
+def _build(kind: type, mapping: Any, prefix: str) -> Any:
     if not isinstance(mapping, Mapping):
         name = prefix.rstrip(".") or "the configuration"
         raise ConfigError(f"{name}={mapping!r} must be a section of fields")
-    types = get_type_hints(kind)
+    sections = sections_of(kind)
+    fields = {field.name: field for field in fields_of(kind, prefix)}
     values = {}
     for name, value in mapping.items():
         path = f"{prefix}{name}"
-        if name not in types:
-            known = [field for field, _ in flatten(to_dict(TrainConfig()))]
-            raise ConfigError(f"unknown field {path}{suggestion(path, known)}")
-        section = dataclasses.is_dataclass(types[name])
-        parse = _build if section else _typed
-        values[name] = parse(types[name], value, f"{path}." if section else path)
+        if name in sections:
+            values[name] = _build(sections[name], value, f"{path}.")
+        elif path in fields:
+            values[name] = fields[path].check_type(value)
+        else:
+            find_field(path)
     return kind(**values)
-
-
-def _typed(kind: type, value: Any, path: str) -> Any:
-    if kind is float and type(value) is int:
-        value = float(value)
-    if type(value) is not kind:
-        raise ConfigError(f"{path}={value!r} must be of type {kind.__name__}")
-    return value
 
 
 def load_json(path: str | os.PathLike[str]) -> dict[str, Any]:

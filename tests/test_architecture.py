@@ -12,10 +12,11 @@ PACKAGE = "p2p_sac_jax"
 MAX_LINES = 400
 
 BASE = {
+    "arms",
     "types",
     "config",
     "config_io",
-    "consistency",
+    "fields",
     "hyper",
     "linalg",
     "tree",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from p2p_sac_jax.hyper import arm_overrides
+from p2p_sac_jax.arms import arm_overrides
 
 ALONE: dict[str, Any] = {"exchange.topology": "empty"}
 # The memory says all, so there is nobody to advise.

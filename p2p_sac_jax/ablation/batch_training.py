@@ -15,6 +15,7 @@ from p2p_sac_jax.ablation.results import RunResult
 from p2p_sac_jax.ablation.run_curves import curves_of_rows
 from p2p_sac_jax.ablation.runs import Run
 from p2p_sac_jax.ablation.uniform_price import best_uniform_price
+from p2p_sac_jax.arms import RunSpec
 from p2p_sac_jax.config import EnvironmentConfig, PopulationConfig
 from p2p_sac_jax.config_io import to_dict
 from p2p_sac_jax.environments.registry import make_world
@@ -24,7 +25,6 @@ from p2p_sac_jax.experiment.devices import Placement, choose_placement
 from p2p_sac_jax.experiment.metrics import Row
 from p2p_sac_jax.experiment.programs import Programs, compile_programs, train_chunk
 from p2p_sac_jax.experiment.provenance import describe_run
-from p2p_sac_jax.hyper import RunSpec
 
 _FILLER = ""  # label of the runs that fill a batch up to its size
 _PROVENANCE = (

@@ -7,9 +7,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from p2p_sac_jax.ablation.runs import Run, make_run
+from p2p_sac_jax.arms import ISOLATED, arm_overrides
 from p2p_sac_jax.config import ConfigError, TrainConfig
 from p2p_sac_jax.config_io import flatten, suggestion, to_dict
-from p2p_sac_jax.hyper import ISOLATED, arm_overrides
 from p2p_sac_jax.validation import validate
 
 Overrides = dict[str, Any]

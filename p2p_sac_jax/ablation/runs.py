@@ -17,8 +17,8 @@ from p2p_sac_jax.config import (
     TrainConfig,
     WeightsConfig,
 )
-from p2p_sac_jax.config_io import flatten, from_dict, to_dict
-from p2p_sac_jax.hyper import make_hyper
+from p2p_sac_jax.config_io import flatten, replace_fields, to_dict
+from p2p_sac_jax.fields import fields_of
 from p2p_sac_jax.simulation.schedules import DYNAMIC
 
 _DEFAULTS = TrainConfig()
@@ -68,7 +68,7 @@ def make_run(config: TrainConfig, overrides: Mapping[str, Any], seed: int) -> Ru
       ConfigError: a field is unknown or a value has the wrong type.
     """
     config = dataclasses.replace(
-        _override(config, overrides),
+        replace_fields(config, overrides),
         **{name: getattr(_DEFAULTS, name) for name in _PLACEMENT},
         seed=seed,
         arms="network",
@@ -109,26 +109,11 @@ def with_peers(config: TrainConfig, peers: int) -> TrainConfig:
 
 def traced_fields() -> list[str]:
     """Dotted names of the fields that are inputs of a compiled program."""
-    return [
-        f"{section}.{name}"
-        for section, fields in make_hyper(_DEFAULTS)._asdict().items()
-        for name in fields._fields
-    ]
+    return [field.name for field in fields_of(TrainConfig) if field.traced]
 
 
 def _fields(config: TrainConfig) -> dict[str, Any]:
     return dict(flatten(to_dict(config)))
-
-
-def _override(config: TrainConfig, overrides: Mapping[str, Any]) -> TrainConfig:
-    nested = to_dict(config)
-    for name, value in overrides.items():
-        target = nested
-        *sections, leaf = name.split(".")
-        for section in sections:
-            target = target.setdefault(section, {})
-        target[leaf] = value
-    return from_dict(nested)
 
 
 def _is_isolated(config: TrainConfig) -> bool:
@@ -141,9 +126,7 @@ def _is_isolated(config: TrainConfig) -> bool:
 
 def _canonical_isolated(config: TrainConfig) -> TrainConfig:
     """Resets the settings of an exchange that delivers nothing, so it has one name."""
-    exchange, byzantine = config.exchange, config.attack.byzantine
-    # Byzantine peers count in no figure, isolated ones neither.
-    attack = AttackConfig("sign_flip", byzantine) if byzantine else AttackConfig()
+    exchange = config.exchange
     return dataclasses.replace(
         config,
         exchange=ExchangeConfig(
@@ -156,7 +139,8 @@ def _canonical_isolated(config: TrainConfig) -> TrainConfig:
         synchronisation=SynchronisationConfig(),
         privacy=PrivacyConfig(),
         faults=FaultsConfig(),
-        attack=attack,
+        # Byzantine peers count in no figure, isolated ones neither.
+        attack=AttackConfig(byzantine=config.attack.byzantine),
     )
 
 

@@ -33,6 +33,7 @@ from ml_collections import config_flags
 from p2p_sac_jax.commands.presets import Preset, load_preset
 from p2p_sac_jax.config import ConfigError, TrainConfig
 from p2p_sac_jax.config_io import flatten, from_dict, load_json, suggestion
+from p2p_sac_jax.fields import fields_of
 from p2p_sac_jax.validation import validate
 
 USER_ERROR, INTERRUPTED = 2, 130
@@ -40,7 +41,7 @@ _EXAMPLE = "--config=pricing"
 _HELP = {"--help", "-help", "-h", "-?", "--helpshort", "--helpfull"}
 _CONFIG_HELP = {
     "--config": "preset, for example pricing or ablations/headline, or a Python file",
-    "--config.FIELD=VALUE": "changes a field; docs/configuration.md lists them",
+    "--config.FIELD=VALUE": "changes one field; --helpfull lists them",
 }
 
 Flag = absl_flags.FlagHolder[Any]
@@ -135,7 +136,7 @@ class Program:
             argv = sys.argv if argv is None else argv
             try:
                 if _HELP.intersection(argv[1:]):
-                    print(self.help())
+                    print(self.help(full="--helpfull" in argv))
                     sys.exit(0)
                 self.parse(argv)
                 absl_flags.FLAGS.mark_as_parsed()  # libraries read flags of their own
@@ -149,8 +150,8 @@ class Program:
 
         return start
 
-    def help(self) -> str:
-        """The help text and one entry for each flag."""
+    def help(self, *, full: bool = False) -> str:
+        """The help text and one entry for each flag; ``full``: and for each field."""
         entries = dict(_CONFIG_HELP) if self._takes_config else {}
         for name in self._values:
             flag = self._values[name]
@@ -158,11 +159,12 @@ class Program:
                 "" if flag.default in (None, "", [], False) else f" ({flag.default})"
             )
             entries[f"--{name}"] = f"{flag.help}{shown}"
-        lines = [
-            textwrap.fill(f"  {name}  {_one_line(text)}", 88, subsequent_indent=6 * " ")
-            for name, text in entries.items()
-        ]
-        return "\n".join([self._doc, "", "Flags:", *lines])
+        parts = [self._doc, "", "Flags:"]
+        parts += [_entry(name, text) for name, text in entries.items()]
+        if self._takes_config and full:
+            parts += ["", "Fields of the configuration, with their defaults:"]
+            parts += [_entry(*field.summary()) for field in fields_of(TrainConfig)]
+        return "\n".join(parts)
 
     def parse(self, argv: Sequence[str]) -> None:
         """Parses a command line, program name first.
@@ -243,6 +245,10 @@ def _explain_value(message: str, fields: Mapping[str, Any]) -> str:
         return _one_line(message)
     kind = type(fields[match[1]]).__name__
     return _one_line(f"--config.{match[1]}={match[2]} must be of type {kind}")
+
+
+def _entry(name: str, text: str) -> str:
+    return textwrap.fill(f"  {name}  {_one_line(text)}", 88, subsequent_indent=6 * " ")
 
 
 def _one_line(error: object) -> str:

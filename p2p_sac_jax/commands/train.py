@@ -17,9 +17,8 @@ from absl import logging
 
 from p2p_sac_jax.commands.flags import USER_ERROR, Program
 from p2p_sac_jax.config import ConfigError, TrainConfig
-from p2p_sac_jax.config_io import to_dict
+from p2p_sac_jax.config_io import find_field, to_dict
 from p2p_sac_jax.experiment.cluster import MODES
-from p2p_sac_jax.validation import CHOICES
 
 PROGRAM = Program(__doc__, config=True)
 _WORKDIR = PROGRAM.string(
@@ -30,7 +29,7 @@ _PRINT_CONFIG = PROGRAM.boolean(
     "print_config", False, "print the resolved configuration as JSON and exit"
 )
 _DEVICE = PROGRAM.choice(
-    "device", None, CHOICES["device"], "takes the place of config.device"
+    "device", None, find_field("device").choices(), "takes the place of config.device"
 )
 _DISTRIBUTED = PROGRAM.choice(
     "distributed",

@@ -100,20 +100,16 @@ def select_population(
       newcomers: how many of them, the last ones, come from the held-out stores.
 
     Raises:
-      ConfigError: the name is unknown, or the stores do not suffice.
+      ConfigError: the stores do not suffice.
     """
-    if name not in _DRAWS:
-        raise ConfigError(
-            f"population.name={name!r} must be one of {', '.join(_DRAWS)}"
-        )
     if not 0 <= newcomers <= peers:
         raise ConfigError(
             f"population.newcomers={newcomers} must lie between 0 and"
             f" population.peers={peers}"
         )
-    table, draw = load_table(), _DRAWS[name]
+    table, (brands, draw) = load_table(), POPULATIONS[name]
     eligible = (
-        (table["brand"] <= (1 if name == "chain" else _BRANDS))
+        (table["brand"] <= brands)
         & (table["elasticity"] < _MAX_ELASTICITY)
         & (table["cost_vol"] <= _MAX_COST_VOL)
     )
@@ -178,9 +174,10 @@ def _brands_in_turn(table: Table, pool: NDArray, peers: int) -> NDArray:
     return np.sort(np.array(chosen, dtype=np.int64))
 
 
-_DRAWS: dict[str, Callable[[Table, NDArray, int], NDArray]] = {
-    "chain": _quantiles,
-    "brands": _brands_in_turn,
+# The choices of ``population.name``: how many brands, and how stores are drawn.
+POPULATIONS: dict[str, tuple[int, Callable[[Table, NDArray, int], NDArray]]] = {
+    "chain": (1, _quantiles),
+    "brands": (_BRANDS, _brands_in_turn),
 }
 
 

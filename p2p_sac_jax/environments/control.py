@@ -15,7 +15,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from p2p_sac_jax.config import ConfigError, EnvironmentConfig, PopulationConfig
+from p2p_sac_jax.config import EnvironmentConfig, PopulationConfig
 from p2p_sac_jax.environments.base import (
     Environment,
     EnvironmentFactory,
@@ -87,11 +87,7 @@ def make_pendulum(config: EnvironmentConfig) -> Environment:
     Action 1 is a torque of 2 N m. The reward is -(angle² + .1 speed² + .001 torque²)
     at the state acted in. Observation [3]: cos and sin of the angle, speed. Cells:
     8 angles, the first centred on the upright, x 4 speeds.
-
-    Raises:
-      ConfigError: ``config`` sets a field of the market.
     """
-    _validate(config)
 
     def observe(state: PendulumState) -> Array:
         return jnp.stack([jnp.cos(state.angle), jnp.sin(state.angle), state.speed])
@@ -149,11 +145,7 @@ def make_lqr(config: EnvironmentConfig) -> Environment:
     The reward is -(x'Qx + R a²) at the state acted in; observation [2] is x. The
     score compares with the optimal gain and with no action, each along its own
     path from the same start under the same noise. Cells: 4 x 4 over both axes.
-
-    Raises:
-      ConfigError: ``config`` sets a field of the market.
     """
-    _validate(config)
 
     def reset(key: Array, params: LqrParams) -> tuple[LqrState, Array]:
         del params
@@ -264,15 +256,6 @@ def _finish(
 def _classify(value: Array, edges: tuple[float, ...]) -> Array:
     """Index [] int32 of the interval between ``edges`` that holds ``value`` []."""
     return jnp.sum(value >= np.asarray(edges, np.float32), dtype=jnp.int32)
-
-
-def _validate(config: EnvironmentConfig) -> None:
-    for name in ("reference_effect", "regime_hazard", "inventory"):
-        if getattr(config, name):
-            raise ConfigError(
-                f"environment.{name}={getattr(config, name)} belongs to the market:"
-                f" set it to 0 for environment.name={config.name}"
-            )
 
 
 PENDULUM = EnvironmentFactory(

@@ -6,7 +6,7 @@ Everything here is NumPy, and any positive entry of an adjacency is an edge.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -31,15 +31,16 @@ def mixing_weights(name: str, adjacency: Matrix) -> Matrix:
       [P, P] float32, positive where ``adjacency`` is; itself for "uniform".
 
     Raises:
-      ConfigError: the name is unknown, or the graph is directed and has no
-        Metropolis–Hastings weights.
+      ConfigError: the graph is directed and has no Metropolis–Hastings weights.
     """
-    if name == "uniform":
-        return np.asarray(adjacency, np.float32)
-    if name != "metropolis":
-        raise ConfigError(
-            f"exchange.mixing={name!r} must be one of: uniform, metropolis"
-        )
+    return MIXINGS[name](adjacency)
+
+
+def _uniform(adjacency: Matrix) -> Matrix:
+    return np.asarray(adjacency, np.float32)
+
+
+def _metropolis(adjacency: Matrix) -> Matrix:
     pair = _one_way(adjacency)
     if pair is not None:
         raise ConfigError(
@@ -51,6 +52,13 @@ def mixing_weights(name: str, adjacency: Matrix) -> Matrix:
     loudest = weights.max(axis=1, keepdims=True)
     relative = weights / np.where(loudest > 0.0, loudest, 1.0)
     return (relative * adjacency).astype(np.float32)
+
+
+# The choices of ``exchange.mixing``.
+MIXINGS: dict[str, Callable[[Matrix], Matrix]] = {
+    "uniform": _uniform,
+    "metropolis": _metropolis,
+}
 
 
 def metropolis_hastings(adjacency: Matrix) -> Matrix:

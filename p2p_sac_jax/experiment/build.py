@@ -11,6 +11,7 @@ import numpy as np
 from jax.sharding import Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 
+from p2p_sac_jax.arms import RunSpec, planned_runs
 from p2p_sac_jax.config import ConfigError, TrainConfig
 from p2p_sac_jax.environments.registry import World, make_world
 from p2p_sac_jax.exchange import mixing, topology
@@ -18,7 +19,7 @@ from p2p_sac_jax.exchange.similarity import context_similarity
 from p2p_sac_jax.experiment import distributed
 from p2p_sac_jax.experiment.devices import Placement
 from p2p_sac_jax.experiment.privacy_budget import build_accountant
-from p2p_sac_jax.hyper import RunSpec, make_hyper, planned_runs
+from p2p_sac_jax.hyper import make_hyper
 from p2p_sac_jax.privacy.accountant import PrivacyAccountant
 from p2p_sac_jax.simulation.faults import make_fault_plan
 from p2p_sac_jax.simulation.network import Participation

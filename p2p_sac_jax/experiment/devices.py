@@ -13,9 +13,9 @@ from typing import Any, NamedTuple
 import jax
 from jax.sharding import Mesh
 
+from p2p_sac_jax.arms import arm_names
 from p2p_sac_jax.config import ConfigError, TrainConfig
 from p2p_sac_jax.experiment import distributed
-from p2p_sac_jax.hyper import arm_names
 from p2p_sac_jax.simulation.population import make_mesh
 
 _SMALL = 64 * 64  # hidden x batch

@@ -14,8 +14,9 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
+from p2p_sac_jax.config import EXPLORATION_SOURCES
 from p2p_sac_jax.exchange import guidance as guide
-from p2p_sac_jax.hyper import EXPLORATION_SOURCES, ExplorationHyper
+from p2p_sac_jax.hyper import ExplorationHyper
 from p2p_sac_jax.peer.components import PeerComponents, RoundContext, StepKeys
 from p2p_sac_jax.sac.sac import SacState
 from p2p_sac_jax.types import Array, Candidates

@@ -8,9 +8,8 @@ import dataclasses
 import pytest
 
 from p2p_sac_jax import train
-from p2p_sac_jax.config_io import from_dict
+from p2p_sac_jax.config_io import find_field, from_dict
 from p2p_sac_jax.configs import guarded, newcomers, pricing
-from p2p_sac_jax.validation import CHOICES
 
 pytestmark = pytest.mark.evidence
 SEEDS = 3
@@ -45,7 +44,9 @@ def under_attack(preset, kind, workdir):
     return train(config, workdir, quiet=True)
 
 
-@pytest.mark.parametrize("kind", sorted({*CHOICES["attack.kind"]} - {"none"}))
+@pytest.mark.parametrize(
+    "kind", sorted({*find_field("attack.kind").choices()} - {"none"})
+)
 def test_recommended_settings_stand_every_attack(kind, tmp_path):
     found = under_attack(guarded, kind, tmp_path)
     for figure in ("oracle_fraction", "earned_fraction"):

@@ -253,7 +253,6 @@ def test_reference_ratio_is_a_multiple_of_alpha():
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (("shops", 4), r"population\.name='shops' must be one of chain, brands"),
         (("chain", 57), r"population\.peers=57 must lie between 1 and 56"),
         (("chain", 0), r"population\.peers=0 must lie between 1 and 56"),
         (("chain", 28, True), r"population\.peers=28 must lie between 1 and 27"),

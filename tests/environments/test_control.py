@@ -10,7 +10,6 @@ import pytest
 from scipy.linalg import solve_discrete_are
 
 from p2p_sac_jax.config import (
-    ConfigError,
     EnvironmentConfig,
     PopulationConfig,
     SacConfig,
@@ -164,11 +163,6 @@ def test_cells_stay_in_range(name):
     assert cells.min() >= 0
     assert cells.max() < env.num_cells
     assert len(set(cells.tolist())) > env.num_cells // 3
-
-
-def test_impossible_configurations_are_named():
-    with pytest.raises(ConfigError, match=r"environment\.inventory=3"):
-        control.make_pendulum(EnvironmentConfig(name="pendulum", inventory=3))
 
 
 class Learning(NamedTuple):

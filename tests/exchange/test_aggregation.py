@@ -7,9 +7,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from p2p_sac_jax.config_io import find_field
 from p2p_sac_jax.exchange import mixing, topology
 from p2p_sac_jax.exchange.aggregation import AGGREGATORS, weighted_mean
-from p2p_sac_jax.validation import CHOICES
 from tests.reference import exchange as reference
 
 RECEIVERS, J, K, A = 3, 5, 4, 2
@@ -71,7 +71,7 @@ def test_what_weighs_nothing_may_be_anything():
 
 
 def test_every_choice_has_its_aggregator():
-    assert set(AGGREGATORS) == set(CHOICES["exchange.aggregator"])
+    assert set(AGGREGATORS) == set(find_field("exchange.aggregator").choices())
 
 
 def test_the_aggregator_mean_is_the_weighted_mean():

@@ -6,13 +6,13 @@ import numpy as np
 import pytest
 
 from p2p_sac_jax.config import TrainConfig
+from p2p_sac_jax.config_io import find_field
 from p2p_sac_jax.exchange import topology
 from p2p_sac_jax.exchange.exchange import Clock, make_exchange
 from p2p_sac_jax.exchange.send_policy import SendConditions, empty_outbox, publish
 from p2p_sac_jax.hyper import make_hyper
 from p2p_sac_jax.simulation.network import Broadcast, RoundInfo, make_network
 from p2p_sac_jax.types import LocalSummary
-from p2p_sac_jax.validation import CHOICES
 from tests.helpers.contracts import (
     SEEDS,
     SIZES,
@@ -47,13 +47,13 @@ from tests.helpers.rounds import LISTENS, ROUNDS, mode_of
 
 pytestmark = pytest.mark.slow
 KINDS = {**ROUNDS, **LISTENS}
-MODES = CHOICES["exchange.mode"]
+MODES = find_field("exchange.mode").choices()
 
 
 def test_nothing_is_left_out():
     assert {f"listen: {name}" for name in MODES} <= set(LISTENS)
-    robust = set(CHOICES["exchange.aggregator"]) - {"mean"}
-    shared = set(CHOICES["memory.pooling"]) - {"prior"}
+    robust = set(find_field("exchange.aggregator").choices()) - {"mean"}
+    shared = set(find_field("memory.pooling").choices()) - {"prior"}
     named = {*VALUE_MODES.values(), *robust, *(f"pooling {name}" for name in shared)}
     assert {f"round: {name}" for name in named} == set(ROUNDS)
 

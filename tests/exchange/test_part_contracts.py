@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 
 from p2p_sac_jax.config import ConfigError
+from p2p_sac_jax.config_io import find_field
 from p2p_sac_jax.exchange import mixing, topology
 from p2p_sac_jax.exchange.similarity import context_similarity
 from p2p_sac_jax.simulation import schedules
-from p2p_sac_jax.validation import CHOICES
 from tests.helpers.contracts import (
     SIZES,
     P,
@@ -44,7 +44,9 @@ def test_nothing_is_left_out():
         ("attack", "attack.kind"),
     ):
         present = {name for name in KINDS if name.startswith(f"{group}: ")}
-        wanted = set(CHOICES[field]) - ({"none"} if group == "attack" else set())
+        wanted = set(find_field(field).choices()) - (
+            {"none"} if group == "attack" else set()
+        )
         assert present == {f"{group}: {name}" for name in wanted}
     assert {f"estimation: {name}" for name in VALUE_MODES.values()} <= set(KINDS)
 
@@ -172,7 +174,7 @@ def graph(name, peers, seed=0):
     return topology.adjacency(name, peers, degree=DEGREE, seed=seed)
 
 
-@pytest.mark.parametrize("name", CHOICES["exchange.topology"])
+@pytest.mark.parametrize("name", find_field("exchange.topology").choices())
 def test_topologies_at_every_size(name):
     for peers in range(1, 65):
         if peers < LEAST.get(name, 1):
@@ -192,7 +194,7 @@ def test_topologies_at_every_size(name):
         assert statistics.edges == np.count_nonzero(edges)
 
 
-@pytest.mark.parametrize("name", CHOICES["exchange.topology"])
+@pytest.mark.parametrize("name", find_field("exchange.topology").choices())
 def test_voices_of_every_topology(name):
     for peers in range(LEAST.get(name, 1), 65):
         edges = graph(name, peers)

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 
 from p2p_sac_jax.config import ConfigError
+from p2p_sac_jax.config_io import find_field
 from p2p_sac_jax.exchange import topology
-from p2p_sac_jax.validation import CHOICES
 
 ROOT = Path(__file__).parents[2]
 
@@ -53,7 +53,7 @@ ORACLES = {
 def test_every_topology_can_be_chosen_and_has_an_oracle():
     assert set(ORACLES) == set(topology.TOPOLOGIES)
     named = {*topology.TOPOLOGIES, *topology.RANDOM_TOPOLOGIES, "matrix"}
-    assert named == set(CHOICES["exchange.topology"])
+    assert named == set(find_field("exchange.topology").choices())
 
 
 @pytest.mark.parametrize("name", sorted(ORACLES))

@@ -10,13 +10,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from p2p_sac_jax.config import TrainConfig
+from p2p_sac_jax.config_io import find_field
 from p2p_sac_jax.exchange import weights
 from p2p_sac_jax.exchange.aggregation import weighted_mean
 from p2p_sac_jax.exchange.insight import normalise
 from p2p_sac_jax.exchange.value_sharing import USES, VALUE_SHARING, Round
 from p2p_sac_jax.hyper import make_hyper
 from p2p_sac_jax.types import Insight
-from p2p_sac_jax.validation import CHOICES
 from tests.reference import exchange as reference
 
 J, RECEIVERS, K, A = 5, 3, 4, 2
@@ -146,7 +146,11 @@ def test_the_aggregator_gets_both_sides_on_one_scale(mode):
 
 
 def test_every_mode_has_one_use_and_a_name_for_users():
-    assert set(USES) == set(VALUE_SHARING) == set(CHOICES["exchange.value_sharing"])
+    assert (
+        set(USES)
+        == set(VALUE_SHARING)
+        == set(find_field("exchange.value_sharing").choices())
+    )
     assert set(USES.values()) == {"none", "mix", "shaping", "max"}
 
 

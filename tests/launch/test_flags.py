@@ -10,7 +10,8 @@ import pytest
 
 from p2p_sac_jax import config_io
 from p2p_sac_jax.commands import flags, presets
-from p2p_sac_jax.config import ConfigError
+from p2p_sac_jax.config import ConfigError, TrainConfig
+from p2p_sac_jax.fields import fields_of
 
 ROOT = Path(__file__).parents[2]
 PROGRAMS = "ablate", "calibrate", "make_identity", "report", "run_peer", "train"
@@ -215,3 +216,13 @@ def test_every_program_explains_itself_within_a_screen(name, capsys):
     lines = capsys.readouterr().out.splitlines()
     assert len(lines) < 45
     assert f"    p2p-sac-{name.replace('_', '-')} " in "\n".join(lines)
+
+
+def test_the_long_help_describes_every_field(capsys):
+    program = flags.Program("What it does.", config=True)
+    with pytest.raises(SystemExit):
+        program.main(lambda: None)(["program", "--helpfull"])
+    page = " ".join(capsys.readouterr().out.split())
+    for field in fields_of(TrainConfig):
+        assert f" {field.name}={field.default} {field.description} (" in page
+    assert "(float in (0, 1], traced)" in page

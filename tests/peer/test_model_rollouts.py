@@ -5,12 +5,17 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from p2p_sac_jax.config import EnvironmentConfig, ModelRolloutsConfig, TrainConfig
+from p2p_sac_jax.config import (
+    EXPLORATION_SOURCES,
+    EnvironmentConfig,
+    ModelRolloutsConfig,
+    TrainConfig,
+)
 from p2p_sac_jax.demand.base import Posterior
 from p2p_sac_jax.demand.posterior import make_demand_memory
 from p2p_sac_jax.environments.calibration import select_population
 from p2p_sac_jax.environments.pricing import make_pricing, make_pricing_params
-from p2p_sac_jax.hyper import EXPLORATION_SOURCES, ExplorationHyper, make_hyper
+from p2p_sac_jax.hyper import ExplorationHyper, make_hyper
 from p2p_sac_jax.peer.behaviour import local_std
 from p2p_sac_jax.peer.model_rollouts import (
     BelievedMarket,

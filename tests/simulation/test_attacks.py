@@ -9,11 +9,11 @@ import pytest
 from p2p_sac_jax.config import (
     ConfigError,
 )
+from p2p_sac_jax.config_io import find_field
 from p2p_sac_jax.exchange.insight import normalise
 from p2p_sac_jax.simulation.attack_vectors import read_estimates
 from p2p_sac_jax.simulation.attacks import ATTACKS, make_attack
 from p2p_sac_jax.types import Received
-from p2p_sac_jax.validation import CHOICES
 from tests.helpers.sent import F, K, at, messages, same
 from tests.reference import attacks as reference
 
@@ -38,7 +38,7 @@ def attack(kind, sent, strength=1.0, byzantine=HOSTILE, edge=EDGE, seed=0):
 
 
 def test_every_choice_is_there_and_nothing_else():
-    assert ("none", *ATTACKS) == CHOICES["attack.kind"]
+    assert ("none", *ATTACKS) == find_field("attack.kind").choices()
     assert make_attack("none", 1.0) is None
     with pytest.raises(
         ConfigError, match=r"attack\.kind='gossip' must be one of: none"

@@ -6,14 +6,14 @@ import numpy as np
 import pytest
 
 from p2p_sac_jax.config import TrainConfig
+from p2p_sac_jax.config_io import find_field
 from p2p_sac_jax.exchange import topology
 from p2p_sac_jax.simulation import schedules
-from p2p_sac_jax.validation import CHOICES
 
 SIZES = [1, 2, 3, 4, 5, 8, 13, 64]
 
 
-@pytest.mark.parametrize("name", CHOICES["exchange.topology"])
+@pytest.mark.parametrize("name", find_field("exchange.topology").choices())
 def test_only_time_varying_topologies_have_partners(name):
     assert (schedules.partners(name, 4, 3) is None) == (name not in schedules.DYNAMIC)
 

@@ -1,0 +1,29 @@
+"""Configurations for tests, and what is said of one that is refused."""
+
+import importlib
+
+import pytest
+
+from p2p_sac_jax import config_io
+from p2p_sac_jax.config import ConfigError, TrainConfig
+from p2p_sac_jax.fields import fields_of
+
+FIELDS = {field.name: field for field in fields_of(TrainConfig)}
+
+
+def changed(fields):
+    """The default configuration with dotted fields replaced."""
+    return config_io.replace_fields(TrainConfig(), fields)
+
+
+def preset(name):
+    module = importlib.import_module(f"configs.{name}")
+    return config_io.from_dict(module.get_config().to_dict())
+
+
+def refusal(function, *arguments):
+    with pytest.raises(ConfigError) as error:
+        function(*arguments)
+    message = str(error.value)
+    assert "\n" not in message
+    return message
