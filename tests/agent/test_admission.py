@@ -1,4 +1,4 @@
-"""The gate: hostile messages by kind, and what they must not be able to change."""
+"""Admission: byzantine messages by kind, and what they must not change."""
 
 import itertools
 import sys
@@ -45,9 +45,9 @@ def nan_body():
     return good.replace(fields()["time"].tobytes(), np.full(3, np.nan, "<f4").tobytes())
 
 
-# What arrives, of whom the transport says it is, and why it is refused. Ada is at
-# message 5 of her second start; cyd is a member who lies, mallory is not one.
-HOSTILE = {
+# A message, its source by the transport, and the reason to refuse it. Ada is at
+# message 5 of her second start; cyd is a byzantine member, mallory is none.
+REFUSED = {
     "garbage": (lambda: b"\xff" * 300, "cyd", "garbage"),
     "empty": (lambda: b"", "cyd", "garbage"),
     "oversize": (lambda: bytes(MAX_BYTES + 1), "cyd", "oversize"),
@@ -84,9 +84,9 @@ HOSTILE = {
 }
 
 
-@pytest.mark.parametrize("name", HOSTILE)
+@pytest.mark.parametrize("name", REFUSED)
 def test_byzantine_messages_are_refused_and_change_nothing(name):
-    make, source, expected = HOSTILE[name]
+    make, source, expected = REFUSED[name]
     sets = {"ada": taken((1, 3), (5, 5))}
     before = list(sets["ada"].ranges())
     checks = admission(sets=sets, burst=2.0)

@@ -86,7 +86,7 @@ def test_agents_equal_the_simulated_population(mode, tmp_path):
     for number, agent in enumerate(agents):
         there, here = peer_of(state, number), plain(agent._state.peer)
         assert int(here.learner.updates) == 4 * WEEKS
-        # The market is outside, and the last word of an agent is one round ahead.
+        # The market is outside, and the last message of an agent is one round ahead.
         apart = {"environment": (), "obs": (), "belief": (), "outbox": ()}
         assert_close(here._replace(**apart), there._replace(**apart), 1e-5)
         assert_close(agent._state.belief, there.belief, 1e-5)
@@ -193,7 +193,7 @@ class Broken(Exception):
 
 
 def test_a_failing_network_changes_nothing_and_raises_nothing(monkeypatch):
-    """What fails is counted; the agent goes on as one that nobody hears."""
+    """Failures are counted; the agent continues as one without receivers."""
 
     async def weeks(breaks):
         network, store = in_process_network(Hub(NAMES), NAMES[0]), Store(PRIVATE, 0)
@@ -212,7 +212,7 @@ def test_a_failing_network_changes_nothing_and_raises_nothing(monkeypatch):
     assert_identical(quiet._state, disturbed._state)
     assert quiet.network_errors == 0
     assert disturbed.network_errors == 1 + 2 * 2  # a first sync, two rounds of two
-    # Nobody was there: what was sent is kept for whoever comes.
+    # No peer was reachable: the messages are kept for later peers.
     assert quiet.network.status().counters.kept == 4
 
 
@@ -256,7 +256,7 @@ def test_repeated_training_in_a_step_draws_anew():
         second = await agent.train()
         assert second["updates"] == first["updates"] + 4
         assert first["shared"] == 1.0
-        assert second["shared"] == 0.0  # a round's word is sent once
+        assert second["shared"] == 0.0  # one message a round
 
     asyncio.run(example())
 
@@ -292,14 +292,14 @@ def test_a_future_time_is_clipped_and_older_messages_are_ignored():
         fields = latest_messages.split(agent._state.peer.outbox.held)["model_insight"]
         cells = fields["timestamp"].size
 
-        async def say(weeks):
+        async def send(weeks):
             times = np.full(cells, weeks * second)
             await opened[1].broadcast("model_insight", fields | {"timestamp": times})
             return latest_messages.messages().insight.timestamp[1] / second
 
-        np.testing.assert_array_equal(await say(1), np.full(cells, 1.0))
+        np.testing.assert_array_equal(await send(1), np.full(cells, 1.0))
         # The clock stands at 1; nothing is read before the round that begins at 2.
-        np.testing.assert_array_equal(await say(50), np.full(cells, 2.0))
+        np.testing.assert_array_equal(await send(50), np.full(cells, 2.0))
         old = latest_messages.content["stamps"][1, 0]
         assert old.tolist() == [opened[1]._epoch, 2]
         late = fields | {"timestamp": np.zeros(cells)}
@@ -322,7 +322,7 @@ def test_a_late_agent_pretrains_on_the_first_demand_prior():
             await run_weeks(make_agent(PRIVATE, network), Store(PRIVATE, number), 2)
         agent, store = make_agent(PRIVATE, late, start_clock=2), Store(PRIVATE, 0)
         await late.connect()
-        for _ in range(2):  # the second time there is nothing new to rehearse
+        for _ in range(2):  # the second time there is nothing new to train on
             await agent.select_action(store.obs)
             updates = int(agent._state.peer.learner.updates)
             assert updates == PRIVATE.memory.pretrain_updates

@@ -1,4 +1,4 @@
-"""Liars in the network: nothing of theirs gets in, and nobody else pays for it."""
+"""Byzantine peers: their messages are refused, and no other peer is affected."""
 
 import itertools
 import random
@@ -82,7 +82,7 @@ async def test_forged_replies_are_refused_and_delay_no_peer():
     await networks["peer2"].disconnect()
     asked, epoch = [], int(hub.now_s() * 1000) + 9000
 
-    def lies(source, raw):
+    def forged_replies(source, raw):
         asked.append(raw)
         forged = [
             forge(hub, "peer0", "peer2", sequence=n, epoch=epoch) for n in range(1, 5)
@@ -90,7 +90,7 @@ async def test_forged_replies_are_refused_and_delay_no_peer():
         return [*forged * 5000, b"", bytes(MAX_BYTES + 1)]
 
     byzantine_peer = InProcessTransport(hub, "peer2")
-    await byzantine_peer.open(lambda source, raw: None, lies)
+    await byzantine_peer.open(lambda source, raw: None, forged_replies)
     hub.loss = 1.0
     for _ in range(3 * REPLY_MESSAGES):
         await networks["peer0"].broadcast(KIND, FIELDS)
@@ -98,7 +98,7 @@ async def test_forged_replies_are_refused_and_delay_no_peer():
     assert await networks["peer1"].sync() == 3 * REPLY_MESSAGES
     expected = list(range(1, 3 * REPLY_MESSAGES + 1))
     assert recorders["peer1"].sequences("peer0") == expected
-    # One lie for each question: after it, nothing else of the answer is looked at.
+    # One refusal for each digest: the rest of the reply is ignored.
     refused = networks["peer1"].status().counters.refused_from
     assert refused == {"peer2": {"bad_signature": len(asked)}}
 
@@ -140,7 +140,7 @@ async def test_a_peer_with_endless_news_does_not_displace_others():
         hub.loss = number % 2
         await networks["peer2"].broadcast(KIND, FIELDS)
     hub.loss = 0.0
-    assert len(recorders["peer1"].sequences("peer2")) == MAX_GAPS  # torn, too
+    assert len(recorders["peer1"].sequences("peer2")) == MAX_GAPS  # with gaps, too
     assert await networks["peer1"].sync() == 300
     missing = set(range(2 * MAX_GAPS - 99, 2 * MAX_GAPS, 2))  # as far as they are kept
     assert missing < set(recorders["peer1"].sequences("peer2"))
@@ -244,7 +244,7 @@ async def test_memory_is_bounded_under_a_flood_of_a_member():
     assert counters.log_bytes <= 200_000
     assert counters.log_messages <= 64
     assert set(counters.refused_from) == {""}
-    # The sets are torn to the utmost; syncs go through all pages, and end.
+    # The sets have as many gaps as possible; syncs go through all pages, and end.
     await networks["peer1"].broadcast(KIND, FIELDS)
     assert await networks["peer0"].sync() == 0
     late = await peer(hub, "peer2", **bounds)

@@ -1,4 +1,4 @@
-"""The wire: what is honest survives the way, and nothing else is read."""
+"""Envelopes and bodies: honest messages arrive, all others are refused."""
 
 import random
 from collections import Counter

@@ -1,4 +1,4 @@
-"""What well-formed lies do to an agent: they never break it, and they pass."""
+"""Extreme values in well-formed messages: they break no agent, and they fade."""
 
 import asyncio
 
@@ -28,11 +28,11 @@ BASE_STD = np.sqrt(np.diagonal(BASE.covariance))
 
 
 def extremes(rng, shape):
-    """Of any size between nothing at all and the largest number that may be sent."""
+    """Magnitudes between 1e-9 and the largest number in a message."""
     return rng.choice([-1.0, 1.0], shape) * 10.0 ** rng.uniform(-9.0, 9.0, shape)
 
 
-def lie(rng, latest_messages, seconds):
+def extreme_message(rng, latest_messages, seconds):
     """One message of random extremes, by kind and field, that a receiver reads."""
     message = {}
     for slot in latest_messages._slots:
@@ -71,15 +71,17 @@ def test_extreme_values_break_nothing_and_fade(mode, tmp_path):
         for _ in range(ROUNDS):
             for byzantine_peer in opened[1:]:
                 seconds = agent.clock * config.environment.seconds_per_step
-                for kind, fields in lie(rng, latest_messages, seconds).items():
+                for kind, fields in extreme_message(
+                    rng, latest_messages, seconds
+                ).items():
                     assert await byzantine_peer.broadcast(kind, fields)
             await run_weeks(agent, store, config.exchange.interval)
             assert_finite(agent._state)
             away = np.abs(agent._state.guidance.prior.mean - BASE.mean) / BASE_STD
             far |= bool(away.max() > 0.9 * PRIOR_REACH)
         assert opened[0].status().counters.refused == {}
-        assert far or mode != "private"  # there the lies go as far as they can
-        # The liars turn honest: their next word takes the place of the last.
+        assert far or mode != "private"  # there the values reach the bound
+        # The peers turn honest: their next messages replace the last.
         for number in (1, 2):
             honest = make_agent(config, opened[number], folder=tmp_path / NAMES[number])
             honest.catch_up(agent.clock)

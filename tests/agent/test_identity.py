@@ -1,4 +1,4 @@
-"""Keys, rosters and certificates: what is made fits together, what does not is values."""
+"""Keys, rosters and certificates: valid ones fit together, others get one line."""
 
 from __future__ import annotations
 
@@ -83,8 +83,8 @@ def test_a_network_fits_together(network):
     for name in NAMES:
         identity = load_identity(network / name)
         assert identity.name == name
-        signed = identity.signing_key.sign(b"words")
-        assert roster.keys[name].verify(signed) == b"words"
+        signed = identity.signing_key.sign(b"message")
+        assert roster.keys[name].verify(signed) == b"message"
         assert load_roster(network / name) == roster
     ada, bob = handshake(network / "ada", network / "bob")
     assert (ada, bob) == ({"commonName": "bob"}, {"commonName": "ada"})
@@ -163,7 +163,7 @@ def test_each_certificate_has_the_hosts_of_its_peer(network):
 
 
 # Adds dan to copies of a network, and dies before the first, second, ... thing it does
-# to files, until one is left that lives.
+# to files, until one call completes.
 KILLED = """
 import itertools, os, shutil, sys
 from pathlib import Path

@@ -33,7 +33,7 @@ def make_hub():
 
 
 async def pair(folder, hub=None, **options):
-    """An audited peer, and one that hears it."""
+    """An audited peer, and a receiver."""
     hub = hub or make_hub()
     log = AuditLog(folder / "audit.jsonl", clock=hub.now_s, **options)
     log.budget = lambda: {"left": 3}
@@ -46,7 +46,7 @@ async def pair(folder, hub=None, **options):
 
 
 def test_the_audit_log_records_what_left_and_no_values(tmp_path):
-    async def tell():
+    async def send():
         anna, bela, received = await pair(tmp_path)
         assert await anna.broadcast("model_insight", FIELDS)
         sent = anna.status().counters.bytes_sent
@@ -62,12 +62,12 @@ def test_the_audit_log_records_what_left_and_no_values(tmp_path):
         assert len(received) == 4
         return sent
 
-    sent = asyncio.run(tell())
+    sent = asyncio.run(send())
     first, *kept, pulled, last = lines(tmp_path / "audit.jsonl")
     assert first["fields"] == {"trend": 4, "entropy": 1, "time": 1}
     assert first["bytes"] == sent > 0
     assert (first["to"], first["pulled"], first["messages"]) == (["bela"], False, 1)
-    assert [line["to"] for line in kept] == [[], []]  # nobody was there
+    assert [line["to"] for line in kept] == [[], []]  # no peer was reachable
     assert (pulled["to"], pulled["pulled"], pulled["messages"]) == (["bela"], True, 2)
     assert pulled["kind"] == first["kind"] == "model_insight"
     assert pulled["fields"] == {"trend": 8, "entropy": 2, "time": 2}
@@ -102,7 +102,7 @@ def test_a_message_that_cannot_be_recorded_does_not_leave(tmp_path, caplog):
     async def talk():
         anna, bela, received = await pair(tmp_path)
         (tmp_path / "audit.jsonl").unlink()
-        (tmp_path / "audit.jsonl").mkdir()  # as a full disk, but for everybody
+        (tmp_path / "audit.jsonl").mkdir()  # as a full disk, for every user
         assert not await anna.broadcast("model_insight", FIELDS)
         assert await bela.sync() == 0
         assert received == []

@@ -1,4 +1,4 @@
-"""Every message once, in any weather: loss, delay, partitions, restarts."""
+"""Every message once, under loss, delay, partitions and restarts."""
 
 import asyncio
 import itertools
@@ -57,9 +57,9 @@ def faults(seed):
             for network in networks.values():
                 await network.sync()
         for recorder in recorders.values():
-            assert set(recorder.keys().values()) <= {1}  # over all lives
+            assert set(recorder.keys().values()) <= {1}  # over all starts
         for name, other in itertools.permutations(names, 2):
-            # Of one that started again, the messages of its last life are owed.
+            # Of a restarted peer, the messages of its last start are owed.
             epochs = {d.epoch for d in recorders[name].received if d.sender == other}
             last = [
                 d.sequence

@@ -1,4 +1,4 @@
-"""Honest peers deliver exactly once under kills, a stop and a flood of lies."""
+"""Exactly-once delivery under kills, a stop and a flood of byzantine messages."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from p2p_sac_jax.agent.protocol.refusals import Refusal
 from tests.helpers.network_stress import CALM, HONEST, KILLED, run_stress
 
 MOST_MB = 250.0
-# Of a liar that is who it says it is.
+# For a byzantine peer with a valid certificate.
 REASONS = {
     *(Refusal.garbage, Refusal.not_canonical, Refusal.unknown_sender),
     *(Refusal.oversize,),

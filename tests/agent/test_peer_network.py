@@ -56,7 +56,7 @@ async def test_status_reports_peers_health_and_counters():
     assert await first.sync() == 0
     status = first.status()
     assert (status.connected, status.health) == (True, "alone")
-    assert status.last_sync_s is None  # there was nobody to ask
+    assert status.last_sync_s is None  # no peer was reachable
     assert (status.counters.kept, status.counters.sent) == (1, 0)
     await networks["peer1"].connect()
     assert (first.status().health, first.status().peers) == ("degraded", ("peer1",))
@@ -81,7 +81,7 @@ async def test_unsent_messages_are_pulled_later_even_through_others():
     first = in_process_network(hub, "peer0")
     assert not await first.broadcast(KIND, FIELDS)  # not even connected
     await first.connect()
-    assert not await first.broadcast(KIND, FIELDS)  # nobody there
+    assert not await first.broadcast(KIND, FIELDS)  # no peer is reachable
     received = {name: Recorder() for name in ("peer1", "peer2")}
     second = await peer(hub, "peer1", received["peer1"])
     assert await second.sync() == 2
@@ -136,18 +136,18 @@ def test_a_transport_that_cannot_open_releases_the_folder(tmp_path):
 
 
 def test_a_restarted_peer_delivers_nothing_twice(tmp_path):
-    async def lives():
+    async def restart():
         hub = hub_of()
         sender = await peer(hub, "peer0")
         helper = await peer(hub, "peer1")
         recorder = Recorder()
-        for agent_state in range(4):
-            listening = await peer(hub, "peer2", recorder, folder=tmp_path)
-            assert await listening.sync() == (agent_state > 0)
+        for start in range(4):
+            receiver = await peer(hub, "peer2", recorder, folder=tmp_path)
+            assert await receiver.sync() == (start > 0)
             for _ in range(5):
                 await sender.broadcast(KIND, FIELDS)
-            assert await listening.sync() == 0
-            await listening.disconnect()
+            assert await receiver.sync() == 0
+            await receiver.disconnect()
             await sender.broadcast(KIND, FIELDS)  # while it is away
         again = await peer(hub, "peer2", recorder, folder=tmp_path)
         assert await again.sync() == 1
@@ -155,7 +155,7 @@ def test_a_restarted_peer_delivers_nothing_twice(tmp_path):
         await again.disconnect()
         assert await helper.sync() == 0
 
-    asyncio.run(lives())
+    asyncio.run(restart())
 
 
 def test_a_folder_belongs_to_one_peer_at_a_time(tmp_path):
@@ -165,16 +165,16 @@ def test_a_folder_belongs_to_one_peer_at_a_time(tmp_path):
         with pytest.raises(ConfigError, match="must belong to one running peer"):
             in_process_network(hub, "peer0", folder=tmp_path)
         await network.disconnect()
-        listening = await peer(hub, "peer1", recorder := Recorder())
+        receiver = await peer(hub, "peer1", recorder := Recorder())
         other = await peer(hub, "peer0", folder=tmp_path)
         with pytest.raises(ConfigError, match="must belong to one running peer"):
             await network.connect()
         await other.broadcast(KIND, FIELDS)
         await other.disconnect()
-        await network.connect()  # as a start after that one, or nobody would listen
+        await network.connect()  # as a start after that one, or it would be refused
         await network.broadcast(KIND, FIELDS)
         assert recorder.sequences("peer0") == [1, 1]
-        await listening.disconnect()
+        await receiver.disconnect()
         await network.disconnect()
 
     asyncio.run(two())
@@ -184,7 +184,7 @@ def test_a_folder_belongs_to_one_peer_at_a_time(tmp_path):
 async def test_a_failing_or_hanging_handler_affects_no_other(monkeypatch, caplog):
     monkeypatch.setattr(delivery, "MAX_PENDING", 8)
     hub = hub_of()
-    sender, listening = await peer(hub, "peer0"), await peer(hub, "peer1")
+    sender, receiver = await peer(hub, "peer0"), await peer(hub, "peer1")
     release, order = asyncio.Event(), Recorder()
 
     async def slow(delivery):
@@ -197,24 +197,24 @@ async def test_a_failing_or_hanging_handler_affects_no_other(monkeypatch, caplog
 
     received = Recorder()
     for handler in (broken, slow, received):
-        listening.register_message_handler(KIND, handler)
+        receiver.register_message_handler(KIND, handler)
     for _ in range(20):
         assert await sender.broadcast(KIND, FIELDS)
     assert received.sequences("peer0") == list(range(1, 9))  # the rest has to wait
-    assert listening.status().counters.refused == {"busy": 12}
+    assert receiver.status().counters.refused == {"busy": 12}
     release.set()
     while order.sequences("peer0") != list(range(1, 9)):
         await asyncio.sleep(0)
     for _ in range(40):
-        await listening.sync()
+        await receiver.sync()
         await asyncio.sleep(0)
     assert received.sequences("peer0") == list(range(1, 21))
     assert order.sequences("peer0") == list(range(1, 21))
-    assert listening.status().counters.handler_errors == 40
+    assert receiver.status().counters.handler_errors == 40
     assert len(caplog.records) < 30
     release.clear()
     await sender.broadcast(KIND, FIELDS)
-    await listening.disconnect()  # a handler that hangs does not hold it up
+    await receiver.disconnect()  # a handler that hangs does not hold it up
 
 
 @run

@@ -79,7 +79,7 @@ def test_regions_and_spread_name_prices(history):
 
 
 def test_a_history_counts_as_steps_without_training(history):
-    """An agent with a past has the memory, replay and accounts of one that results it."""
+    """Memory, replay and statistics equal those of an agent that ran these weeks."""
     network = in_process_network(Hub(NAMES), NAMES[0])
     with_past = make_agent(CONFIG, network, price_history=history)
 
@@ -113,9 +113,9 @@ def test_a_history_counts_as_steps_without_training(history):
 
 
 def test_a_week_before_a_gap_updates_the_memory_but_not_the_replay(history):
-    torn = PriceHistory(*(np.delete(array, 2, axis=0) for array in history))
+    with_gap = PriceHistory(*(np.delete(array, 2, axis=0) for array in history))
     network = in_process_network(Hub(NAMES), NAMES[0])
-    agent = make_agent(CONFIG, network, price_history=torn)
+    agent = make_agent(CONFIG, network, price_history=with_gap)
     assert agent.steps == WEEKS - 1
     assert int(agent._state.peer.replay.size) == WEEKS - 3
 
@@ -147,12 +147,12 @@ def test_no_history_is_fine():
 
 
 def test_the_network_informs_the_prior():
-    """The prior that two neighbours' data make is the one that an agent hears."""
+    """The prior from two neighbours' messages equals that of an agent."""
 
     async def example():
         opened = await networks(Hub(NAMES))
         alone = memory_of(None)
-        listening = memory_of(None, opened[0])
+        informed = memory_of(None, opened[0])
         agent = make_agent(CONFIG, opened[0], start_clock=4)
         unweighted = P2PPriceMemory(
             None,
@@ -161,12 +161,12 @@ def test_the_network_informs_the_prior():
             params=STORE,
         )
         before = alone._belief().mean
-        np.testing.assert_array_equal(listening._belief().mean, before)
+        np.testing.assert_array_equal(informed._belief().mean, before)
         for number in (1, 2):
             peer = make_agent(CONFIG, opened[number])
             await run_weeks(peer, Store(CONFIG, number), 4)
         await agent.select_action(Store(CONFIG, 0).obs)
-        belief = listening._belief()
+        belief = informed._belief()
         assert_close(belief.mean, agent._state.guidance.prior.mean, 1e-5)
         assert_close(belief.covariance, agent._state.guidance.prior.covariance, 1e-5)
         assert np.abs(belief.mean - before).max() > 0.05

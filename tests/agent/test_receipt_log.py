@@ -1,4 +1,4 @@
-"""The journal: what was taken stays taken, whatever happens to the process."""
+"""The receipt log: recorded messages stay recorded after any end of the process."""
 
 import os
 import resource
@@ -14,7 +14,7 @@ from p2p_sac_jax.agent.protocol.envelope import FUTURE_MS
 from p2p_sac_jax.agent.protocol.receipt_log import ReceiptLog
 from p2p_sac_jax.config import ConfigError
 
-# Writes as fast as it can, in three sets, and says what was written when it is.
+# Records as fast as possible, for three senders, and prints each message after it.
 WRITER = """
 import itertools, os, sys
 from pathlib import Path

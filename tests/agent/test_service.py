@@ -1,4 +1,4 @@
-"""A peer at work: in its market's time, and through what may go wrong around it."""
+"""A running peer: its clock, slow markets and failing disks."""
 
 import asyncio
 import shutil
@@ -26,7 +26,7 @@ class Weeks:
 
 
 class Slow:
-    """A market of one's own whose weeks end when the test says so."""
+    """A market whose weeks end when the test sets ``over``."""
 
     environment, params, observation_dim, action_dim = None, (), 4, 2
 

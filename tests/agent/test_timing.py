@@ -1,4 +1,4 @@
-"""When an agent asks, speaks and pretrains, whatever runs beside whatever."""
+"""When an agent syncs, sends and pretrains, with calls side by side."""
 
 import asyncio
 
@@ -37,7 +37,7 @@ def test_missing_messages_are_requested_when_due(monkeypatch):
             network = in_process_network(Hub(NAMES), NAMES[0])
             syncs = syncs_of(network, monkeypatch)
             agent = make_agent(PRIVATE, network, sync_interval=interval)
-            # Two rounds are listened to, four weeks trained.
+            # Two exchanges and four calls of train.
             await run_weeks(agent, Store(PRIVATE, 0), 4)
             assert len(syncs) == expected
 
@@ -98,7 +98,7 @@ def test_training_beside_the_next_weeks_sends_in_its_round():
 
 
 async def send_demand(hub):
-    """Two peers that have values of their demand by week 2."""
+    """Two peers that have sent their demand by week 2."""
     for number in (1, 2):
         network = in_process_network(hub, NAMES[number])
         await network.connect()
@@ -113,9 +113,7 @@ def test_training_beside_pretraining_loses_neither():
         agent = make_agent(PRIVATE, network, start_clock=4)
         await run_weeks(agent, store)
         await network.connect()
-        await run_weeks(
-            agent, store
-        )  # a round begins; what is missing is pulled after it
+        await run_weeks(agent, store)  # a round begins, and the pull comes after it
         await agent.sync()
         week = agent.select_action(store.obs)
         before = int(agent._state.peer.learner.updates)
@@ -128,7 +126,7 @@ def test_training_beside_pretraining_loses_neither():
 
 @pytest.mark.parametrize(("weeks", "pretrains"), [(0, True), (2, True), (4, False)])
 def test_a_young_agent_pretrains_once_on_the_first_demand_prior(weeks, pretrains):
-    """Nobody could be reached at first; the network is older than the agent."""
+    """No peer is reachable at first; the network is older than the agent."""
 
     async def example():
         hub = Hub(NAMES)

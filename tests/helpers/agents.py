@@ -1,4 +1,4 @@
-"""Agents for tests: one small configuration, stores that live for real, a hub."""
+"""Agents for tests: a small configuration, stores outside the population, a hub."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ NAMES = tuple(f"store-{number}" for number in range(PEERS))
 
 
 def agent_config(mode: str = "private", **sections: dict[str, Any]) -> TrainConfig:
-    """Three stores in rounds of two weeks, whose exchange is switched up to matter."""
+    """Three stores in rounds of two weeks, with an exchange strong enough to matter."""
     defaults = {
         "root": {"arms": "network", "steps": 16},
         "population": {"peers": PEERS},

@@ -1,4 +1,4 @@
-"""What a peer with a valid certificate can send that nobody should take."""
+"""Messages of a peer with a valid certificate that every receiver must refuse."""
 
 from __future__ import annotations
 
@@ -27,20 +27,20 @@ class Byzantine:
     """Byzantine messages of a member of the roster, by kind in turn.
 
     Args:
-      identity: whose key signs them.
+      identity: its key signs them.
       roster: of the network.
-      greeting: an honest message of the same peer, to be replayed.
-      epoch: of the greeting.
+      first: an honest message of the same peer, to be replayed.
+      epoch: of the first.
       seed: of what is drawn.
     """
 
     def __init__(
-        self, identity: Identity, roster: Roster, greeting: bytes, epoch: int, seed: int
+        self, identity: Identity, roster: Roster, first: bytes, epoch: int, seed: int
     ) -> None:
         self.sent: Counter[str] = Counter()
-        self.overheard: deque[bytes] = deque([greeting], maxlen=64)  # of the honest
+        self.captured: deque[bytes] = deque([first], maxlen=64)  # of the honest
         self._identity, self._roster = identity, roster
-        self._greeting, self._epoch = greeting, epoch
+        self._first, self._epoch = first, epoch
         self._sequence = 1
         self._draws = random.Random(seed)
         self._others = [name for name in roster.keys if name != identity.name]
@@ -60,33 +60,33 @@ class Byzantine:
         return self._draws.randbytes(MAX_BYTES + 1)
 
     def _forged_sender(self) -> bytes:
-        return self._seal(sender=self._draws.choice(self._others))
+        return self._sign(sender=self._draws.choice(self._others))
 
     def _stranger(self) -> bytes:
-        return self._seal(sender="nobody")
+        return self._sign(sender="unknown")
 
     def _replay(self) -> bytes:
-        return self._greeting
+        return self._first
 
     def _replay_of_another(self) -> bytes:
-        return self._draws.choice(self.overheard)
+        return self._draws.choice(self.captured)
 
     def _altered(self) -> bytes:
-        raw = bytearray(self._draws.choice(self.overheard))
+        raw = bytearray(self._draws.choice(self.captured))
         raw[self._draws.randrange(len(raw))] ^= 1 << self._draws.randrange(8)
         return bytes(raw)
 
     def _stale_epoch(self) -> bytes:
-        return self._seal(epoch=self._epoch - 1000)
+        return self._sign(epoch=self._epoch - 1000)
 
     def _future_time(self) -> bytes:
-        return self._seal(time_ms=int(time.time() * 1000) + 3_600_000)
+        return self._sign(time_ms=int(time.time() * 1000) + 3_600_000)
 
     def _not_finite(self) -> bytes:
         number = self._draws.choice((np.nan, np.inf, -np.inf, 1e30))
         floats = np.full(16, number, "<f4").tobytes()
         body = BODIES[self._roster.mode, KIND](floats, floats, floats[:4])
-        return self._seal(body=msgspec.msgpack.encode(body))
+        return self._sign(body=msgspec.msgpack.encode(body))
 
     def _wrong_mode(self) -> bytes:
         mode, kind = self._draws.choice(
@@ -94,26 +94,26 @@ class Byzantine:
         )
         names = BODIES[mode, kind].__struct_fields__
         fields = {name: np.ones(3, np.float32) for name in names}
-        return self._seal(mode=mode, kind=kind, body=encode_body(mode, kind, fields))
+        return self._sign(mode=mode, kind=kind, body=encode_body(mode, kind, fields))
 
     def _body_of_another_mode(self) -> bytes:
         fields = {"mean": np.ones(3, np.float32), "known": np.ones(1, np.float32)}
-        return self._seal(body=encode_body("public", KIND, fields))
+        return self._sign(body=encode_body("public", KIND, fields))
 
     def _wrong_network(self) -> bytes:
-        return self._seal(network="elsewhere")
+        return self._sign(network="elsewhere")
 
     def _bad_signature(self) -> bytes:
-        raw = self._seal()
+        raw = self._sign()
         return self._draws.randbytes(SIGNATURE_BYTES) + raw[SIGNATURE_BYTES:]
 
     def _not_canonical(self) -> bytes:
-        encoded = self._seal()[SIGNATURE_BYTES:]
+        encoded = self._sign()[SIGNATURE_BYTES:]
         longer = encoded[:1] + b"\xcc" + encoded[1:]  # the version as a longer integer
         signed = self._identity.signing_key.sign(DOMAIN + longer)
         return signed.signature + longer
 
-    def _seal(self, **changes: object) -> bytes:
+    def _sign(self, **changes: object) -> bytes:
         self._sequence += 1
         fields = {name: np.full(16, 666.0, np.float32) for name in ("mean", "variance")}
         fields["known"] = np.ones(1, np.float32)
@@ -136,5 +136,5 @@ class Byzantine:
 _KINDS = [
     name[1:]
     for name in vars(Byzantine)
-    if name.startswith("_") and not name.startswith("__") and name != "_seal"
+    if name.startswith("_") and not name.startswith("__") and name != "_sign"
 ]

@@ -98,7 +98,7 @@ def hub_of(count=3, **options):
 
 
 class Recorder:
-    """What one peer was delivered, over all its lives."""
+    """Deliveries to one peer, over all its starts."""
 
     def __init__(self):
         self.received = []
@@ -131,7 +131,7 @@ async def peers_of(hub, **options):
 
 
 async def outsider(hub, name):
-    """A transport in hostile hands, answers included."""
+    """A transport without a protocol above it."""
     transport = InProcessTransport(hub, name)
     await transport.open(lambda source, raw: None, lambda source, raw: [])
     return transport

@@ -1,7 +1,7 @@
-"""A network under siege: kills, a stop and a liar, between real processes.
+"""A stress test between real processes: kills, a stop and a byzantine peer.
 
 Every process is a peer over mutual TLS; the last of the roster has a valid certificate
-and sends nothing but hostile messages. ``run_stress`` starts them and judges by what they
+and sends only byzantine messages. ``run_stress`` starts them and judges by what they
 wrote down.
 """
 
@@ -24,21 +24,21 @@ from tests.helpers import stress_process as stress_process
 from tests.helpers.stress_process import BYZANTINE
 from tests.helpers.zenoh_peers import PATIENCE_S, ROOT, free_ports, wait_until
 
-NAMES = ("calm", "stopped", "killed", "slain", BYZANTINE)
+NAMES = ("calm", "stopped", "killed", "killed_too", BYZANTINE)
 CALM, STOPPED, *KILLED, _ = NAMES
 HONEST = NAMES[:-1]
 
 
 class Verdict(NamedTuple):
-    """What came of a siege."""
+    """Result of a stress test."""
 
     sent: dict[str, int]  # honest messages, by sender
     delivered: int  # to all honest peers together
-    byzantine: dict[str, int]  # messages of the liar, by kind
+    byzantine: dict[str, int]  # messages of the byzantine peer, by kind
     accepted: int  # deliveries of what no peer wrote down as sent
     missing: dict[str, int]  # messages of survivors, by receiver
     twice: int  # deliveries of one message to one peer beyond the first
-    refused: dict[str, dict[str, int]]  # of the liar's, by receiver and reason
+    refused: dict[str, dict[str, int]]  # of the byzantine peer, by receiver and reason
     most_mb: dict[str, float]  # largest resident memory
     crashed: list[str]
 
@@ -70,12 +70,12 @@ class Process:
             for line in lines:
                 self._answers.append(json.loads(line))
 
-    def order(self, word: str) -> Any:
+    def order(self, command: str) -> Any:
         assert self.process.stdin is not None
         count = len(self._answers)
-        self.process.stdin.write(word + "\n")
+        self.process.stdin.write(command + "\n")
         self.process.stdin.flush()
-        wait_until(lambda: len(self._answers) > count, f"{self.name} to {word}")
+        wait_until(lambda: len(self._answers) > count, f"{self.name} to {command}")
         return self._answers[count]
 
     def end(self, number: int) -> int:
@@ -99,16 +99,16 @@ class Process:
 def run_stress(
     folder: Path, seconds: float, rate: float, stop_s: float, byzantine_rate: float
 ) -> Verdict:
-    """Runs a siege in a new folder.
+    """Runs a stress test in a new folder.
 
     Args:
       folder: for identities and logs.
-      seconds: for which everybody sends.
+      seconds: for which all peers send.
       rate: messages a second of each honest peer.
       stop_s: for how long one peer is stopped; starts at three tenths.
-      byzantine_rate: messages a second of the liar.
+      byzantine_rate: messages a second of the byzantine peer.
     """
-    write_network(folder, "siege", "consortium", NAMES)
+    write_network(folder, "stress", "consortium", NAMES)
     places = free_ports(NAMES)
     with contextlib.ExitStack() as stack:
 
@@ -145,7 +145,7 @@ def run_stress(
 
 
 def _settled(running: Mapping[str, Process]) -> bool:
-    """Syncs everybody; true if nothing was missing anywhere."""
+    """Syncs all honest peers; true if nothing was missing."""
     found = [running[name].order("sync") for name in HONEST]
     return not any(found)
 

@@ -1,4 +1,4 @@
-"""Sealed messages, honest and otherwise, for the tests of the wire."""
+"""Signed messages, honest and mutated, for the tests of the protocol."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def roster(mode="public", network="shops"):
 
 
 def admission(mode="public", sets=None, burst=1e9, now=lambda: NOW_S):
-    """The gate of bob, and the sets that it reads."""
+    """The admission of bob, on the given sequence sets."""
     sets = {} if sets is None else sets
     rate = RateLimiter(NAMES, 10.0, burst, now)
     return Admission("bob", roster(mode), sets, rate, now)
@@ -130,7 +130,7 @@ def _signature_of_another(draw, raw, messages):
 
 
 def _field(draw, raw, messages):
-    """A well-formed message that says something else, under the old signature."""
+    """A well-formed message with another content, under the old signature."""
     sent = msgspec.msgpack.decode(raw[SIGNATURE_BYTES:])
     place = draw.randrange(len(sent))
     sent[place] = draw.choice(

@@ -1,4 +1,4 @@
-"""One peer's process in a siege: honest, or a liar; see ``network_siege``.
+"""One peer's process in a stress test, honest or byzantine; see ``network_stress``.
 
 An honest peer writes down, unbuffered, each message before it sends it and each one
 that is delivered to it. Orders come as lines on stdin, answers are lines on stdout.
@@ -34,19 +34,17 @@ SYNC_EVERY_S = 2.0
 Orders = Mapping[str, Callable[[], Awaitable[Any]]]
 
 
-def content(sender: str, agent_state: int, number: int) -> dict[str, np.ndarray]:
-    """What an honest peer says in the ``number``-th message of a life."""
-    mean = np.random.default_rng([*sender.encode(), agent_state, number]).normal(
-        size=16
-    )
-    known = np.array([agent_state, number], np.float32)
+def content(sender: str, start: int, number: int) -> dict[str, np.ndarray]:
+    """Content of an honest peer's ``number``-th message of a start."""
+    mean = np.random.default_rng([*sender.encode(), start, number]).normal(size=16)
+    known = np.array([start, number], np.float32)
     return {"mean": mean.astype("f4"), "variance": np.ones(16, "f4"), "known": known}
 
 
 def make_log(path: Path) -> Callable[..., None]:
     """Writes lines that survive the death of the process."""
     file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
-    return lambda *words: os.write(file, f"{' '.join(map(str, words))}\n".encode())
+    return lambda *fields: os.write(file, f"{' '.join(map(str, fields))}\n".encode())
 
 
 async def paced(rate: float) -> AsyncIterator[int]:
@@ -68,19 +66,19 @@ async def honest(folder: Path, transport: ZenohTransport, rate: float) -> None:
     identity, roster = load_identity(folder), load_roster(folder)
     network = PeerNetwork(transport, identity, roster, folder=folder / "state")
     sent, received = make_log(folder / "sent"), make_log(folder / "received")
-    agent_state = random.SystemRandom().randrange(1, 1 << 23)
+    start = random.SystemRandom().randrange(1, 1 << 23)
 
     def take(delivery: Delivery) -> None:
         fields = delivery.fields
         sent = [int(number) for number in np.resize(fields["known"], 2)]
         expected = content(delivery.sender, *sent)
         same = all(np.array_equal(fields[name], expected[name]) for name in expected)
-        received(delivery.sender if same else "nobody", *sent)
+        received(delivery.sender if same else "unknown", *sent)
 
     async def make_message() -> None:
         async for number in paced(rate):
-            sent(identity.name, agent_state, number)
-            await network.broadcast(KIND, content(identity.name, agent_state, number))
+            sent(identity.name, start, number)
+            await network.broadcast(KIND, content(identity.name, start, number))
 
     async def sync() -> None:
         while True:
@@ -111,20 +109,20 @@ async def byzantine_peer(folder: Path, transport: ZenohTransport, rate: float) -
     fields = content(identity.name, 1, 1)
     values = (1, roster.network, roster.mode, KIND, identity.name, now, 1, now)
     body = encode_body(roster.mode, KIND, fields)
-    greeting = sign(Envelope(*values, body), identity.signing_key)
+    first = sign(Envelope(*values, body), identity.signing_key)
     make_log(folder / "sent")(identity.name, 1, 1)
-    byzantine = Byzantine(identity, roster, greeting, now, seed=0)
+    byzantine = Byzantine(identity, roster, first, now, seed=0)
     draws = random.Random(1)
-    greeted = asyncio.Event()
+    sent_first = asyncio.Event()
 
     async def make_message() -> None:
-        # Before they know its epoch, they could not tell that another is stale.
+        # Receivers that do not know its epoch could not refuse a stale one.
         while len(transport.reachable()) < len(roster.keys) - 1:
             await asyncio.sleep(0.05)
         for _ in range(20):
-            transport.publish(greeting)
+            transport.publish(first)
             await asyncio.sleep(0.02)
-        greeted.set()
+        sent_first.set()
         async for _ in paced(rate):
             transport.publish(byzantine.next())
 
@@ -134,8 +132,8 @@ async def byzantine_peer(folder: Path, transport: ZenohTransport, rate: float) -
             await transport.query(draws.randbytes(draws.randrange(4000)), 1.0)
 
     await transport.open(
-        lambda _, raw: byzantine.overheard.append(raw),
-        lambda *_: [byzantine.next() for _ in range(40 * greeted.is_set())],
+        lambda _, raw: byzantine.captured.append(raw),
+        lambda *_: [byzantine.next() for _ in range(40 * sent_first.is_set())],
     )
     tasks = [asyncio.create_task(make_message()), asyncio.create_task(ask())]
 
@@ -147,24 +145,24 @@ async def byzantine_peer(folder: Path, transport: ZenohTransport, rate: float) -
     async def report() -> dict[str, Any]:
         return {"byzantine": dict(byzantine.sent), "most_mb": most_mb()}
 
-    await obey({"ready": greeted.wait, "quiet": quiet, "report": report})
+    await obey({"ready": sent_first.wait, "quiet": quiet, "report": report})
     await quiet()
     await transport.close()
 
 
 async def obey(orders: Orders) -> None:
-    """Does what stdin says until SIGTERM."""
+    """Obeys the orders on stdin until SIGTERM."""
     loop = asyncio.get_running_loop()
-    words: asyncio.Queue[str] = asyncio.Queue()
-    loop.add_signal_handler(signal.SIGTERM, words.put_nowait, "")
+    queue: asyncio.Queue[str] = asyncio.Queue()
+    loop.add_signal_handler(signal.SIGTERM, queue.put_nowait, "")
 
     def read() -> None:
         for line in sys.stdin:
-            loop.call_soon_threadsafe(words.put_nowait, line.strip())
+            loop.call_soon_threadsafe(queue.put_nowait, line.strip())
 
     threading.Thread(target=read, daemon=True).start()
-    while word := await words.get():
-        sys.stdout.write(json.dumps(await orders[word]()) + "\n")
+    while order := await queue.get():
+        sys.stdout.write(json.dumps(await orders[order]()) + "\n")
         sys.stdout.flush()
 
 

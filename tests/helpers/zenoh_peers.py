@@ -1,7 +1,7 @@
 """Peers over zenoh in processes of their own, and raw sessions of attackers.
 
-Run as a program this is a peer: a line of JSON on stdin tells it what to do, and it
-writes one for each thing that happens.
+Run as a program this is a peer: a line of JSON on stdin is an order, and it
+writes one for each event.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ PATIENCE_S = 30.0
 
 
 def free_ports(names: Iterable[str]) -> dict[str, str]:
-    """HOST:PORT of each name, where nobody listens now."""
+    """HOST:PORT of each name, free at this moment."""
     with contextlib.ExitStack() as stack:
         places = {}
         for name in names:
@@ -60,7 +60,7 @@ class Peer:
 
     def __init__(self, folder: Path, places: Mapping[str, str]) -> None:
         self.name = folder.name
-        self.sent: list[dict[str, Any]] = []
+        self.events: list[dict[str, Any]] = []
         others = [place for name, place in places.items() if name != self.name]
         self.process = subprocess.Popen(
             [sys.executable, __file__, str(folder), places[self.name], *others],
@@ -77,37 +77,37 @@ class Peer:
     def _read(self) -> None:
         assert self.process.stdout is not None
         for line in self.process.stdout:
-            self.sent.append(json.loads(line))
+            self.events.append(json.loads(line))
 
-    def tell(self, **order: Any) -> None:
+    def order(self, **order: Any) -> None:
         assert self.process.stdin is not None
         self.process.stdin.write(json.dumps(order) + "\n")
         self.process.stdin.flush()
 
     def publish(self, *texts: str) -> None:
-        self.tell(publish=texts)
+        self.order(publish=texts)
 
     def received(self, source: str) -> list[str]:
-        """Messages the transport sent were of ``source``, in order."""
-        return [e["text"] for e in self.sent if e.get("source") == source]
+        """Texts whose source is ``source``, in order."""
+        return [e["text"] for e in self.events if e.get("source") == source]
 
     def requesters(self) -> list[str]:
-        return [event["requester"] for event in self.sent if "requester" in event]
+        return [event["requester"] for event in self.events if "requester" in event]
 
     def reachable(self) -> list[str]:
-        """As the peer says now."""
-        count = len(self.sent)
-        self.tell(status=True)
+        """As reported by the peer now."""
+        count = len(self.events)
+        self.order(status=True)
         return wait_until(
-            lambda: [e for e in self.sent[count:] if "reachable" in e], "a status"
+            lambda: [e for e in self.events[count:] if "reachable" in e], "a status"
         )[0]["reachable"]
 
     def ask(self, text: str, timeout_s: float = 5.0) -> list[list[str]]:
-        """Replies to a question, as [source, text]."""
-        count = len(self.sent)
-        self.tell(query=text, timeout_s=timeout_s)
+        """Replies to a query, as [source, text]."""
+        count = len(self.events)
+        self.order(query=text, timeout_s=timeout_s)
         return wait_until(
-            lambda: [e for e in self.sent[count:] if "replies" in e], "replies"
+            lambda: [e for e in self.events[count:] if "replies" in e], "replies"
         )[0]["replies"]
 
     def wait_for(self, *names: str) -> None:
@@ -142,11 +142,11 @@ class Peer:
 
 
 class Attacker:
-    """A raw session that keeps to none of the rules, and what it hears.
+    """A raw session that keeps to no rule, and what it receives.
 
     Args:
       folder: with its key, certificate and authorities.
-      name: whose place it takes.
+      name: of the peer it replaces.
       places: HOST:PORT of everyone; it listens at its own.
     """
 
@@ -211,18 +211,18 @@ async def _main(folder: str, listen: str, *connect: str) -> None:
     transport = ZenohTransport(folder, listen=[listen], connect=connect)
     tasks = set()
 
-    def say(**event: Any) -> None:
+    def write(**event: Any) -> None:
         sys.stdout.write(json.dumps(event) + "\n")
         sys.stdout.flush()
 
     def answer(source: str, raw: bytes) -> list[bytes]:
-        say(requester=source)
+        write(requester=source)
         text = raw.decode()
         return [f"{transport.name} {number} {text}".encode() for number in range(2)]
 
     async def ask(text: str, timeout_s: float) -> None:
         replies = await transport.query(text.encode(), timeout_s)
-        say(replies=[(source, raw.decode()) for source, raw in replies])
+        write(replies=[(source, raw.decode()) for source, raw in replies])
 
     def obey(line: str) -> None:
         order = json.loads(line)
@@ -233,7 +233,7 @@ async def _main(folder: str, listen: str, *connect: str) -> None:
             tasks.add(task)
             task.add_done_callback(tasks.discard)
         if "status" in order:
-            say(reachable=transport.reachable(), dropped=transport.dropped)
+            write(reachable=transport.reachable(), dropped=transport.dropped)
 
     def read() -> None:
         for line in sys.stdin:
@@ -242,7 +242,7 @@ async def _main(folder: str, listen: str, *connect: str) -> None:
     stop = asyncio.Event()
     loop.add_signal_handler(signal.SIGTERM, stop.set)
     await transport.open(
-        lambda source, raw: say(source=source, text=raw.decode()), answer
+        lambda source, raw: write(source=source, text=raw.decode()), answer
     )
     threading.Thread(target=read, daemon=True).start()
     await stop.wait()
