@@ -32,6 +32,9 @@ def extremes(rng, shape):
     return rng.choice([-1.0, 1.0], shape) * 10.0 ** rng.uniform(-9.0, 9.0, shape)
 
 
+MODES = ["private", pytest.param("consortium", marks=pytest.mark.thorough), "public"]
+
+
 def extreme_message(rng, latest_messages, seconds):
     """One message of random extremes, by kind and field, that a receiver reads."""
     message = {}
@@ -58,7 +61,7 @@ def assert_finite(agent_state):
     assert (np.abs(agent_state.guidance.prior.mean - BASE.mean) <= reach).all()
 
 
-@pytest.mark.parametrize("mode", ["private", "consortium", "public"])
+@pytest.mark.parametrize("mode", MODES)
 def test_extreme_values_break_nothing_and_fade(mode, tmp_path):
     few = {"privacy": {"min_peers": 2}} if mode == "public" else {}
     config, rng = agent_config(mode, **few), np.random.default_rng(0)

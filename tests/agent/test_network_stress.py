@@ -25,8 +25,8 @@ def check(verdict):
     assert verdict.accepted == 0
     assert verdict.twice == 0
     for name in HONEST:
-        # A kill may come between writing down that a message was taken and taking it:
-        # at most once is what a peer promises itself across its own death.
+        # A kill may come between the record of a message and its delivery: across its
+        # own death a peer delivers at most once.
         assert verdict.missing[name] <= (name in KILLED), verdict.missing
     assert set(verdict.refused[CALM]) >= REASONS
     assert max(verdict.most_mb.values()) < MOST_MB
@@ -34,9 +34,9 @@ def check(verdict):
 
 @pytest.mark.slow
 def test_a_short_stress(tmp_path):
-    verdict = run_stress(tmp_path, seconds=8, rate=25, stop_s=3, byzantine_rate=500)
+    verdict = run_stress(tmp_path, seconds=6, rate=25, stop_s=2.5, byzantine_rate=400)
     check(verdict)
-    assert verdict.sent[CALM] > 100
+    assert verdict.sent[CALM] > 75
     assert sum(verdict.byzantine.values()) > 1000
 
 

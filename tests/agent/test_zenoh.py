@@ -220,6 +220,7 @@ def test_a_killed_peer_reconnects(network):
 
 
 @pytest.mark.slow
+@pytest.mark.thorough
 def test_a_stopped_peer_delays_no_other(network):
     places = free_ports(NAMES)
     with running(network, places, *NAMES) as peers:

@@ -157,13 +157,13 @@ def _failed(folder: Path, name: str) -> bool:
 def _judge(folder: Path, reports: Mapping[str, Any], crashed: list[str]) -> Verdict:
     sent = {name: set(_lines(folder / name / "sent")) for name in NAMES}
     received = {name: Counter(_lines(folder / name / "received")) for name in HONEST}
-    sent = set().union(*sent.values())
+    all_sent = set().union(*sent.values())
     refused = {name: reports[name]["counters"]["refused_from"] for name in HONEST}
     return Verdict(
         sent={name: len(sent[name]) for name in HONEST},
         delivered=sum(sum(count.values()) for count in received.values()),
         byzantine=reports[BYZANTINE]["byzantine"],
-        accepted=sum(len(count.keys() - sent) for count in received.values()),
+        accepted=sum(len(count.keys() - all_sent) for count in received.values()),
         missing={
             name: sum(
                 message not in received[name]
