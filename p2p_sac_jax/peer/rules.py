@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from p2p_sac_jax.arms import arm_names
 from p2p_sac_jax.config import TrainConfig
+from p2p_sac_jax.demand.base import PriceMemory
+from p2p_sac_jax.demand.registry import PRICE_MEMORIES
+from p2p_sac_jax.environments.registry import ENVIRONMENTS
 from p2p_sac_jax.fields import refuse
 
 
@@ -20,8 +23,8 @@ def check(config: TrainConfig) -> None:
     if exploration.std_min > exploration.std_max:
         reason = f"must be at most exploration.std_max={exploration.std_max}"
         refuse("exploration.std_min", exploration.std_min, reason)
-    if learner != "sac" and kind != "demand":
-        reason = f"must be 'sac' with memory.kind={kind!r}: only 'demand' names a price"
+    if learner != "sac" and _memory(config).model is None:
+        reason = f"must be 'sac' with memory.kind={kind!r}: it predicts no demand"
         refuse("learner", learner, reason)
     if learner != "sac" and "plain" in arm_names(config):
         reason = f"must leave out plain with learner={learner!r}: there is no SAC in it"
@@ -34,3 +37,10 @@ def check(config: TrainConfig) -> None:
     if config.sac.replay == "pooled" and rows >= 2**31:
         reason = f"must be 'own' with more than {2**31 - 1} transitions in all"
         refuse("sac.replay", config.sac.replay, reason)
+
+
+def _memory(config: TrainConfig) -> PriceMemory:
+    environment = ENVIRONMENTS[config.environment.name].make(config.environment)
+    demand = environment.demand
+    coefficients = () if demand is None else demand.coefficients
+    return PRICE_MEMORIES[config.memory.kind](coefficients, environment.num_cells)
