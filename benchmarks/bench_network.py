@@ -1,12 +1,10 @@
-"""Times a network of peers: processes of their own over mutual TLS on this machine.
+"""Times a network of peers: one process each, over mutual TLS on this machine.
 
     python -m benchmarks.bench_network [--peers=8] [--rate=100] [--seconds=10]
-                                   [--out=FILE.json]
 
-Every peer sends signed insights at a steady rate to all others, who check and deliver
-them. Prints how many were lost on the way and how many still after a sync, how long
-they took from ``broadcast`` to the handler, and the memory of a process.
-Exits 0 if done, 2 with one line on stderr after a user error.
+Every peer sends signed insights at a steady rate to all others, which verify and
+deliver them. Prints the messages lost before and after a sync, the time from
+``broadcast`` to the handler, and the memory of a process.
 """
 
 from __future__ import annotations
@@ -39,16 +37,16 @@ _OUT = PROGRAM.string("out", "", "JSON file to write the figures to")
 
 _KIND = "market_insight"
 _NUMBERS = 16  # in each of two arrays of an insight
-_PATIENCE_S = 60.0
+_TIMEOUT_S = 60.0
 
 
 @PROGRAM.main
 def main() -> None:
-    """Prints a table, and writes the figures if asked to."""
+    """Prints a table, and writes the figures to --out."""
     for flag, least in ((_PEERS, 2), (_RATE, 1.0), (_SECONDS, 1.0)):
         if flag.value < least:
             raise ConfigError(f"--{flag.name}={flag.value} must be at least {least}")
-    write(_OUT, "")  # better now than after the run
+    write(_OUT, "")  # fails now rather than after the run
     figures = measure(_PEERS.value, _RATE.value, _SECONDS.value)
     for name, value in figures.items():
         print(f"{name:<24}{value:>12,.6g}")
@@ -68,17 +66,17 @@ def measure(peers: int, rate: float, seconds: float) -> dict[str, float]:
     names = [f"peer-{index}" for index in range(peers)]
     spawn = multiprocessing.get_context("spawn")
     results = spawn.SimpleQueue()
-    together = spawn.Barrier(peers)
+    barrier = spawn.Barrier(peers)
     with tempfile.TemporaryDirectory() as folder:
         write_network(Path(folder), "bench", "consortium", names, days=1)
         ports = free_ports(peers)
-        places = {
+        addresses = {
             name: f"127.0.0.1:{port}" for name, port in zip(names, ports, strict=True)
         }
         processes = [
             spawn.Process(
                 target=_run_peer,
-                args=(Path(folder, name), places, rate, seconds, together, results),
+                args=(Path(folder, name), addresses, rate, seconds, barrier, results),
                 daemon=True,
             )
             for name in names
@@ -93,42 +91,47 @@ def measure(peers: int, rate: float, seconds: float) -> dict[str, float]:
 
 def _summarise(found: Mapping[str, Any], seconds: float) -> dict[str, float]:
     expected = sum(len(peer["sent"]) for peer in found.values()) * (len(found) - 1)
-    live = [
+    delivered = sum(peer["delivered"] for peer in found.values())
+    delays_s = [
         arrived - found[sender]["sent"][number - 1]
         for peer in found.values()
-        for sender, number, arrived in peer["live"]
+        for sender, number, arrived in peer["before_sync"]
     ]
-    p50, p99, most = np.percentile(np.array(live) * 1e3, (50, 99, 100))
+    p50, p99, largest = np.percentile(np.array(delays_s) * 1e3, (50, 99, 100))
     return {
         "peers": len(found),
         "sent": sum(len(peer["sent"]) for peer in found.values()),
         "deliveries expected": expected,
-        "lost on the way": expected - len(live),
-        "lost after a sync": expected - sum(peer["all"] for peer in found.values()),
-        "deliveries a second": len(live) / seconds,
+        "lost before a sync": expected - len(delays_s),
+        "lost after a sync": expected - delivered,
+        "deliveries a second": len(delays_s) / seconds,
         "bytes of an insight": found["peer-0"]["bytes"],
         "p50 ms": float(p50),
         "p99 ms": float(p99),
-        "most ms": float(most),
-        "most MB of a process": max(peer["mb"] for peer in found.values()),
+        "largest ms": float(largest),
+        "MB of the largest process": max(peer["mb"] for peer in found.values()),
         "CPU s of all processes": sum(peer["cpu_s"] for peer in found.values()),
     }
 
 
 def _run_peer(
     folder: Path,
-    places: Mapping[str, str],
+    addresses: Mapping[str, str],
     rate: float,
     seconds: float,
-    together: Any,
+    barrier: Any,
     results: Any,
 ) -> None:
-    """A process: one peer that sends, counts, syncs and reports."""
-    results.put(asyncio.run(_peer(folder, places, rate, seconds, together)))
+    """A process: one peer that sends, receives, syncs and reports."""
+    results.put(asyncio.run(_peer(folder, addresses, rate, seconds, barrier)))
 
 
 async def _peer(
-    folder: Path, places: Mapping[str, str], rate: float, seconds: float, together: Any
+    folder: Path,
+    addresses: Mapping[str, str],
+    rate: float,
+    seconds: float,
+    barrier: Any,
 ) -> tuple[str, dict[str, Any]]:
     from p2p_sac_jax.agent.ops.identity import load_identity, load_roster
     from p2p_sac_jax.agent.protocol.peer_network import PeerNetwork
@@ -136,8 +139,8 @@ async def _peer(
 
     identity, roster = load_identity(folder), load_roster(folder)
     name = identity.name
-    others = [place for other, place in places.items() if other != name]
-    transport = ZenohTransport(folder, listen=[places[name]], connect=others)
+    others = [address for other, address in addresses.items() if other != name]
+    transport = ZenohTransport(folder, listen=[addresses[name]], connect=others)
     network = PeerNetwork(
         transport,
         identity,
@@ -148,19 +151,19 @@ async def _peer(
         log_messages=int(2 * rate * seconds) + 1,
     )
     sent: list[float] = []
-    heard: list[tuple[str, int, float]] = []
+    received: list[tuple[str, int, float]] = []
 
-    def take(delivery: Delivery) -> None:
+    def receive(delivery: Delivery) -> None:
         number = int(delivery.fields["mean"][0])
-        heard.append((delivery.sender, number, time.monotonic()))
+        received.append((delivery.sender, number, time.monotonic()))
 
-    network.register_message_handler(_KIND, take)
+    network.register_message_handler(_KIND, receive)
     await network.connect()
-    async with asyncio.timeout(_PATIENCE_S):
+    async with asyncio.timeout(_TIMEOUT_S):
         while len(network.status().peers) < len(others):
             await asyncio.sleep(0.05)
-    await asyncio.to_thread(together.wait, _PATIENCE_S)
-    await asyncio.sleep(list(roster.keys).index(name) / len(places) / rate)
+    await asyncio.to_thread(barrier.wait, _TIMEOUT_S)
+    await asyncio.sleep(list(roster.keys).index(name) / len(addresses) / rate)
     began, cpu_s = time.monotonic(), time.process_time()
     for number in range(1, int(rate * seconds) + 1):
         sent.append(time.monotonic())
@@ -168,16 +171,16 @@ async def _peer(
         await asyncio.sleep(max(0.0, began + number / rate - time.monotonic()))
     cpu_s = time.process_time() - cpu_s
     await asyncio.sleep(1.0)
-    live = list(heard)
+    before_sync = list(received)
     while await network.sync():
         pass
-    await asyncio.to_thread(together.wait, _PATIENCE_S)
+    await asyncio.to_thread(barrier.wait, _TIMEOUT_S)
     counters = network.status().counters
     await network.disconnect()
     return name, {
         "sent": sent,
-        "live": live,
-        "all": len({entry[:2] for entry in heard}),
+        "before_sync": before_sync,
+        "delivered": len({entry[:2] for entry in received}),
         "bytes": counters.bytes_sent / max(1, counters.sent),
         "mb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024,
         "cpu_s": cpu_s,

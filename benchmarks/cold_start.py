@@ -1,15 +1,12 @@
-"""What a network gives to stores that open: measured over real sockets.
+"""What a network gives to stores that open, measured over real sockets.
 
-    python -m benchmarks.cold_start [--config=configs/newcomers.py] [--seeds=5]
-                                [--veterans=6] [--weeks=104] [--watched=25]
-                                [--out=FILE.json]
+    python -m benchmarks.cold_start [--config=newcomers] [--seeds=5] [--weeks=104]
 
-Agents with identities of their own talk over mutual TLS on loopback. Veterans live
-``--weeks`` weeks together; then the newcomers of ``--config`` open, once in their
-network and once alone, in the same market with the same draws. Prints what they earned
-in their first ``--watched`` weeks, as a share of the oracle's expected profit. A
-process holds all agents of a seed: they share programs, and nothing else but sockets.
-Exits 0 if done, 2 with one line on standard error after a user error.
+Agents exchange over mutual TLS on loopback. The first --established stores run --weeks
+weeks together; then the newcomers of --config open, once in that network and once
+alone, in the same market with the same random numbers. Prints the profit of their
+first --watched weeks as a share of the oracle's. One process holds all agents of a
+seed: they share compiled programs, and otherwise only sockets.
 """
 
 from __future__ import annotations
@@ -20,7 +17,7 @@ import json
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 from absl import logging
@@ -32,19 +29,21 @@ from p2p_sac_jax.config import ConfigError, TrainConfig
 
 PROGRAM = Program(__doc__, config=True)
 _SEEDS = PROGRAM.integer("seeds", 5, "populations; seeds from config.seed on")
-_VETERANS = PROGRAM.integer("veterans", 6, "stores that know the market")
-_WEEKS = PROGRAM.integer("weeks", 104, "weeks that they live before")
+_ESTABLISHED = PROGRAM.integer("established", 6, "stores that run from the start")
+_WEEKS = PROGRAM.integer("weeks", 104, "weeks before the newcomers open")
 _WATCHED = PROGRAM.integer("watched", 25, "first weeks of the newcomers")
 _OUT = PROGRAM.string("out", "", "JSON file to write the figures to")
 
 
-class Store(NamedTuple):
-    """An agent, its market, and what it has seen last."""
+@dataclasses.dataclass
+class Store:
+    """An agent in its market."""
 
     agent: Any
     market: Any
-    obs: list[Any]  # one observation, replaced every week
-    earned: list[tuple[float, ...]]  # by week: own, the oracle's, at the usual price
+    obs: Any = None  # the last observation, None before the first week
+    # By week: own profit, the oracle's, that of the historical price.
+    profits: list[tuple[float, ...]] = dataclasses.field(default_factory=list)
 
 
 @PROGRAM.main
@@ -56,8 +55,8 @@ def main() -> None:
     most = config.population.peers - newcomers
     if newcomers < 1:
         raise ConfigError(f"population.newcomers={newcomers} must be at least 1")
-    if not 1 <= _VETERANS.value <= most:
-        raise ConfigError(f"--veterans={_VETERANS.value} must be in [1, {most}]")
+    if not 1 <= _ESTABLISHED.value <= most:
+        raise ConfigError(f"--established={_ESTABLISHED.value} must be in [1, {most}]")
     for flag in (_SEEDS, _WEEKS, _WATCHED):
         if flag.value < 1:
             raise ConfigError(f"--{flag.name}={flag.value} must be at least 1")
@@ -66,14 +65,14 @@ def main() -> None:
 
     use_compilation_cache()
     rows = []
-    print("| seed | network | alone | historical price | heard a prior |")
+    print("| seed | network | alone | historical price | with a prior |")
     print("|---:|---:|---:|---:|---:|", flush=True)
     for seed in range(config.seed, config.seed + _SEEDS.value):
-        rows.append(asyncio.run(_seed(dataclasses.replace(config, seed=seed))))
-        row = rows[-1]
+        row = asyncio.run(_measure(dataclasses.replace(config, seed=seed)))
+        rows.append(row)
         print(
             f"| {seed} | {row['network']:.3f} | {row['alone']:.3f} |"
-            f" {row['historical']:.3f} | {row['heard']} of {newcomers} |",
+            f" {row['historical']:.3f} | {row['informed']} of {newcomers} |",
             flush=True,
         )
     gain = np.array([row["network"] - row["alone"] for row in rows])
@@ -84,39 +83,39 @@ def main() -> None:
     write(_OUT, json.dumps(rows, indent=1) + "\n")
 
 
-async def _seed(config: TrainConfig) -> dict[str, Any]:
-    newcomers = range(
-        config.population.peers - config.population.newcomers, config.population.peers
-    )
+async def _measure(config: TrainConfig) -> dict[str, Any]:
+    """One seed: figures of its newcomers."""
+    peers = config.population.peers
+    newcomers = range(peers - config.population.newcomers, peers)
+    count = _ESTABLISHED.value
     with tempfile.TemporaryDirectory() as folder:
-        count = _VETERANS.value + len(newcomers)
-        networks = _networks(Path(folder), config.exchange.mode, count)
-        veterans = [
-            _open(config, store, network)
-            for store, network in enumerate(networks[: _VETERANS.value])
+        mode = config.exchange.mode
+        networks = _networks(Path(folder), mode, count + len(newcomers))
+        established = [
+            _open(config, index, network)
+            for index, network in enumerate(networks[:count])
         ]
-        joining = networks[_VETERANS.value :]
         try:
-            await _connect(networks[: _VETERANS.value])
-            await _live(veterans, _WEEKS.value)
-            opened = [
-                _open(config, store, network, _WEEKS.value)
-                for store, network in zip(newcomers, joining, strict=True)
+            await _connect(networks[:count])
+            await _run_weeks(established, _WEEKS.value)
+            joined = [
+                _open(config, index, network, _WEEKS.value)
+                for index, network in zip(newcomers, networks[count:], strict=True)
             ]
-            alone = [_open(config, store, None, _WEEKS.value) for store in newcomers]
+            alone = [_open(config, index, None, _WEEKS.value) for index in newcomers]
             await _connect(networks)
-            await _live([*veterans, *opened], _WATCHED.value)
-            await _live(alone, _WATCHED.value)
+            await _run_weeks([*established, *joined], _WATCHED.value)
+            await _run_weeks(alone, _WATCHED.value)
         finally:
             for network in networks:
                 await network.disconnect()
-    shares = {
-        "network": _share(opened),
+    return {
+        "seed": config.seed,
+        "network": _share(joined),
         "alone": _share(alone),
         "historical": _share(alone, part=2),
+        "informed": sum(store.agent.informed for store in joined),
     }
-    heard = sum(store.agent.informed for store in opened)
-    return {"seed": config.seed, **shares, "heard": heard}
 
 
 def _networks(folder: Path, mode: str, count: int) -> list[Any]:
@@ -128,22 +127,23 @@ def _networks(folder: Path, mode: str, count: int) -> list[Any]:
 
     names = [f"store{number}" for number in range(count)]
     write_network(folder, "loopback", mode, names, days=1)
-    places = [f"127.0.0.1:{port}" for port in free_ports(count)]
+    addresses = [f"127.0.0.1:{port}" for port in free_ports(count)]
     networks = []
-    for name, place in zip(names, places, strict=True):
-        home = folder / name
-        # Each pair has one way: the later connects to the earlier.
-        before = places[: places.index(place)]
-        transport = ZenohTransport(home, listen=[place], connect=before)
-        networks.append(PeerNetwork(transport, load_identity(home), load_roster(home)))
+    for index, name in enumerate(names):
+        own = folder / name
+        # One connection for each pair: the later peer connects to the earlier.
+        transport = ZenohTransport(
+            own, listen=[addresses[index]], connect=addresses[:index]
+        )
+        networks.append(PeerNetwork(transport, load_identity(own), load_roster(own)))
     return networks
 
 
-def _open(config: TrainConfig, number: int, network: Any, clock: int = 0) -> Store:
+def _open(config: TrainConfig, index: int, network: Any, clock: int = 0) -> Store:
     from p2p_sac_jax.agent.agent import P2PSACAgent
     from p2p_sac_jax.agent.market import SimulatedMarket
 
-    market = SimulatedMarket(config, number)
+    market = SimulatedMarket(config, index)
     agent = P2PSACAgent(
         market.observation_dim,
         market.action_dim,
@@ -153,42 +153,42 @@ def _open(config: TrainConfig, number: int, network: Any, clock: int = 0) -> Sto
         params=market.params,
         environment=market.environment,
         seed=config.seed,
-        peer_id=number,
+        peer_id=index,
         start_clock=clock,
     )
-    return Store(agent, market, [], [])
+    return Store(agent, market)
 
 
-async def _connect(networks: Sequence[Any], patience_s: float = 20.0) -> None:
-    """Connects, and waits until everybody has everybody else."""
+async def _connect(networks: Sequence[Any], timeout_s: float = 20.0) -> None:
+    """Connects, and waits until every peer sees every other."""
     for network in networks:
         await network.connect()
     others, waited = len(networks) - 1, 0.0
     while any(len(network.status().peers) < others for network in networks):
         await asyncio.sleep(0.1)
         waited += 0.1
-        if waited > patience_s:
+        if waited > timeout_s:
             raise ConfigError("peers on loopback did not find each other")
 
 
-async def _live(stores: Sequence[Store], weeks: int) -> None:
-    """All stores live ``weeks`` weeks in step."""
+async def _run_weeks(stores: Sequence[Store], weeks: int) -> None:
+    """Runs all stores in step."""
     from p2p_sac_jax.agent.service import run_week
 
     for store in stores:
-        if not store.obs:
-            store.obs.append(store.market.reset(store.agent.clock))
+        if store.obs is None:
+            store.obs = store.market.reset(store.agent.clock)
     for _ in range(weeks):
         for store in stores:
-            outcome, _ = await run_week(store.agent, store.market, store.obs[0])
-            store.obs[0] = outcome.observation
-            store.earned.append(tuple(outcome.metrics.values()))
-        await asyncio.sleep(0)  # what was sent arrives
+            outcome, _ = await run_week(store.agent, store.market, store.obs)
+            store.obs = outcome.observation
+            store.profits.append(tuple(outcome.metrics.values()))
+        await asyncio.sleep(0)  # lets messages arrive
 
 
 def _share(stores: Sequence[Store], part: int = 0) -> float:
-    """What the stores earned over what they could have."""
-    weeks = np.array([store.earned for store in stores])  # [stores, weeks, 3]
+    """Profit of the stores over the oracle's."""
+    weeks = np.array([store.profits for store in stores])  # [stores, weeks, 3]
     return float(weeks[..., part].sum() / weeks[..., 1].sum())
 
 

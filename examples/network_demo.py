@@ -1,12 +1,10 @@
-"""Five peers on loopback over mutual TLS; one is killed and comes back, one lies.
+"""Five peers on loopback over mutual TLS; one is killed and restarted, one byzantine.
 
     python -m examples.network_demo [--seconds=120] [--week_s=1] [--folder=DIR]
 
-Every peer is a process of its own, ``launch.run_peer`` as anybody would start it, in a
-consortium made for the occasion. The last one is no peer but a liar with a valid
-certificate: it tells others the opposite of what it heard from them, and sends them
-bytes that are forged, repeated, dated ahead, too long, or nothing at all. Prints what
-happened to each. Exits 0 if all honest peers ended in order.
+Each peer is a process of `launch.run_peer`, in a new consortium. The last one is
+`examples.byzantine_peer`, with a valid certificate. Prints a table of what each peer
+sent, received and refused. Exit status 0 if all correct peers ended in order.
 """
 
 from __future__ import annotations
@@ -26,12 +24,13 @@ from examples.ports import free_ports
 from p2p_sac_jax.commands.flags import Program
 from p2p_sac_jax.config import ConfigError
 
-HONEST, LIAR, VICTIM = ("anna", "bela", "carla", "doris"), "mallory", "carla"
+CORRECT, BYZANTINE = ("anna", "bela", "carla", "doris"), "mallory"
+RESTARTED = "carla"
 _FIRST_WEEK_S = 180.0  # a peer may have to compile first
 
 PROGRAM = Program(__doc__, arguments=True)
-_SECONDS = PROGRAM.number("seconds", 120.0, "from when all are at work")
-_WEEK_S = PROGRAM.number("week_s", 1.0, "seconds that a week lasts")
+_SECONDS = PROGRAM.number("seconds", 120.0, "length, once all peers run")
+_WEEK_S = PROGRAM.number("week_s", 1.0, "seconds of a week")
 _FOLDER = PROGRAM.string(
     "folder", "", "new folder for identities, states and logs; empty is a temporary one"
 )
@@ -40,7 +39,7 @@ _CONFIG = PROGRAM.string("config", "configs/peer.py", "configuration of the peer
 
 @PROGRAM.main
 def main() -> int:
-    """Starts the peers, does them harm, and prints what became of them."""
+    """Starts the peers, disturbs them, and prints the table."""
     overrides = PROGRAM.arguments
     if _SECONDS.value <= 0 or _WEEK_S.value <= 0:
         raise ConfigError("--seconds and --week_s must be above 0")
@@ -49,55 +48,55 @@ def main() -> int:
         raise ConfigError(f"--folder={str(folder)!r} must be new or empty")
     from p2p_sac_jax.agent.ops.authority import write_network
 
-    names = [*HONEST, LIAR]
+    names = [*CORRECT, BYZANTINE]
     write_network(folder / "network", "demo", "consortium", names, days=1)
     demo = Demo(folder, dict(zip(names, free_ports(len(names)), strict=True)))
     try:
-        for name in HONEST:  # one after the other: the first compiles for all
+        for name in CORRECT:  # in order: the first compiles for all
             demo.start(name, overrides)
             demo.wait_for(name, "week")
-        print(f"{len(HONEST)} peers at work; {LIAR} joins", flush=True)
-        demo.start(LIAR)
+        print(f"{len(CORRECT)} peers run; {BYZANTINE} joins", flush=True)
+        demo.start(BYZANTINE)
         time.sleep(_SECONDS.value / 3)
-        print(f"kill -9 {VICTIM}", flush=True)
-        demo.processes[VICTIM].kill()
-        demo.processes[VICTIM].wait()
+        print(f"kill -9 {RESTARTED}", flush=True)
+        demo.processes[RESTARTED].kill()
+        demo.processes[RESTARTED].wait()
         time.sleep(_SECONDS.value / 6)
-        print(f"{VICTIM} starts again", flush=True)
-        demo.start(VICTIM, overrides)
+        print(f"{RESTARTED} restarts", flush=True)
+        demo.start(RESTARTED, overrides)
         time.sleep(_SECONDS.value / 2)
     finally:
         statuses = demo.stop()
     print(demo.table())
     print(f"logs, audit and states: {folder}")
-    failed = [name for name in HONEST if statuses.get(name) != 0]
+    failed = [name for name in CORRECT if statuses.get(name) != 0]
     if failed:
         print(f"did not end in order: {', '.join(failed)}", file=sys.stderr)
     return 1 if failed else 0
 
 
 class Demo:
-    """The processes of a demonstration, and what they say."""
+    """The processes of the demonstration and their logs."""
 
     def __init__(self, folder: Path, ports: dict[str, int]) -> None:
         """``ports`` by name; nothing starts yet."""
         self._folder, self._ports = folder, ports
-        start = datetime.now(UTC) - timedelta(seconds=60)  # everybody has a past
+        start = datetime.now(UTC) - timedelta(seconds=60)  # some weeks are over
         self._origin = start.isoformat()
         self.processes: dict[str, subprocess.Popen] = {}
 
     def start(self, name: str, overrides: list[str] | None = None) -> None:
-        """Starts a peer, or the liar; its log goes on where it was."""
+        """Starts a peer; its log continues."""
         identity = self._folder / "network" / name
         others = [f"127.0.0.1:{p}" for n, p in self._ports.items() if n != name]
-        module = "launch.run_peer" if name != LIAR else "examples.byzantine_peer"
+        module = "examples.byzantine_peer" if name == BYZANTINE else "launch.run_peer"
         command = [
             *(sys.executable, "-m", module),
             f"--identity={identity}",
             f"--listen=127.0.0.1:{self._ports[name]}",
             f"--connect={','.join(others)}",
         ]
-        if name != LIAR:
+        if name != BYZANTINE:
             command += [
                 f"--config={_CONFIG.value}",
                 f"--workdir={self._folder / name}",
@@ -115,14 +114,14 @@ class Demo:
         """Waits until a peer has logged an event.
 
         Raises:
-          ConfigError: it ended, or takes too long.
+          ConfigError: the peer ended, or takes too long.
         """
         deadline = time.monotonic() + _FIRST_WEEK_S
         while not self._events(name, event):
             ended = self.processes[name].poll() is not None
             if ended or time.monotonic() > deadline:
-                said = self._log(name).read_text(errors="replace").splitlines()
-                last = said[-1] if said else "nothing"
+                lines = self._log(name).read_text(errors="replace").splitlines()
+                last = lines[-1] if lines else "no output"
                 raise ConfigError(f"{name} did not start: {last}")
             time.sleep(0.2)
 
@@ -141,18 +140,18 @@ class Demo:
         return statuses
 
     def table(self) -> str:
-        """What became of each peer, as Markdown."""
-        header = "| peer | weeks | earned | sent | delivered | pulled | refused |"
+        """A row for each peer, as Markdown."""
+        header = "| peer | weeks | profit share | sent | delivered | pulled | refused |"
         rows = [header, "|---|---:|---:|---:|---:|---:|---|"]
         for name in self.processes:
             weeks, ends = self._events(name, "week"), self._events(name, "stopped")
             last, end = (weeks or [{}])[-1], (ends or [{}])[-1]
             reasons = ", ".join(f"{k} {v}" for k, v in end.get("refused", {}).items())
-            earned = last.get("earned_share")
+            share = last.get("profit_share")
             cells = (
                 name,
                 last.get("week", ""),
-                f"{earned:.3f}" if earned is not None else "",
+                f"{share:.3f}" if share is not None else "",
                 *(end.get(key, "") for key in ("sent", "delivered", "pulled")),
                 reasons,
             )

@@ -1,4 +1,4 @@
-"""Ports of loopback, for peers that live on one machine."""
+"""Ports of loopback, for several peers on one machine."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import socket
 
 
 def free_ports(count: int) -> list[int]:
-    """Ports of loopback that nobody listens at, all different."""
+    """Distinct unused ports of loopback."""
     sockets = [socket.socket() for _ in range(count)]
     for one in sockets:
         one.bind(("127.0.0.1", 0))
