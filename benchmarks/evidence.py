@@ -1,8 +1,9 @@
-"""Regenerates the evidence: ``python -m benchmarks.evidence``; hours, and resumable.
+"""Recomputes the evidence: hours, resumable.
 
-Runs every study of ``STUDIES`` as ``launch.ablate`` would, each in a folder of its own
-below ``--workdir``, and writes small tables to ``--tables``: one of each study, and
-``targets.csv``, in which every claim is met, missed or open.
+    python -m benchmarks.evidence [--ablations=headline,newcomers] [--seeds=10]
+
+Runs each ablation of `ABLATIONS` in a folder of its own below --workdir, and writes
+one table for each to --tables. targets.csv there holds every claim: met, missed, open.
 """
 
 from __future__ import annotations
@@ -21,8 +22,8 @@ from p2p_sac_jax.commands.presets import load_preset
 from p2p_sac_jax.config import ConfigError
 from p2p_sac_jax.config_io import from_dict
 
-# In the order of what matters most, should time run out.
-STUDIES = (
+# Most important first.
+ABLATIONS = (
     "headline",
     "newcomers",
     "reference_price",
@@ -34,7 +35,7 @@ STUDIES = (
     "peer_count",
 )
 _HELD_OUT = ("chain", "brands")
-_TOGETHER = 5  # seeds of a transfer at once
+_BATCH = 5  # seeds of a transfer at once
 _MEASURES = (
     "steps_to_0.95",
     "area",
@@ -59,30 +60,34 @@ _MEASURES = (
 
 PROGRAM = Program(__doc__)
 _WORKDIR = PROGRAM.string(
-    "workdir", "runs/evidence", "folder of all studies; goes on where it stopped"
+    "workdir", "runs/evidence", "folder of all ablations; resumes what stopped there"
 )
-_TABLES = PROGRAM.string(
-    "tables", "docs/evidence", "folder that the tables are written to"
+_TABLES = PROGRAM.string("tables", "docs/evidence", "folder for the tables")
+_ABLATIONS = PROGRAM.strings("ablations", "only these; all if empty")
+_SEEDS = PROGRAM.integer("seeds", 0, "seeds of each ablation; 0 is its own number")
+_COMPUTE = PROGRAM.boolean(
+    "compute", True, "compute what is missing; without it only tables are written"
 )
-_STUDIES = PROGRAM.strings("studies", "only these, by comma; all if empty")
-_SEEDS = PROGRAM.integer("seeds", 0, "seeds of each study; 0 is its own")
-_COMPUTE = PROGRAM.boolean("compute", True, "false writes tables of what is there")
-_REPORT = PROGRAM.boolean("report", True, "write report.html of each study")
+_REPORT = PROGRAM.boolean("report", True, "write report.html of each ablation")
 
 
 @PROGRAM.main
 def main() -> int | None:
-    """Computes what is missing, study by study, and writes the tables after each."""
+    """Computes what is missing, and writes the tables after each ablation."""
     logging.set_verbosity(logging.WARNING)
-    known = (*STUDIES, "held_out")
-    unknown = [name for name in _STUDIES.value if name not in known]
+    known = (*ABLATIONS, "held_out")
+    unknown = [name for name in _ABLATIONS.value if name not in known]
     if unknown:
-        raise ConfigError(f"--studies={unknown[0]!r} must be one of {', '.join(known)}")
+        raise ConfigError(
+            f"--ablations={unknown[0]!r} must be one of {', '.join(known)}"
+        )
     if _SEEDS.value < 0:
         raise ConfigError(f"--seeds={_SEEDS.value} must be at least 0")
     from p2p_sac_jax.ablation.engine import SweepInterrupted
 
-    chosen = [name for name in known if name in _STUDIES.value or not _STUDIES.value]
+    chosen = [
+        name for name in known if name in _ABLATIONS.value or not _ABLATIONS.value
+    ]
     work, tables = Path(_WORKDIR.value), Path(_TABLES.value)
     tables.mkdir(parents=True, exist_ok=True)
     try:
@@ -90,7 +95,7 @@ def main() -> int | None:
             if name == "held_out":
                 _held_out(work, tables)
             else:
-                _study(name, work / name, tables)
+                _ablation(name, work / name, tables)
             _write_targets(work, tables)
     except SweepInterrupted as stop:
         print(stop, file=sys.stderr)
@@ -98,7 +103,7 @@ def main() -> int | None:
     return None
 
 
-def _study(name: str, folder: Path, tables: Path) -> None:
+def _ablation(name: str, folder: Path, tables: Path) -> None:
     from p2p_sac_jax.ablation.engine import ablate
     from p2p_sac_jax.ablation.grid import make_grid
     from p2p_sac_jax.ablation.results import is_sweep, load_sweep
@@ -109,10 +114,10 @@ def _study(name: str, folder: Path, tables: Path) -> None:
     reporter = Reporter()
     if _COMPUTE.value:
         reporter.log(f"--- {name}")
-        study = load_preset(f"ablations/{name}")
-        config = from_dict(study.config.to_dict())
+        preset = load_preset(f"ablations/{name}")
+        config = from_dict(preset.config.to_dict())
         seeds = _SEEDS.value or config.seeds
-        grid = make_grid(config, study.sweep, study.arms, seeds)
+        grid = make_grid(config, preset.sweep, preset.arms, seeds)
         ablate(grid, folder, name=name, reporter=reporter)
     if not is_sweep(folder):
         return
@@ -126,7 +131,7 @@ def _study(name: str, folder: Path, tables: Path) -> None:
 
 
 def _held_out(work: Path, tables: Path) -> None:
-    """Policies in stores that nobody trained on; see ``benchmarks.transfer``."""
+    """Policies in stores that were not trained on; see ``benchmarks.transfer``."""
     from benchmarks.transfer import ARMS, transfer
 
     path = tables / "held_out.csv"
@@ -134,8 +139,8 @@ def _held_out(work: Path, tables: Path) -> None:
     base = from_dict(load_preset("ablations/newcomers").config.to_dict())
     count = _SEEDS.value or base.seeds
     for name in _HELD_OUT if _COMPUTE.value else ():
-        for first in range(base.seed, base.seed + count, _TOGETHER):
-            seeds = min(_TOGETHER, base.seed + count - first)
+        for first in range(base.seed, base.seed + count, _BATCH):
+            seeds = min(_BATCH, base.seed + count - first)
             if all((name, str(s)) in done for s in range(first, first + seeds)):
                 continue
             config = dataclasses.replace(
@@ -155,7 +160,7 @@ def _held_out(work: Path, tables: Path) -> None:
 
 
 def _write_targets(work: Path, tables: Path) -> None:
-    """Every target that the finished studies can tell of."""
+    """Every target for which there is an ablation."""
     found = list(_targets(work, tables))
     if not found:
         return
@@ -183,23 +188,23 @@ def _targets(work: Path, tables: Path) -> Iterator[Any]:
     from benchmarks import targets
     from p2p_sac_jax.ablation.results import is_sweep, load_sweep
 
-    def study(name: str) -> targets.Study | None:
+    def figures(name: str) -> targets.Figures | None:
         folder = work / name
-        return targets.read_study(load_sweep(folder)) if is_sweep(folder) else None
+        return targets.read_figures(load_sweep(folder)) if is_sweep(folder) else None
 
-    if found := study("headline"):
+    if found := figures("headline"):
         yield from targets.headline(found)
-    if found := study("newcomers"):
+    if found := figures("newcomers"):
         yield from targets.newcomers(found)
-    if found := study("heterogeneity"):
-        values = sorted({value for _, value in found.figures if value is not None})
+    if found := figures("heterogeneity"):
+        values = sorted({value for _, value in found.arms if value is not None})
         yield from targets.no_harm(found, "network", values, "heterogeneity")
-    if found := study("byzantine"):
-        values = sorted({value for _, value in found.figures if value is not None})
-        yield from targets.no_harm(found, "guarded", values, "a third tells lies:")
+    if found := figures("byzantine"):
+        values = sorted({value for _, value in found.arms if value is not None})
+        yield from targets.no_harm(found, "guarded", values, "a third is byzantine:")
     if rows := _rows(tables / "held_out.csv"):
         yield from targets.held_out(targets.read_transfers(rows))
-    if found := study("reference_price"):
+    if found := figures("reference_price"):
         yield from targets.reference_price(found)
 
 

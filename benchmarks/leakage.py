@@ -272,8 +272,8 @@ def _demand(components: PeerComponents) -> DemandModel:
     demand = components.environment.demand
     if demand is None:
         raise ConfigError(
-            f"environment.name={components.config.environment.name!r} must be pricing: the"
-            " attacker's week has a price and sales"
+            f"environment.name={components.config.environment.name!r} must be"
+            " pricing: the attacker's week has a price and sales"
         )
     return demand
 

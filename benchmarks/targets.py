@@ -44,27 +44,27 @@ class Target(NamedTuple):
         return "met" if ends[0] >= bar else "missed" if ends[1] < bar else "open"
 
 
-class Study(NamedTuple):
+class Figures(NamedTuple):
     """Figures of a sweep by (arm, value of the swept field), one dict a seed."""
 
-    figures: dict[tuple[str, Any], list[Values]]
-    historical: dict[tuple[str, Any], list[Values]]  # the same of the usual price
+    arms: dict[tuple[str, Any], list[Values]]
+    historical: dict[tuple[str, Any], list[Values]]  # of the historical price
     end: float  # steps of a run
 
     def values(self, arm: str, at: Any, name: str) -> np.ndarray:
         """[S] one figure of an arm at every finished seed, NaN elsewhere."""
-        return _values(self.figures, arm, at, name)
+        return _values(self.arms, arm, at, name)
 
     def historical_values(self, arm: str, at: Any, name: str) -> np.ndarray:
         """[S] the same figure of the historical price in the arm's market."""
         return _values(self.historical, arm, at, name)
 
 
-def read_study(sweep: Sweep) -> Study:
+def read_figures(sweep: Sweep) -> Figures:
     """Figures of every cell of a sweep over at most one field."""
     field = next(iter(sweep.factors), None)
 
-    own, usual = {}, {}
+    own, historical = {}, {}
     for point in sweep.points:
         measures = [
             measure(
@@ -76,28 +76,28 @@ def read_study(sweep: Sweep) -> Study:
         ]
         key = point.arm, point.values.get(field or "")
         own[key] = [one.arm if one else {} for one in measures]
-        usual[key] = [one.historical if one else {} for one in measures]
-    return Study(own, usual, float(sweep.meta["config"]["steps"]))
+        historical[key] = [one.historical if one else {} for one in measures]
+    return Figures(own, historical, float(sweep.meta["config"]["steps"]))
 
 
-def headline(study: Study) -> Iterator[Target]:
+def headline(found: Figures) -> Iterator[Target]:
     """Targets 1, 2, 4 and the second half of 7."""
     for name in ("chain", "brands"):
 
         def of(arm: str, figure: str, name: str = name) -> np.ndarray:
-            return study.values(arm, name, figure)
+            return found.values(arm, name, figure)
 
-        rivals = (("plain", 6.0), ("memory", 1.5), ("memory wide", 1.5))
-        for other, times in rivals:
+        baselines = (("plain", 6.0), ("memory", 1.5), ("memory wide", 1.5))
+        for other, times in baselines:
             pair = [of("network", STEPS)], [of(other, STEPS)]
-            ratio = statistics.ratio_of_medians(*_paired(*pair), study.end)
+            ratio = statistics.ratio_of_medians(*_paired(*pair), found.end)
             claim = f"steps to a sustained .95: times fewer than {other}"
             yield Target(claim, name, _count(*pair[0]), ratio, times)
         yield _less(
             "earned in 200 weeks, less the historical price's",
             name,
             of("network", "earned_200"),
-            study.historical_values("network", name, "earned_200"),
+            found.historical_values("network", name, "earned_200"),
             0.01,
         )
         for weeks, bar in ((25, 0.90), (200, 0.94)):
@@ -125,30 +125,34 @@ def headline(study: Study) -> Iterator[Target]:
             )
 
 
-def newcomers(study: Study) -> Iterator[Target]:
+def newcomers(found: Figures) -> Iterator[Target]:
     """Target 3."""
     name = "newcomers_earned"
-    for where, above_usual, above_memory in (
+    for where, above_historical, above_memory in (
         ("chain", 0.02, 0.03),
         ("brands", 0.01, 0.04),
     ):
-        ours = study.values("network", where, name)
-        usual = study.historical_values("network", where, name)
+        ours = found.values("network", where, name)
+        historical = found.historical_values("network", where, name)
         claim = "newcomers' first 25 weeks, less "
-        yield _less(f"{claim}the historical price's", where, ours, usual, above_usual)
+        yield _less(
+            f"{claim}the historical price's", where, ours, historical, above_historical
+        )
         for arm in ("memory", "memory wide"):
-            alone = study.values(arm, where, name)
+            alone = found.values(arm, where, name)
             yield _less(f"{claim}those of {arm}", where, ours, alone, above_memory)
 
 
-def no_harm(study: Study, arm: str, values: list[Any], words: str) -> Iterator[Target]:
+def no_harm(
+    found: Figures, arm: str, values: list[Any], prefix: str
+) -> Iterator[Target]:
     """Target 5 over the values of a swept field."""
     for value in values:
         yield _less(
             "final score, less own memory's",
-            f"{words} {value}",
-            study.values(arm, value, "final"),
-            study.values("memory", value, "final"),
+            f"{prefix} {value}",
+            found.values(arm, value, "final"),
+            found.values("memory", value, "final"),
             -0.01,
         )
 
@@ -180,14 +184,14 @@ def read_transfers(rows: Sequence[Mapping[str, str]]) -> dict[str, Transfer]:
     }
 
 
-def reference_price(study: Study) -> Iterator[Target]:
+def reference_price(found: Figures) -> Iterator[Target]:
     """The first half of target 7: where prices have memory."""
     for figure in ("final", "earned"):
         yield _less(
             f"{figure}, less the myopic bandit's on the network's prior",
             "reference effect",
-            study.values("network", None, figure),
-            study.values("bandit network", None, figure),
+            found.values("network", None, figure),
+            found.values("bandit network", None, figure),
             0.0,
         )
 

@@ -1,8 +1,8 @@
-"""What is known of a store that nobody has trained on, before its first own week.
+"""Policies in held-out stores, before the first week of those stores.
 
-Two ways to open a shop: with a policy that another store has learned, or with one that
-has rehearsed on the network's memory. Both are played in held-out stores, and compared
-with what trained stores earn at home.
+A store can open with a policy trained by another store, or with one that was
+pretrained on the network's demand model. Both are evaluated in held-out stores and
+compared with trained policies in their own stores.
 """
 
 from __future__ import annotations
@@ -28,22 +28,22 @@ class Transfer(NamedTuple):
     """Shares of the oracle's profit, one of each seed [S]."""
 
     seeds: np.ndarray
-    memory_home: np.ndarray  # policies of isolated stores in their own markets
-    memory_away: np.ndarray  # the same in held-out markets, mean over all pairs
-    network_home: np.ndarray  # policies of networked stores in their own markets
-    network_away: np.ndarray  # newcomers of held-out markets, rehearsed
-    historical_away: np.ndarray  # the historical price in held-out markets
+    memory_own: np.ndarray  # policies of isolated stores in their own markets
+    memory_held_out: np.ndarray  # the same in held-out markets, mean over all pairs
+    network_own: np.ndarray  # policies of networked stores in their own markets
+    network_held_out: np.ndarray  # newcomers in held-out markets, pretrained
+    historical_held_out: np.ndarray  # the historical price in held-out markets
 
 
 def transfer(config: TrainConfig) -> Transfer:
-    """Trains until newcomers join, and evaluates everybody before they have lived.
+    """Trains until newcomers join, and evaluates all peers before the newcomers act.
 
     Args:
       config: ``population.newcomers`` held-out stores join at ``join_step``; its arms
-        are ``ARMS``.
+        must be ``ARMS``.
 
     Raises:
-      ConfigError: nobody joins late, or other arms are named.
+      ConfigError: no store joins late, or the arms are others.
     """
     validate(config)
     joins = config.population.join_step
@@ -60,40 +60,40 @@ def transfer(config: TrainConfig) -> Transfer:
         state, _ = train_chunk(setup, programs, state, step)
     inputs = setup.run_inputs, jnp.asarray(joins, jnp.int32)
     state = programs.pretrain_on_model(state, setup.peer_inputs, *inputs)
-    home, usual = _fractions(programs.evaluate(state, setup.peer_inputs, *inputs))
+    own, historical = _fractions(programs.evaluate(state, setup.peer_inputs, *inputs))
     peers = config.population.peers
-    veterans = slice(0, peers - config.population.newcomers)
-    newcomers = range(veterans.stop, peers)
-    away = [
-        _fractions(programs.evaluate(state, _everybody_at(setup, store), *inputs))[0]
+    trained = slice(0, peers - config.population.newcomers)
+    newcomers = range(trained.stop, peers)
+    held_out = [
+        _fractions(programs.evaluate(state, _all_in_market(setup, store), *inputs))[0]
         for store in newcomers
     ]
     by_arm = np.array([arm for arm, _ in setup.labels])
     memory, network = by_arm == "memory", by_arm == "network"
-    visits = np.mean([score[veterans] for score in away], axis=(0, 1))  # [R]
+    elsewhere = np.mean([score[trained] for score in held_out], axis=(0, 1))  # [R]
     return Transfer(
         seeds=np.array([seed for arm, seed in setup.labels if arm == "memory"]),
-        memory_home=home[veterans, memory].mean(axis=0),
-        memory_away=visits[memory],
-        network_home=home[veterans, network].mean(axis=0),
-        network_away=home[newcomers][:, network].mean(axis=0),
-        historical_away=usual[newcomers][:, network].mean(axis=0),
+        memory_own=own[trained, memory].mean(axis=0),
+        memory_held_out=elsewhere[memory],
+        network_own=own[trained, network].mean(axis=0),
+        network_held_out=own[newcomers][:, network].mean(axis=0),
+        historical_held_out=historical[newcomers][:, network].mean(axis=0),
     )
 
 
 def gaps(result: Transfer) -> tuple[np.ndarray, np.ndarray]:
-    """What opening in a held-out market costs [S]: with the network, without it."""
-    networked = result.network_home - result.network_away
-    return networked, result.memory_home - result.memory_away
+    """Cost of opening in a held-out market [S]: with the network, without it."""
+    networked = result.network_own - result.network_held_out
+    return networked, result.memory_own - result.memory_held_out
 
 
 def _fractions(evaluation: Any) -> tuple[np.ndarray, np.ndarray]:
     """Shares of the oracle's profit [P, R]: the policy's, the historical price's."""
-    achieved, oracle, usual = (np.asarray(leaf) for leaf in evaluation.score)
-    return oracle_fraction(achieved, oracle), oracle_fraction(usual, oracle)
+    achieved, oracle, historical = (np.asarray(leaf) for leaf in evaluation.score)
+    return oracle_fraction(achieved, oracle), oracle_fraction(historical, oracle)
 
 
-def _everybody_at(setup: Experiment, store: int) -> PeerInputs:
+def _all_in_market(setup: Experiment, store: int) -> PeerInputs:
     """All peers, each with its own policy, in the market of one of them."""
 
     def placed(leaf: jax.Array) -> jax.Array:

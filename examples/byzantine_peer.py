@@ -76,7 +76,7 @@ async def _attack() -> None:
 
 def _invalid_bytes(rng: random.Random, kind: int, identity: Any, roster: Any) -> bytes:
     """Bytes to be refused: random, too long, forged, repeated, dated ahead, stale."""
-    from p2p_sac_jax.agent.protocol.envelope import MAX_BYTES, VERSION, Envelope, seal
+    from p2p_sac_jax.agent.protocol.envelope import MAX_BYTES, VERSION, Envelope, sign
 
     if kind == 0:
         return rng.randbytes(200)
@@ -95,7 +95,7 @@ def _invalid_bytes(rng: random.Random, kind: int, identity: Any, roster: Any) ->
         time_ms=now + (3_600_000 if kind == 4 else 0),
         body=rng.randbytes(40),
     )
-    return seal(envelope, identity.signing_key)
+    return sign(envelope, identity.signing_key)
 
 
 if __name__ == "__main__":

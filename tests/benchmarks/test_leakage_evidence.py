@@ -1,6 +1,7 @@
 """What trained peers give away of one week; a minute or two for each mode.
 
-``python -m pytest tests/benchmarks/test_leakage_evidence.py -m evidence -s`` prints the tables.
+``python -m pytest tests/benchmarks/test_leakage_evidence.py -m evidence -s`` prints
+the tables.
 """
 
 import sys

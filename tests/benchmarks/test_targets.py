@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from benchmarks import targets
-from benchmarks.targets import Study, Target
+from benchmarks.targets import Figures, Target
 from benchmarks.transfer import Transfer
 from p2p_sac_jax.ablation.results import load_sweep
 from p2p_sac_jax.experiment.statistics import Estimate
@@ -38,7 +38,7 @@ def test_differences_are_of_the_seeds_that_both_arms_have():
         ("network", None): [{"final": 0.9}, {}, {"final": 0.8}, {"final": 0.7}],
         ("bandit network", None): [{"final": 0.5}, {"final": 0.1}, {}, {"final": 0.5}],
     }
-    final, earned = targets.reference_price(Study(rows, {}, 208.0))
+    final, earned = targets.reference_price(Figures(rows, {}, 208.0))
     assert final.seeds == 2
     assert final.figure.value == pytest.approx(0.3)
     assert earned.seeds == 0
@@ -54,9 +54,9 @@ def test_held_out_gaps_are_compared_seed_by_seed():
     assert target.figure.value == pytest.approx(0.3)
     assert target.verdict == "met"
     rows = [
-        {"population": "chain", "seed": str(s), "memory_home": "0.95"}
-        | {"memory_away": "0.85", "network_home": "0.95", "historical_away": "0"}
-        | {"network_away": str(0.95 - gap)}
+        {"population": "chain", "seed": str(s), "memory_own": "0.95"}
+        | {"memory_held_out": "0.85", "network_own": "0.95", "historical_held_out": "0"}
+        | {"network_held_out": str(0.95 - gap)}
         for s, gap in enumerate([0.02, 0.04, 0.03, 0.03])
     ]
     (again,) = targets.held_out(targets.read_transfers(rows))
@@ -69,7 +69,7 @@ def test_a_headline_is_read_from_a_sweep(tmp_path):
         for name in ("plain", "memory", "memory wide", "network", "bandit network")
     }
     write_sweep(tmp_path, {"population.name": ["chain", "brands"]}, arms)
-    found = list(targets.headline(targets.read_study(load_sweep(tmp_path))))
+    found = list(targets.headline(targets.read_figures(load_sweep(tmp_path))))
     assert {target.where for target in found} == {"chain", "brands"}
     worst = [t for t in found if t.claim.startswith("worst peer at week 25")]
     assert all(0 < t.figure.value <= 1 and t.seeds == 3 for t in worst)

@@ -19,17 +19,17 @@ def config(**population):
 
 
 @pytest.mark.thorough
-def test_home_and_away(monkeypatch):
-    """A policy that is evaluated in its own market is at home there."""
+def test_own_and_held_out_markets(monkeypatch):
+    """Every row of a held-out evaluation has the newcomer's market."""
     seen = {}
-    original = module._everybody_at
+    original = module._all_in_market
 
     def spy(setup, store):
         peer_inputs = original(setup, store)
         seen.update(setup=setup, store=store, peer_inputs=peer_inputs)
         return peer_inputs
 
-    monkeypatch.setattr(module, "_everybody_at", spy)
+    monkeypatch.setattr(module, "_all_in_market", spy)
     result = transfer(config())
     assert result.seeds.tolist() == [0, 1]
     for leaf in result[1:]:
@@ -44,9 +44,9 @@ def test_home_and_away(monkeypatch):
     assert len(set(own.tolist())) == 4
     networked, alone = gaps(result)
     np.testing.assert_allclose(
-        networked, result.network_home - result.network_away, rtol=1e-6
+        networked, result.network_own - result.network_held_out, rtol=1e-6
     )
-    np.testing.assert_allclose(alone, result.memory_home - result.memory_away)
+    np.testing.assert_allclose(alone, result.memory_own - result.memory_held_out)
 
 
 @pytest.mark.parametrize(
