@@ -13,7 +13,6 @@ from p2p_sac_jax.fields import choice, static, switch, text, traced
 
 WEEK_S = 604_800.0
 EXPLORATION_SOURCES = ("memory", "policy", "fixed")
-_PACKAGE = "p2p_sac_jax"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -21,9 +20,7 @@ class EnvironmentConfig:
     """The problem that each peer faces."""
 
     name: str = choice(
-        "pricing",
-        f"{_PACKAGE}.environments.registry:ENVIRONMENTS",
-        "a market, or a control task",
+        "pricing", "environments.registry:ENVIRONMENTS", "a market, or a control task"
     )
     reference_effect: float = static(
         0.0, "[0, inf)", "utility lost per unit of price above the reference price"
@@ -40,13 +37,11 @@ class PopulationConfig:
 
     name: str = choice(
         "chain",
-        f"{_PACKAGE}.environments.calibration:POPULATIONS",
+        "environments.calibration:POPULATIONS",
         "stores of one chain, or of different brands",
     )
     peers: int = static(16, "[1, inf)", "number of learners")
-    pad_to: int = static(
-        0, "[0, inf)", "pad with masked peers up to this number; 0: no padding"
-    )
+    pad_to: int = static(0, "[0, inf)", "pad with masked peers up to this; 0: none")
     held_out: bool = switch(False, "draw the stores that are kept out of training")
     heterogeneity: float = static(
         1.0, "[0, 2]", "how far stores differ: 0 not at all, 1 as calibrated"
@@ -67,19 +62,11 @@ class SacConfig:
     )
     discount: float = traced(0.0, "[0, 1)", "discount factor gamma of a step")
     tau: float = traced(0.01, "(0, 1]", "Polyak step of the target critics")
-    target_entropy: float = traced(
-        -1.0, "(-inf, inf)", "of the squashed policy, in nats"
-    )
+    target_entropy: float = traced(-1.0, "(-inf, inf)", "nats, of the squashed policy")
     initial_alpha: float = static(0.1, "(0, inf)", "temperature before learning")
-    updates_per_step: int = static(
-        16, "[1, inf)", "gradient updates per environment step"
-    )
-    replay_capacity: int = static(
-        0, "[0, 2147483647]", "transitions kept; 0: all of the run"
-    )
-    replay: str = choice(
-        "own", ("own", "pooled"), "sample own transitions, or those of all peers"
-    )
+    updates_per_step: int = static(16, "[1, inf)", "gradient updates per step")
+    replay_capacity: int = static(0, "[0, 2147483647]", "transitions kept; 0: all")
+    replay: str = choice("own", ("own", "pooled"), "transitions of this peer, or all")
     learning_starts: int = traced(4, "[0, inf)", "own steps before the first update")
     warmup: int = traced(0, "[0, inf)", "own steps with uniformly random actions")
     max_grad_norm: float = static(
@@ -93,12 +80,12 @@ class MemoryConfig:
 
     kind: str = choice(
         "demand",
-        f"{_PACKAGE}.demand.registry:PRICE_MEMORIES",
+        "demand.registry:PRICE_MEMORIES",
         "a model of demand, a table of prices, or nothing",
     )
     pooling: str = choice(
         "prior",
-        f"{_PACKAGE}.exchange.exchange:POOLINGS",
+        "exchange.exchange:POOLINGS",
         "use of the neighbours' demand data: as a prior, as own data, or not at all",
     )
     decay: float = traced(1.0, "(0, 1]", "share of the data's weight kept per step")
@@ -118,9 +105,7 @@ class ModelRolloutsConfig:
     """Prices that were not set, with the demand that the memory expects of them."""
 
     fraction: float = traced(0.9, "[0, 1]", "share of model rollouts in a batch")
-    half_life: float = traced(
-        0.0, "[0, inf)", "own steps that halve that share; 0: constant"
-    )
+    half_life: float = traced(0.0, "[0, inf)", "own steps that halve it; 0: constant")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -139,40 +124,32 @@ class ExplorationConfig:
 class ExchangeConfig:
     """What peers send, to whom, how often, and what receivers make of it."""
 
-    mode: str = choice(
-        "private", f"{_PACKAGE}.exchange.messages:MODES", "what may leave a peer"
-    )
+    mode: str = choice("private", "exchange.messages:MODES", "what may leave a peer")
     topology: str = choice(
         "complete",
         (
-            f"{_PACKAGE}.exchange.topology:TOPOLOGIES",
-            f"{_PACKAGE}.exchange.topology:RANDOM_TOPOLOGIES",
+            "exchange.topology:TOPOLOGIES",
+            "exchange.topology:RANDOM_TOPOLOGIES",
             "matrix",
         ),
         "who receives from whom",
     )
     matrix: str = text("", ".npy or .csv file of the adjacency, for topology=matrix")
-    degree: int = static(
-        4, "[1, inf)", "neighbours of a peer in k_regular and small_world"
-    )
+    degree: int = static(4, "[1, inf)", "neighbours in k_regular and small_world")
     edge_chance: float = static(
         0.3, "[0, 1]", "chance of an edge in erdos_renyi, of rewiring in small_world"
     )
     mixing: str = choice(
-        "uniform",
-        f"{_PACKAGE}.exchange.mixing:MIXINGS",
-        "weights of the edges before any message",
+        "uniform", "exchange.mixing:MIXINGS", "weights of the edges before any message"
     )
     interval: int = static(4, "[1, inf)", "steps between exchanges")
     value_sharing: str = choice(
         "precision",
-        f"{_PACKAGE}.exchange.value_sharing:VALUE_SHARING",
+        "exchange.value_sharing:VALUE_SHARING",
         "how the neighbours' values enter the learner",
     )
     aggregator: str = choice(
-        "mean",
-        f"{_PACKAGE}.exchange.aggregation:AGGREGATORS",
-        "how several messages become one",
+        "mean", "exchange.aggregation:AGGREGATORS", "how several messages become one"
     )
     byzantine_fraction: float = static(
         0.34, "[0, 0.5)", "share of byzantine neighbours that a robust aggregator bears"
@@ -188,9 +165,7 @@ class ExchangeConfig:
         31_449_600.0, "[0, inf)", "seconds after which an insight weighs nothing"
     )
     n0: float = traced(8.0, "(0, inf)", "steps in a cell that make confidence 1/2")
-    td_penalty: float = traced(
-        1.0, "[0, inf)", "how fast the TD error lowers confidence"
-    )
+    td_penalty: float = traced(1.0, "[0, inf)", "how TD errors lower confidence")
     value_half_life: float = traced(
         100.0, "(0, inf)", "own steps that halve the weight of the neighbours' values"
     )
@@ -200,13 +175,9 @@ class ExchangeConfig:
 class WeightsConfig:
     """What makes one neighbour weigh more than another."""
 
-    recency: bool = switch(
-        True, "insights fade with age by exchange.recency_tau_s", traced=True
-    )
+    recency: bool = switch(True, "insights fade with age", traced=True)
     confidence: bool = switch(True, "the sender's confidence counts", traced=True)
-    trust_rate: float = traced(
-        0.0, "[0, 1]", "how fast trust follows the evidence; 0: no trust weights"
-    )
+    trust_rate: float = traced(0.0, "[0, 1]", "how fast trust follows evidence; 0: off")
     trust_temperature: float = traced(
         0.5, "(0, inf)", "excess error that costs a factor e of trust"
     )
@@ -219,7 +190,7 @@ class WeightsConfig:
         False, "receive only from peers that perform as well", traced=True
     )
     performance_margin: float = traced(
-        0.1, "[0, inf)", "reward by which a sender may perform worse"
+        0.1, "[0, inf)", "reward a sender may be short of"
     )
     max_share: float = traced(1.0, "(0, 1]", "largest share of one neighbour's weight")
 
@@ -228,15 +199,11 @@ class WeightsConfig:
 class SynchronisationConfig:
     """When a peer sends at a round; by default at every one."""
 
-    threshold: float = traced(
-        0.0, "[0, inf)", "relative change of own values that is worth a message"
-    )
+    threshold: float = traced(0.0, "[0, inf)", "change of own values worth a message")
     max_interval: int = traced(
         0, "[0, inf)", "steps after which a peer sends without a change; 0: every round"
     )
-    tokens: float = traced(
-        0.0, "[0, inf)", "messages a peer may send in a row; 0: unlimited"
-    )
+    tokens: float = traced(0.0, "[0, inf)", "messages in a row; 0: unlimited")
     refill: float = traced(0.0, "[0, inf)", "tokens regained per round")
 
 
@@ -256,18 +223,12 @@ class PrivacyConfig:
     demand_noise: float = static(
         1.0, "[0, inf)", "noise of demand statistics, in sensitivities per release"
     )
-    release: str = choice(
-        "matrix", ("matrix", "independent"), "noise of the running sums of demand"
-    )
+    release: str = choice("matrix", ("matrix", "independent"), "noise of demand sums")
     clip: float = static(2.0, "(0, inf)", "bound of the normalised values that leave")
-    min_count: int = static(
-        4, "[1, inf)", "steps in a coarse cell before its value leaves"
-    )
+    min_count: int = static(4, "[1, inf)", "steps in a cell before its value leaves")
     min_weeks: int = static(8, "[1, inf)", "steps before demand coefficients leave")
     min_peers: int = static(3, "[2, inf)", "peers behind every mean of mode public")
-    trend_epsilon: float = static(
-        1.0, "(0, inf)", "of the randomised response, per cell and release"
-    )
+    trend_epsilon: float = static(1.0, "(0, inf)", "of the signs, per cell and release")
     trend_window: int = static(1, "[1, inf)", "rounds that a trend looks back")
 
 
@@ -277,15 +238,11 @@ class FaultsConfig:
 
     loss: float = static(0.0, "[0, 1]", "chance that a message to a receiver is lost")
     delay: int = static(0, "[0, inf)", "rounds that delayed messages take")
-    stragglers: float = static(
-        1.0, "[0, 1]", "share of peers whose messages are delayed"
-    )
+    stragglers: float = static(1.0, "[0, 1]", "share of peers with delayed messages")
     churn: float = static(0.0, "[0, 1]", "share of peers that leave the network")
     leave_step: int = static(0, "[0, inf)", "step at which they leave")
     rejoin_step: int = static(0, "[0, inf)", "step at which they come back; 0: never")
-    partition_step: int = static(
-        0, "[0, inf)", "step at which the network falls into two halves"
-    )
+    partition_step: int = static(0, "[0, inf)", "step that splits the peers in two")
     heal_step: int = static(0, "[0, inf)", "step at which it heals; 0: no partition")
 
 
@@ -294,13 +251,9 @@ class AttackConfig:
     """Simulated byzantine peers."""
 
     kind: str = choice(
-        "none",
-        ("none", f"{_PACKAGE}.simulation.attacks:ATTACKS"),
-        "what byzantine peers send",
+        "none", ("none", "simulation.attacks:ATTACKS"), "what byzantine peers send"
     )
-    byzantine: int = static(
-        0, "[0, inf)", "number of byzantine peers, the last before the newcomers"
-    )
+    byzantine: int = static(0, "[0, inf)", "number of them, last before newcomers")
     strength: float = static(1.0, "[0, inf)", "of the attack, in its own units")
 
 
@@ -311,9 +264,7 @@ class TrainConfig:
     seed: int = static(0, "[0, 2147483647]", "first seed")
     seeds: int = static(1, "[1, inf)", "number of seeds, run side by side")
     steps: int = static(208, "[1, inf)", "environment steps per peer")
-    evaluate_every: int = static(
-        4, "[1, inf)", "steps between evaluations, compiled as one chunk"
-    )
+    evaluate_every: int = static(4, "[1, inf)", "steps between evaluations")
     checkpoint_every: int = static(52, "[1, inf)", "steps between checkpoints")
     evaluation_weeks: int = static(104, "[1, inf)", "steps of one evaluation episode")
     layout: str = choice("auto", ("auto", "vmap", "map"), "how a device runs its peers")

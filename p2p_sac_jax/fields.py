@@ -3,7 +3,7 @@
 A field is declared with its default, what it accepts and a description::
 
     tau: float = traced(0.01, "(0, 1]", "Polyak step of the target critics")
-    aggregator: str = choice("mean", "package.module:AGGREGATORS", "how ...")
+    aggregator: str = choice("mean", "exchange.aggregation:AGGREGATORS", "how to mix")
 
 The checks, the traced hyper-parameters, ``docs/configuration.md`` and ``--help`` all
 read these declarations.
@@ -93,6 +93,7 @@ class Field(NamedTuple):
 
 _ANYTHING = {bool: "true, false", str: "text"}
 _DECLARATION = "declaration"
+_PACKAGE = __name__.partition(".")[0]
 
 
 def static(default: float, interval: str, description: str) -> Any:
@@ -165,9 +166,9 @@ def _walk(kind: type, prefix: str) -> Iterator[Field]:
 
 
 def resolve(reference: str) -> Any:
-    """The object that "module:NAME" refers to."""
+    """The object that "module:NAME" refers to, a module of this package."""
     module, _, name = reference.partition(":")
-    return getattr(importlib.import_module(module), name)
+    return getattr(importlib.import_module(f"{_PACKAGE}.{module}"), name)
 
 
 def _inside(value: float, interval: str) -> bool:

@@ -12,10 +12,10 @@ from p2p_sac_jax.fields import fields_of, refuse, resolve
 # asked, or void a privacy claim; a setting that merely has no effect is allowed.
 # Rules may load JAX, so they are named here and imported when needed.
 RULES = (
-    "p2p_sac_jax.environments.rules:check",
-    "p2p_sac_jax.peer.rules:check",
-    "p2p_sac_jax.exchange.rules:check",
-    "p2p_sac_jax.simulation.rules:check",
+    "environments.rules:check",
+    "peer.rules:check",
+    "exchange.rules:check",
+    "simulation.rules:check",
 )
 
 
