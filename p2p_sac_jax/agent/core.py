@@ -18,6 +18,7 @@ import numpy as np
 
 from p2p_sac_jax.config import TrainConfig
 from p2p_sac_jax.environments.base import Environment
+from p2p_sac_jax.exchange.exchange import Clock, Exchange, make_exchange
 from p2p_sac_jax.exchange.guidance import potential
 from p2p_sac_jax.exchange.send_policy import Outbox, SendConditions
 from p2p_sac_jax.exchange.trust import uniform_trust
@@ -44,14 +45,6 @@ from p2p_sac_jax.peer.stages import (
     update,
 )
 from p2p_sac_jax.sac.sac import SacMetrics, SacState
-from p2p_sac_jax.simulation.faults import NEVER, FaultPlan
-from p2p_sac_jax.simulation.network import (
-    Broadcast,
-    Participation,
-    Receivers,
-    RoundInfo,
-    make_network,
-)
 from p2p_sac_jax.types import Array, Guidance, Transition
 
 
@@ -133,8 +126,14 @@ def make_core(config: TrainConfig, environment: Environment) -> Core:
       environment: sizes, cells and demand are read; it is never stepped.
     """
     components = make_peer_components(config, environment)
-    network = make_network(
-        config, environment.action_dim, components.memory.base_prior, components.mode
+    rules = config.exchange
+    exchange = make_exchange(
+        rules.value_sharing,
+        components.mode.pool or config.memory.pooling,
+        environment.action_dim,
+        components.memory.base_prior,
+        rules.aggregator,
+        rules.byzantine_fraction,
     )
 
     @functools.cache
@@ -154,7 +153,7 @@ def make_core(config: TrainConfig, environment: Environment) -> Core:
         observe=of_components(_observe),
         train_step=train_step,
         make_message=of_components(_make_message),
-        exchange=jax.jit(functools.partial(_exchange, components, network.listen)),
+        exchange=jax.jit(functools.partial(_exchange, components, exchange)),
         pretrain_on_model=of_components(_pretrain_on_model),
     )
 
@@ -163,11 +162,7 @@ def _init(
     components: PeerComponents, key: Array, clock: Array, params: AgentParams
 ) -> AgentState:
     """The state before the first step and the first exchange."""
-    environment, memory, cells = (
-        components.environment,
-        components.memory,
-        components.num_cells,
-    )
+    environment, memory = components.environment, components.memory
     peer = init_state(
         components,
         jax.random.wrap_key_data(key),
@@ -175,7 +170,7 @@ def _init(
         obs=jnp.zeros(environment.observation_dim),
         trust=uniform_trust(1, params.mixing_weights.shape[0])[0],
     )
-    zeros = jnp.zeros(cells)
+    zeros = jnp.zeros(components.num_cells)
     return AgentState(
         peer=peer._replace(key=key, obs=(), belief=()),
         belief=memory.posterior(peer.memory, memory.base_prior.prior),
@@ -298,33 +293,31 @@ def _make_message(
 
 def _exchange(
     components: PeerComponents,
-    exchange: Callable,
+    exchange: Exchange,
     state: AgentState,
     messages: Any,
     params: AgentParams,
 ) -> AgentState:
     """One round of the exchange with a single receiver."""
-    peer, clock, senders = (_peer(state), state.clock, params.mixing_weights.shape[0])
+    peer, clock, hyper = _peer(state), state.clock, params.hyper
     observations = sample_observations(components, peer.replay, peer.key, clock)
-    own = local_summary(
-        components, _peer(state), observations, params.hyper.exchange, clock
+    own = local_summary(components, _peer(state), observations, hyper.exchange, clock)
+    own, mixing_weights, trust, steps = jax.tree.map(
+        lambda leaf: leaf[None], (own, params.mixing_weights, peer.trust, peer.steps)
     )
-    receiver = Receivers(
-        own=own,
-        adjacency=params.mixing_weights,
-        trust=peer.trust,
-        steps=peer.steps,
-        sending=jnp.zeros(()),
-        releases=peer.outbox.releases,
+    mode = components.mode
+    result = exchange(
+        mode.bound(mode.inbound(messages)),
+        own,
+        mixing_weights,
+        trust,
+        hyper,
+        Clock(clock, clock * components.config.environment.seconds_per_step),
+        steps,
     )
-    guidance, trust, _ = exchange(
-        Broadcast(messages, jnp.ones(senders)),
-        jax.tree.map(lambda leaf: leaf[None], receiver),
-        params.hyper,
-        jnp.zeros((), jnp.int32),
-        RoundInfo(_present(1), (), _present(senders), clock),
+    guidance, trust = jax.tree.map(
+        lambda leaf: leaf[0], (result.guidance, result.trust)
     )
-    guidance, trust = jax.tree.map(lambda leaf: leaf[0], (guidance, trust))
     after = state.peer._replace(trust=trust)
     if USES[components.config.exchange.value_sharing] == "shaping":
         after = after._replace(potential=potential(guidance))
@@ -342,10 +335,3 @@ def _pretrain_on_model(
     return pretrain_on_model(
         components, peer.learner, state.belief, context, peer.key, state.clock
     )
-
-
-def _present(peers: int) -> Participation:
-    """Present and honest peers without simulated faults; leaves [peers]."""
-    none, never = np.zeros(peers, np.float32), np.full(peers, NEVER, np.int32)
-    plan = FaultPlan(np.arange(peers, dtype=np.int32), none, never, never, none)
-    return Participation(np.zeros(peers, np.int32), none, plan)
