@@ -136,7 +136,8 @@ class RunData:
     def _measured(self, arm: str, seed: int) -> Values:
         if arm == HISTORICAL:
             return self.measures[self.main_arm, seed].historical
-        return self.measures[arm, seed].arm
+        found = self.measures.get((arm, seed))
+        return {} if found is None else found.arm
 
     def diagnostic(self, arm: str, field: str) -> Trace | None:
         """Mean of a field over peers and seeds, and the middle half of the peers."""
