@@ -198,14 +198,13 @@ def test_it_is_evaluated_at_the_best_price_under_its_belief(lived):
     ("sections", "start"),
     [
         (
-            {"memory": {"kind": "bins"}, "model_rollouts": {"fraction": 0.0}},
+            {"memory": {"kind": "bins"}},
             "learner='thompson' must be 'sac' with memory.kind='bins'",
         ),
         (
             {
                 "environment": {"name": "lqr"},
                 "memory": {"kind": "none"},
-                "model_rollouts": {"fraction": 0.0},
                 "exploration": {"source": "policy"},
             },
             "learner='thompson' must be 'sac' with memory.kind='none'",
@@ -213,14 +212,6 @@ def test_it_is_evaluated_at_the_best_price_under_its_belief(lived):
         (
             {"root": BANDIT_RUN | {"arms": TrainConfig().arms}},
             "arms='plain,memory,network' must leave out plain with learner='thompson'",
-        ),
-        (
-            {"sac": {"replay": "pooled"}},
-            "sac.replay='pooled' must be 'own' with learner='thompson'",
-        ),
-        (
-            {"synchronisation": {"threshold": 0.1, "max_interval": 8}},
-            "synchronisation.threshold=0.1 must be 0 with learner='thompson'",
         ),
     ],
 )
