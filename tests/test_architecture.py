@@ -40,7 +40,6 @@ MAY_IMPORT["commands"] = MAY_IMPORT["report"] | {"report", "agent"}
 # Arrows that still have to go.
 MAY_IMPORT["exchange"] |= {"simulation"}
 MAY_IMPORT["agent"] |= {"simulation"}
-MAY_IMPORT["experiment"] |= {"report"}
 FLAX_ONLY_IN = f"{PACKAGE}/sac/networks.py"
 
 MODULES = sorted((ROOT / PACKAGE).rglob("*.py"))

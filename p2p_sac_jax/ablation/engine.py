@@ -20,23 +20,20 @@ from p2p_sac_jax.ablation.batch_training import (
 )
 from p2p_sac_jax.ablation.grid import Grid, GridPoint, grid_points
 from p2p_sac_jax.ablation.plan import (
+    SERVER_THROUGHPUT,
     Batch,
     Plan,
     Shape,
+    Throughput,
     batches_of,
     estimate_seconds,
+    expected_throughput,
     make_plan,
     masked,
     run_seconds,
     shard_runs,
 )
 from p2p_sac_jax.ablation.runs import Run
-from p2p_sac_jax.ablation.throughput import (
-    DEFAULT_THROUGHPUT,
-    Throughput,
-    load_throughput,
-    save_throughput,
-)
 from p2p_sac_jax.experiment.compilation_cache import use_compilation_cache
 from p2p_sac_jax.experiment.console import Reporter
 from p2p_sac_jax.experiment.device_memory import free_memory, readable
@@ -104,9 +101,9 @@ def ablate(
     find_devices(grid.config)
     use_compilation_cache()
     # Shards are cut from the whole grid, finished or not: all processes agree on them.
-    mine = shard_runs(make_plan(runs.values(), DEFAULT_THROUGHPUT), *shard)
+    mine = shard_runs(make_plan(runs.values(), SERVER_THROUGHPUT), *shard)
     missing = [run for run in mine if not results.is_done(folder, run)]
-    throughput = load_throughput()
+    throughput = expected_throughput()
     plan = make_plan(missing, throughput)
     _announce(reporter, points, mine, plan, throughput)
     with StopRequest() as stop:
@@ -232,7 +229,6 @@ class _SweepTrainer:
         if trained.run_s > _MIN_MEASURED_S:
             update_s = trained.run_s / max(batch.work, 1e-9)
             self._throughput = self._throughput._replace(update_s=update_s)
-            save_throughput(self._throughput)
 
     def _on_chunk(self, step: int, steps: int) -> None:
         if self._stop.signal and step < steps:

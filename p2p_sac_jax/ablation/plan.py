@@ -9,15 +9,34 @@ from typing import NamedTuple
 import jax
 
 from p2p_sac_jax.ablation.runs import Run, batch_key, family_key, with_peers
-from p2p_sac_jax.ablation.throughput import Throughput, work_of
+from p2p_sac_jax.experiment.devices import cores
 
 # The work of an interrupted batch is lost, so no batch is planned to take longer.
 _BATCH_S = 90.0
 # The cache of a CPU core holds a few learners, see BUILD_NOTES.md.
 _MAX_RUNS = {"cpu": 6}
 _MAX_RUNS_ACCELERATOR = 64
+_STEP_WORK = 2.0  # updates that the rest of an environment step is worth
+_TYPICAL = 64 * 64 * (64 + 16)  # batch x hidden x (hidden + inputs) of one unit
 
 Shape = tuple[str, int, int]  # key of the static fields, runs, peers
+
+
+class Throughput(NamedTuple):
+    """Seconds that things take on this machine."""
+
+    update_s: float  # one gradient update of the typical size, with all cores busy
+    compile_s: float  # compiling the programs of one batch
+
+
+SERVER_THROUGHPUT = Throughput(1.3e-4, 15.0)  # measured, see BUILD_NOTES.md
+_SERVER_CORES = 2
+
+
+def expected_throughput() -> Throughput:
+    """What to expect of this machine before any measurement."""
+    update_s = SERVER_THROUGHPUT.update_s * _SERVER_CORES / cores()
+    return SERVER_THROUGHPUT._replace(update_s=update_s)
 
 
 class Batch(NamedTuple):
@@ -46,8 +65,12 @@ class Batch(NamedTuple):
 
     @property
     def work(self) -> float:
-        """In gradient updates of the typical size, see ``throughput.work_of``."""
-        return work_of(self.runs[0].config, self.updates, self.peers * self.size)
+        """In gradient updates of the typical size."""
+        config = self.runs[0].config
+        hidden, rows = config.sac.hidden, config.sac.batch_size
+        update = rows * hidden * (hidden + 16) / _TYPICAL
+        steps = config.steps * self.peers * self.size
+        return _STEP_WORK * steps + self.updates * update
 
 
 Plan = list[list[Batch]]  # batches by family, see ``runs.family_key``

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import json
 import math
 from collections.abc import Collection, Iterable, Sequence
 from pathlib import Path
@@ -175,20 +174,8 @@ def write_csv(path: Path, rows: Sequence[Row]) -> None:
         writer.writerows(rows)
 
 
-def write_json(path: Path, rows: Sequence[Row]) -> None:
-    """Writes ``columns`` once and ``rows`` as lists; inf is the text "inf"."""
-    lines = [json.dumps(list(map(_portable, row.values()))) for row in rows]
-    head, body = json.dumps(_columns(rows)), ",\n".join(lines)
-    text = f'{{"columns": {head},\n"rows": [\n{body}\n]}}\n'
-    path.write_text(text, encoding="utf-8")
-
-
 def _columns(rows: Sequence[Row]) -> list[str]:
     return list(rows[0]) if rows else []
-
-
-def _portable(value: Any) -> Any:
-    return "inf" if value == math.inf else value
 
 
 def format_table(

@@ -12,6 +12,7 @@ import dataclasses
 import json
 import os
 import sys
+from pathlib import Path
 
 from absl import logging
 
@@ -77,6 +78,8 @@ def _train(config: TrainConfig, workdir: str) -> int | None:
         if distributed.processes() > 1:
             _redirect_library_output()
         train(config, workdir, overwrite=_OVERWRITE.value)
+        if distributed.is_main():
+            _write_report(Path(workdir))
     except Interrupted as stop:
         if distributed.is_main():
             print(stop, file=sys.stderr)
@@ -91,6 +94,16 @@ def _train(config: TrainConfig, workdir: str) -> int | None:
         distributed.abandon(error)
     distributed.stop()
     return status
+
+
+def _write_report(workdir: Path) -> None:
+    """Writes the report of a finished run, unless it is there."""
+    from p2p_sac_jax.report import write_report
+
+    page, summary = workdir / "report.html", workdir / "summary.json"
+    if not page.exists() or page.stat().st_mtime < summary.stat().st_mtime:
+        write_report(workdir)
+    print(f"report: {page}", file=sys.stderr)
 
 
 def _redirect_library_output() -> None:

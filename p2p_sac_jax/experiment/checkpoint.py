@@ -49,7 +49,7 @@ class Checkpoints:
         All processes must call it.
         """
         arrays = {}
-        for name, leaf in _flatten(state).items():
+        for name, leaf in _named_arrays(state).items():
             whole = distributed.gather(leaf)
             if self._manager is not None:
                 arrays[name] = self._trimmed(name, whole)
@@ -66,62 +66,46 @@ class Checkpoints:
 
         return distributed.broadcast_from_main(newest)
 
-    def load(self, step: int, shapes: PeerState) -> PeerState:
-        """The saved state as host arrays [P, R, ...], without padding.
-
-        Args:
-          step: of a complete checkpoint.
-          shapes: arrays or ``jax.ShapeDtypeStruct``s of a state, padded or not.
-
-        Raises:
-          ConfigError: the checkpoint has another structure or other shapes.
-        """
-        saved = self._saved(step, shapes)
-
-        def leaf(path: Any, shape: Any) -> Any:
-            if _name(path) not in saved:
-                return np.zeros((self._peers, *shape.shape[1:]), shape.dtype)
-            raw = saved[_name(path)]
-            return jax.random.wrap_key_data(jnp.asarray(raw)) if _is_key(shape) else raw
-
-        return jax.tree_util.tree_map_with_path(leaf, shapes)
-
     def restore(self, step: int, like: PeerState) -> PeerState:
         """The saved state in the shape and placement of ``like`` [P, R, ...].
 
         Padding peers, which never act, keep their state in ``like``. All processes
         must call it.
 
-        Raises:
-          ConfigError: as ``load``.
-        """
-        saved = distributed.broadcast_from_main(lambda: self._saved(step, like))
+        Args:
+          step: of a complete checkpoint.
+          like: a state. ``jax.ShapeDtypeStruct``s without padding will do, then the
+            result is on the default device.
 
-        def merge(path: Any, leaf: jax.Array) -> jax.Array:
-            name = _name(path)
-            if name not in saved:  # an empty array
-                return leaf
-            own, raw = saved[name], _raw(leaf)
-            if name == _TRUST:  # none in padding peers
+        Raises:
+          ConfigError: the checkpoint has another structure or other shapes.
+        """
+        saved = distributed.broadcast_from_main(lambda: self._read(step, like))
+
+        def merge(path: Any, leaf: Any) -> Any:
+            own, raw = saved.get(_name(path)), _raw(leaf)
+            if own is None:  # an empty array
+                return leaf if isinstance(leaf, jax.Array) else jnp.zeros_like(leaf)
+            if _name(path) == _TRUST:  # none in padding peers
                 padding = raw.shape[-1] - self._peers
                 own = np.pad(own, ((0, 0), (0, 0), (0, padding)))
             if raw.shape[0] > self._peers:
                 own = np.concatenate([own, distributed.gather(raw)[self._peers :]])
-            placed = distributed.put(own, raw.sharding)
+            placed = jnp.asarray(own)
+            if isinstance(raw, jax.Array):
+                placed = distributed.put(own, raw.sharding)
             return jax.random.wrap_key_data(placed) if _is_key(leaf) else placed
 
         return jax.tree_util.tree_map_with_path(merge, like)
 
-    def _saved(self, step: int, shapes: PeerState) -> dict[str, np.ndarray]:
+    def _read(self, step: int, like: PeerState) -> dict[str, np.ndarray]:
         """The arrays of a checkpoint by name, without padding, in process 0."""
         import orbax.checkpoint as ocp
 
-        target = {}
-        for path, leaf in jax.tree_util.tree_leaves_with_path(shapes):
-            raw = _raw_shape(leaf)
-            if np.prod(raw.shape):
-                whole = np.broadcast_to(np.zeros((), raw.dtype), raw.shape)
-                target[_name(path)] = self._trimmed(_name(path), whole)
+        target = {
+            name: self._trimmed(name, np.broadcast_to(raw.dtype.type(), raw.shape))
+            for name, raw in _named_arrays(like).items()
+        }
         mismatch = ConfigError(
             f"checkpoint {step} in {str(self._folder)!r} does not hold the "
             "state of this configuration in this version of the package"
@@ -170,14 +154,11 @@ def _open(folder: Path, reading: bool) -> ocp.CheckpointManager:
     )
 
 
-def _flatten(state: PeerState) -> dict[str, jax.Array]:
-    """Path and raw array of every leaf that is not empty."""
-    leaves = {}
-    for path, leaf in jax.tree_util.tree_leaves_with_path(state):
-        raw = _raw(leaf)
-        if raw.size:
-            leaves[_name(path)] = raw
-    return leaves
+def _named_arrays(state: PeerState) -> dict[str, Any]:
+    """Path and raw array, or its shape, of every leaf that is not empty."""
+    leaves = jax.tree_util.tree_leaves_with_path(state)
+    raws = {_name(path): _raw(leaf) for path, leaf in leaves}
+    return {name: raw for name, raw in raws.items() if np.prod(raw.shape)}
 
 
 def _name(path: Any) -> str:
@@ -188,9 +169,10 @@ def _is_key(leaf: Any) -> bool:
     return jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key)
 
 
-def _raw(leaf: jax.Array) -> jax.Array:
-    return jax.random.key_data(leaf) if _is_key(leaf) else leaf
-
-
-def _raw_shape(leaf: Any) -> Any:
-    return jax.eval_shape(jax.random.key_data, leaf) if _is_key(leaf) else leaf
+def _raw(leaf: Any) -> Any:
+    """The key data of a key; shapes stay shapes."""
+    if not _is_key(leaf):
+        return leaf
+    if isinstance(leaf, jax.Array):
+        return jax.random.key_data(leaf)
+    return jax.eval_shape(jax.random.key_data, leaf)

@@ -19,8 +19,6 @@ from typing import Any, NamedTuple, NoReturn, TypeVar
 import jax
 import numpy as np
 from jax.experimental import multihost_utils
-from jax.sharding import Mesh, NamedSharding
-from jax.sharding import PartitionSpec as P
 
 from p2p_sac_jax.config import ConfigError
 from p2p_sac_jax.experiment.cluster import START_TIMEOUT_S, check_port, find_cluster
@@ -28,7 +26,6 @@ from p2p_sac_jax.experiment.cluster import START_TIMEOUT_S, check_port, find_clu
 _GRACE_S = 60.0  # JAX's own deadline, which aborts, comes this much later
 _SHUTDOWN_TIMEOUT_S = 60
 _RECORD_BYTES = 4096  # longest record of ``_gather_records``
-_SIZE_BYTES = 64  # of these, room for what accompanies an error message
 _PIECE_BYTES = 2**24  # in which a broadcast is sent
 _USER_ERROR = 2
 
@@ -178,9 +175,23 @@ def run_on_all(function: Callable[[], T]) -> T:
     """``function()``, called in every process: all succeed or all raise.
 
     Raises:
-      ConfigError: ``function`` raised it; ``SharedConfigError`` with several processes.
+      ConfigError: ``function`` raised it; with several processes it is a
+        ``SharedConfigError``.
     """
-    return _try_on_all(function)[0]
+    if processes() == 1:
+        return function()
+    message = ""
+    try:
+        value = function()
+    except ConfigError as error:
+        value, message = error, _shortened(str(error))
+    messages = _gather_records(message)
+    failed = [index for index, message in enumerate(messages) if message]
+    if failed:
+        first = failed[0]
+        here = first == _this_process().index
+        raise SharedConfigError(messages[first], raised_here=here)
+    return value  # pyright: ignore[reportReturnType]
 
 
 def broadcast_from_main(function: Callable[[], T]) -> T:
@@ -190,26 +201,22 @@ def broadcast_from_main(function: Callable[[], T]) -> T:
       function: returns plain data and NumPy arrays.
 
     Raises:
-      ConfigError: ``function`` raised it; ``SharedConfigError`` with several processes.
+      ConfigError: as ``run_on_all``.
     """
     if processes() == 1:
         return function()
-    blob = b""
-    if is_main():
-        value, sizes = _try_on_all(function, lambda found: len(pickle.dumps(found)))
-        blob = pickle.dumps(value)
-    else:
-        _, sizes = _try_on_all(lambda: None)
-    pieces = []
-    for begin in range(0, sizes[0], _PIECE_BYTES):
-        size = min(_PIECE_BYTES, sizes[0] - begin)
-        # Few sizes, so that few programs are compiled.
-        padded = max(_RECORD_BYTES, 1 << (size - 1).bit_length())
-        row = np.zeros(padded, np.uint8)
-        piece = blob[begin : begin + size]
-        row[: len(piece)] = np.frombuffer(piece, np.uint8)
-        pieces.append(_collect(row, _first)[:size].tobytes())
-    return pickle.loads(b"".join(pieces))
+    value = run_on_all(function if is_main() else lambda: None)
+    blob = pickle.dumps(value) if is_main() else b""
+    size = allreduce_max(len(blob))
+    # Few sizes, so that few programs are compiled.
+    piece = min(max(_RECORD_BYTES, 1 << (size - 1).bit_length()), _PIECE_BYTES)
+    whole = np.zeros(-(-size // piece) * piece, np.uint8)
+    whole[: len(blob)] = np.frombuffer(blob, np.uint8)
+    pieces = [
+        multihost_utils.broadcast_one_to_all(row, is_source=is_main())
+        for row in whole.reshape(-1, piece)
+    ]
+    return pickle.loads(np.concatenate(pieces)[:size].tobytes())
 
 
 def allreduce_max(number: int) -> int:
@@ -260,71 +267,20 @@ def _give_up(coordinator: str, timeout_s: float) -> None:
     os._exit(_USER_ERROR)
 
 
-def _try_on_all(
-    function: Callable[[], T], size_of: Callable[[T], int] = lambda _: 0
-) -> tuple[T, list[int]]:
-    """``function()``, and the size of its result in every process.
-
-    Raises:
-      SharedConfigError: ``function`` raised a ``ConfigError`` in some process.
-    """
-    if processes() == 1:
-        return function(), [0]
-    try:
-        value = function()
-        record = "", size_of(value)
-    except ConfigError as error:
-        value, record = error, (_shortened(str(error)), 0)
-    records = _gather_records(record)
-    failed = [index for index, (message, _) in enumerate(records) if message]
-    if failed:
-        first = failed[0]
-        here = first == _this_process().index
-        raise SharedConfigError(records[first][0], raised_here=here)
-    return value, [size for _, size in records]  # pyright: ignore[reportReturnType]
-
-
 def _gather_records(record: Any) -> list[Any]:
     """The records of all processes; each is JSON of at most ``_RECORD_BYTES``."""
     text = json.dumps(record).encode()
     row = np.zeros(_RECORD_BYTES, np.uint8)
     row[: len(text)] = np.frombuffer(text, np.uint8)
-    rows = _collect(row, _all)
-    owners = [device.process_index for device in _devices()]
-    firsts = [owners.index(index) for index in range(processes())]
-    return [json.loads(rows[first].tobytes().rstrip(b"\0")) for first in firsts]
+    rows = np.asarray(multihost_utils.process_allgather(row))
+    return [json.loads(row.tobytes().rstrip(b"\0")) for row in rows]
 
 
 def _shortened(message: str) -> str:
     """As much of a message as a record has room for."""
-    limit = _RECORD_BYTES - _SIZE_BYTES
-    if len(json.dumps(message)) <= limit:
+    if len(json.dumps(message)) <= _RECORD_BYTES:
         return message
-    kept = message[:limit]
-    while len(json.dumps(f"{kept} ...")) > limit:  # escaped characters are longer
+    kept = message[:_RECORD_BYTES]
+    while len(json.dumps(f"{kept} ...")) > _RECORD_BYTES:  # escapes are longer
         kept = kept[:-16]
     return f"{kept} ..."
-
-
-def _collect(row: np.ndarray, select: Callable[[jax.Array], jax.Array]) -> np.ndarray:
-    """``select`` of the rows [D, N] of all devices; a device has its process's row."""
-    mesh = Mesh(np.array(_devices()), ("devices",))
-    shape = (mesh.size, *row.shape)
-    rows = jax.make_array_from_callback(
-        shape, NamedSharding(mesh, P("devices")), lambda _: row[None]
-    )
-    selected = jax.jit(select, out_shardings=NamedSharding(mesh, P()))(rows)
-    return np.asarray(selected.addressable_data(0))
-
-
-def _devices() -> list[Any]:
-    """All devices, those of process 0 first."""
-    return sorted(jax.devices(), key=lambda device: device.process_index)
-
-
-def _all(rows: jax.Array) -> jax.Array:
-    return rows
-
-
-def _first(rows: jax.Array) -> jax.Array:
-    return rows[0]

@@ -165,11 +165,11 @@ def load_policy(
         shapes = jax.eval_shape(
             experiment.population.init, experiment.peer_inputs, experiment.run_inputs
         )
-        state = checkpoints.load(step, shapes)
+        state = checkpoints.restore(step, shapes)
     finally:
         checkpoints.close()
     run = experiment.labels.index(label)
-    mine = jax.tree.map(lambda leaf: jnp.asarray(leaf[peer, run]), state)
+    mine = jax.tree.map(lambda leaf: leaf[peer, run], state)
     hyper = jax.tree.map(lambda leaf: leaf[run], experiment.run_inputs.hyper)
     return Policy(experiment, mine, hyper, peer)
 

@@ -58,7 +58,6 @@ from p2p_sac_jax.experiment.summary import (
     summarise,
 )
 from p2p_sac_jax.experiment.timing import RunTimer, throughput
-from p2p_sac_jax.report import write_report
 from p2p_sac_jax.validation import validate
 
 Summary = dict[str, Any]
@@ -76,8 +75,8 @@ def train(
     Args:
       config: of the run; see ``docs/configuration.md``.
       workdir: folder of the run, created if need be. It will hold ``run.json``,
-        ``metrics.jsonl``, ``checkpoints/``, ``times.json``, ``summary.json``,
-        ``stores.json`` and ``report.html``.
+        ``metrics.jsonl``, ``checkpoints/``, ``times.json``, ``summary.json`` and
+        ``stores.json``; ``write_report`` adds ``report.html``.
       overwrite: remove an earlier run in ``workdir`` first.
       quiet: print nothing.
 
@@ -187,8 +186,6 @@ def _train(
     }
     summary["table"] = closing_table(config, summary)
     _save_on_main(workdir / "summary.json", summary)
-    if distributed.is_main():
-        write_report(workdir)
 
 
 def _save_on_main(path: Path, content: Any) -> None:
@@ -215,10 +212,7 @@ def _find_earlier_run(
             f"workdir={str(workdir)!r} holds a run that differs in "
             f"{', '.join(differing)}; choose another folder or add --overwrite"
         )
-    finished = (workdir / "summary.json").exists()
-    if finished and not (workdir / "report.html").exists():
-        write_report(workdir)
-    return earlier, finished
+    return earlier, (workdir / "summary.json").exists()
 
 
 def _log_bit_relevant_changes(
@@ -278,5 +272,4 @@ def _show_summary(reporter: Reporter, workdir: Path) -> Summary:
         ]
     )
     reporter.table(summary["table"], f"after {summary['steps']} steps", caption)
-    reporter.log(f"report: {workdir / 'report.html'}")
     return summary

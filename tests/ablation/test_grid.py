@@ -2,21 +2,20 @@
 
 import pytest
 
-from p2p_sac_jax.ablation import plan, results, throughput
+from p2p_sac_jax.ablation import plan, results
 from p2p_sac_jax.ablation.grid import (
     grid_points,
     make_grid,
     parse_sweep,
     standard_arms,
 )
-from p2p_sac_jax.ablation.plan import Batch, batches_of
+from p2p_sac_jax.ablation.plan import Batch, Throughput, batches_of
 from p2p_sac_jax.ablation.runs import (
     batch_key,
     family_key,
     make_run,
     traced_fields,
 )
-from p2p_sac_jax.ablation.throughput import Throughput
 from p2p_sac_jax.config import ConfigError
 from p2p_sac_jax.config_io import to_dict
 from tests.helpers.populations import small_config
@@ -176,17 +175,6 @@ def test_the_estimate_counts_each_program_once():
     assert seconds == pytest.approx(work + MEASURED.compile_s)
     compiled = plan.estimate_seconds(batches, MEASURED, [batches[0].shape])
     assert compiled == (pytest.approx(work), 0)
-
-
-def test_throughput_is_kept_and_an_unreadable_file_is_ignored(monkeypatch, tmp_path):
-    monkeypatch.setattr(throughput, "cache_folder", lambda: tmp_path)
-    default = throughput.load_throughput()
-    assert default.compile_s == throughput.DEFAULT_THROUGHPUT.compile_s
-    throughput.save_throughput(MEASURED)
-    assert throughput.load_throughput() == MEASURED
-    (path,) = tmp_path.iterdir()
-    path.write_text('{"update_s": "fast"}')
-    assert throughput.load_throughput() == default
 
 
 @pytest.mark.parametrize(

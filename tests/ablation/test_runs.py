@@ -14,8 +14,8 @@ import pytest
 from p2p_sac_jax.ablation import batch_training, engine, results
 from p2p_sac_jax.ablation.engine import ablate
 from p2p_sac_jax.ablation.grid import grid_points, make_grid
+from p2p_sac_jax.ablation.plan import Throughput
 from p2p_sac_jax.ablation.run_curves import Curves
-from p2p_sac_jax.ablation.throughput import Throughput
 from p2p_sac_jax.config_io import from_dict
 from p2p_sac_jax.experiment import programs
 from p2p_sac_jax.experiment.metrics import read_rows
@@ -58,9 +58,8 @@ def computed(tmp_path_factory):
         return state, rows
 
     with pytest.MonkeyPatch.context() as patch:
-        # Compiling is expensive on this machine; its throughput is not saved.
-        patch.setattr(engine, "load_throughput", lambda: Throughput(1e-9, 1e9))
-        patch.setattr(engine, "save_throughput", lambda throughput: None)
+        # Compiling is expensive on this machine.
+        patch.setattr(engine, "expected_throughput", lambda: Throughput(1e-9, 1e9))
         patch.setattr(batch_training, "train_chunk", train_chunk)
         outcome = ablate(whole, folder)
     return folder, outcome

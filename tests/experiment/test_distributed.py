@@ -3,7 +3,6 @@
 import dataclasses
 import os
 import re
-import socket
 import subprocess
 import sys
 import time
@@ -19,7 +18,7 @@ from p2p_sac_jax.experiment import device_memory, devices, distributed
 from p2p_sac_jax.experiment.cluster import Cluster, find_cluster
 from p2p_sac_jax.experiment.devices import choose_placement
 from tests.helpers.populations import small_config
-from tests.helpers.processes import CLUSTER, ROOT, TINY, finish, launch
+from tests.helpers.processes import ROOT
 
 SLURM = {
     "SLURM_JOB_ID": "12",
@@ -99,10 +98,9 @@ def test_a_long_reason_is_shortened_for_the_others(monkeypatch):
     def fail():
         raise ConfigError("\N{SNOWMAN}" * 5000)
 
-    pair = [SimpleNamespace(process_index=index) for index in range(2)]
     monkeypatch.setattr(distributed, "processes", lambda: 2)
-    monkeypatch.setattr(distributed, "_devices", lambda: pair)
-    monkeypatch.setattr(distributed, "_collect", lambda row, _: np.stack([row, row]))
+    gather = distributed.multihost_utils
+    monkeypatch.setattr(gather, "process_allgather", lambda row: np.stack([row, row]))
     with pytest.raises(distributed.SharedConfigError, match=r"^\u2603{500,} \.\.\.$"):
         distributed.run_on_all(fail)
 
@@ -206,29 +204,6 @@ def test_a_scheduler_may_reckon_with_the_time_it_has(monkeypatch):
     monkeypatch.setattr(ClusterEnv, "_cluster_types", [Patient])
     found = find_cluster("auto", None, None, None)
     assert found == Cluster("tpu0:8476", 4, 3, detected=True)
-
-
-def refused(tmp_path, *arguments):
-    """The one line that ``launch.train`` says before any work."""
-    done = finish(launch(TINY, f"--workdir={tmp_path / 'run'}", *arguments))
-    assert (done.returncode, done.stdout) == (2, ""), done.stderr
-    assert done.stderr.startswith("error: ")
-    assert done.stderr.count("\n") == 1
-    assert not (tmp_path / "run").exists()
-    return done.stderr
-
-
-def test_a_gpu_that_is_not_there_is_told_in_one_line(tmp_path):
-    said = refused(tmp_path, "--device=gpu")
-    assert "device='gpu' is not available here; allowed: auto, or a device" in said
-
-
-def test_a_port_in_use_is_told_in_one_line(tmp_path):
-    with socket.create_server(("", 0)) as taken:
-        port = taken.getsockname()[1]
-        flags = [flag.format(port=port, count=2, index=0) for flag in CLUSTER]
-        said = refused(tmp_path, *flags)
-    assert f"port {port} of this host cannot be used: Address already in use" in said
 
 
 def test_a_process_that_does_not_come_is_told_in_one_line():

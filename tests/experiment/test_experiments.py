@@ -9,9 +9,10 @@ import pytest
 from p2p_sac_jax import train
 from p2p_sac_jax.config_io import from_dict
 from p2p_sac_jax.configs import lqr, newcomers, pendulum, reference_price
+from p2p_sac_jax.experiment.metrics import read_rows
 from tests.helpers.populations import small_config
 
-pytestmark = pytest.mark.slow
+pytestmark = pytest.mark.thorough
 
 
 def tiny(preset, **root):
@@ -33,45 +34,41 @@ def tiny(preset, **root):
     return dataclasses.replace(config, population=population, memory=memory, **root)
 
 
-ALONE = {"layout": "vmap", "devices": 1}  # builds a little faster
-
-
-def read_rows(workdir):
-    lines = (workdir / "metrics.jsonl").read_text(encoding="utf-8").splitlines()
-    return [json.loads(line) for line in lines]
+ONE_DEVICE = {"layout": "vmap", "devices": 1}  # compiles a little faster
 
 
 def test_newcomers_of_two_seeds_join_late(tmp_path):
     config = tiny(newcomers, seeds=2, arms="memory,network")
     summary = train(config, tmp_path, quiet=True)
     assert summary["seeds"] == 2
-    present = {(row["seed"], row["step"]): set() for row in read_rows(tmp_path)}
-    for row in read_rows(tmp_path):
+    present = {
+        (row["seed"], row["step"]): set()
+        for row in read_rows(tmp_path / "metrics.jsonl")
+    }
+    for row in read_rows(tmp_path / "metrics.jsonl"):
         if "peer" in row:
             present[row["seed"], row["step"]].add(row["peer"])
     for seed in (0, 1):
         assert present[seed, 4] == {0, 1, 2}
         assert present[seed, 8] == {0, 1, 2, 3}
     # The two seeds are different markets.
-    finals = [r["score"] for r in read_rows(tmp_path) if "population" in r]
+    finals = [
+        r["score"] for r in read_rows(tmp_path / "metrics.jsonl") if "population" in r
+    ]
     assert len(set(finals)) > 2
     assert summary["bytes_shared_per_peer"] > 0
 
 
-@pytest.mark.thorough
-def test_buyers_who_remember_prices(tmp_path):
-    summary = train(tiny(reference_price, **ALONE), tmp_path, quiet=True)
+def test_a_reference_price_effect(tmp_path):
+    summary = train(tiny(reference_price, **ONE_DEVICE), tmp_path, quiet=True)
     assert 0.0 < summary["oracle_fraction"] < 1.5
     assert len(json.loads((tmp_path / "stores.json").read_text())) == 12
 
 
-@pytest.mark.parametrize(
-    "preset", [pytest.param(pendulum, marks=pytest.mark.thorough), lqr]
-)
+@pytest.mark.parametrize("preset", [pendulum, lqr])
 def test_control_tasks(preset, tmp_path):
     summary = train(tiny(preset), tmp_path, quiet=True)
     assert math.isfinite(summary["score"])
     assert math.isfinite(summary["plain_score"])
     assert "isolated_score" not in summary
     assert json.loads((tmp_path / "stores.json").read_text()) == []
-    assert (tmp_path / "report.html").exists()

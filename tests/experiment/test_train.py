@@ -1,6 +1,7 @@
-"""Training as a process: its files, its figures, and what no moment of death loses."""
+"""Training: its files, its numbers, and a kill at any moment that loses nothing."""
 
 import json
+import os
 import re
 import shutil
 import signal
@@ -8,8 +9,14 @@ import signal
 import numpy as np
 import pytest
 
-from p2p_sac_jax import ConfigError, load_policy, observation
+from p2p_sac_jax import ConfigError, load_policy, observation, train, write_report
+from p2p_sac_jax.config_io import from_dict
+from p2p_sac_jax.experiment.metrics_columns import KEY, PEER, POPULATION
+from p2p_sac_jax.experiment.signals import StopRequest
+from tests.configs import tiny
+from tests.helpers.commands import run_each
 from tests.helpers.processes import (
+    CLUSTER,
     STEPS,
     TINY,
     arrays,
@@ -18,50 +25,72 @@ from tests.helpers.processes import (
     has_step,
     interrupt,
     launch,
+    occupied_port,
     read,
     rows,
     saved_steps,
-    train,
 )
 
 pytestmark = pytest.mark.slow
 ARMS = {"plain": "plain_", "memory": "isolated_", "network": ""}
+TWO = "--config.devices=2"  # as these tests have
 
 
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory):
-    """An uninterrupted run: what it said, and its folder."""
+    """The folder of an uninterrupted run."""
     workdir = tmp_path_factory.mktemp("runs") / "finished"
-    done = train(workdir)
-    assert done.returncode == 0, done.stderr
-    return done, workdir
+    config = tiny.get_config()
+    config.devices = 2
+    train(from_dict(config.to_dict()), workdir, quiet=True)
+    write_report(workdir)
+    return workdir
 
 
 @pytest.fixture
 def copy(finished, tmp_path):
-    """A copy of the finished folder that a test may spoil."""
-    return shutil.copytree(finished[1], tmp_path / "copy")
+    """A copy of the finished folder that a test may change."""
+    return shutil.copytree(finished, tmp_path / "copy")
+
+
+@pytest.fixture(scope="module")
+def commands(finished, tmp_path_factory):
+    """``train`` on the command line, ended before it compiles anything."""
+    folder = tmp_path_factory.mktemp("commands")
+    new = f"{TINY} --workdir={folder / 'new'}"
+    with occupied_port() as port:
+        cluster = " ".join(CLUSTER).format(port=port, count=2, index=0)
+        asked = {
+            "finished": f"--workdir={finished}",
+            "other": f"{TINY} {TWO} --workdir={finished} --config.seed=1"
+            " --config.sac.tau=0.02",
+            "typo": f"{new} --config.sac.tua=0.1",
+            "attack": f"{new} --config.attack.kind=ipm",
+            "workdir": TINY,
+            "gpu": f"{new} --device=gpu",
+            "port": f"{new} {cluster}",
+        }
+        done = run_each("p2p_sac_jax.commands.train", list(asked.values()), folder)
+    assert not (folder / "new").exists()
+    return {name: done[command] for name, command in asked.items()}
 
 
 def test_a_run_leaves_every_file_it_promises(finished):
-    done, workdir = finished
-    run = read(workdir, "run.json")
+    run = read(finished, "run.json")
     assert run["config"]["sac"]["hidden"] == 8
     assert re.fullmatch(r"[0-9a-f]{12}", run["config_hash"])
     assert {"git_commit", "git_dirty", "devices", "layout"} <= run.keys()
     assert {"python", "jax", "flax", "optax", "numpy"} <= run["versions"].keys()
     assert len(run["peers"]) == len({peer["name"] for peer in run["peers"]}) == 4
-    assert saved_steps(workdir) == [*STEPS]
-    assert len(read(workdir, "stores.json")) == 4 * len(ARMS)
-    assert (workdir / "report.html").stat().st_size > 10_000
-    assert "networked" in done.stdout
-    assert "indicative" in done.stdout
+    assert saved_steps(finished) == [*STEPS]
+    assert len(read(finished, "stores.json")) == 4 * len(ARMS)
+    assert (finished / "report.html").stat().st_size > 10_000
 
 
 def test_rows_are_keyed_by_run_seed_step_and_peer(finished):
     keys = [
         (row["run"], row["seed"], row["step"], row.get("peer", row.get("population")))
-        for row in rows(finished[1])
+        for row in rows(finished)
     ]
     expected = {
         (arm, 0, step, who)
@@ -71,113 +100,154 @@ def test_rows_are_keyed_by_run_seed_step_and_peer(finished):
     }
     assert len(keys) == 6 * len(ARMS) * 5
     assert set(keys) == expected
-    # 0 == False and 1 == True: whether a row is the population's is told by its key.
-    assert sum("population" in row for row in rows(finished[1])) == 6 * len(ARMS)
+    # 0 == False and 1 == True: the key tells the rows of a population.
+    assert sum("population" in row for row in rows(finished)) == 6 * len(ARMS)
+
+
+def test_columns_are_those_that_are_declared(finished):
+    declared = {"peer": PEER, "population": POPULATION}
+    # Columns that this configuration does not have.
+    absent = {"byzantine", "epsilon", "trust"}
+    for row in rows(finished):
+        kind = "peer" if "peer" in row else "population"
+        names = {column.name for column in (*KEY, *declared[kind])}
+        assert row.keys() == names - absent
 
 
 def test_the_summary_follows_from_the_rows(finished):
-    summary = read(finished[1], "summary.json")
-    peers = [row for row in rows(finished[1]) if "peer" in row]
+    summary = read(finished, "summary.json")
+    peers = [row for row in rows(finished) if "peer" in row]
     for arm, prefix in ARMS.items():
-        mine = [row for row in peers if row["run"] == arm]
-        final = [row for row in mine if row["step"] == 24]
+        own = [row for row in peers if row["run"] == arm]
+        final = [row for row in own if row["step"] == 24]
         fractions = np.array([row["oracle_fraction"] for row in final])
         usual = np.mean([row["baseline_fraction"] for row in final])
         expected = {
             "oracle_fraction": fractions.mean(),
             "oracle_fraction_worst": fractions.min(),
             "gap_closed": (fractions.mean() - usual) / (1.0 - usual),
-            "earned_fraction": _earned(mine, "achieved"),
+            "earned_fraction": earned(own, "achieved"),
         }
         for name, value in expected.items():
             assert summary[prefix + name] == pytest.approx(value, rel=1e-6), name
-        historical = _earned(mine, "baseline")
+        historical = earned(own, "baseline")
         assert summary["historical_earned_fraction"] == pytest.approx(historical)
         assert summary["historical_fraction"] == pytest.approx(usual)
 
 
-def _earned(mine, name):
-    """Mean over peers of the profit earned over the profit there was."""
+def earned(own, name):
+    """Mean over peers of the profit earned over the profit of the oracle."""
     shares = []
     for peer in range(4):
-        own = [row for row in mine if row["peer"] == peer]
-        total = sum(sum(row[name]) for row in own)
-        shares.append(total / sum(sum(row["oracle"]) for row in own))
+        peer_rows = [row for row in own if row["peer"] == peer]
+        total = sum(sum(row[name]) for row in peer_rows)
+        shares.append(total / sum(sum(row["oracle"]) for row in peer_rows))
     return np.mean(shares)
 
 
 def test_time_and_bytes_are_counted(finished):
-    summary = read(finished[1], "summary.json")
+    summary = read(finished, "summary.json")
     assert 0 < summary["compile_s"] < summary["wall_s"]
     # The first three of 24 steps come before learning starts.
     steps, updates = 24 * 4 * len(ARMS), 21 * 2 * 4 * len(ARMS)
     assert summary["env_steps_per_s"] == pytest.approx(steps / summary["run_s"])
     assert summary["updates_per_s"] == pytest.approx(updates / summary["run_s"])
-    # Nine numbers a cell in 20 cells, demand statistics of five coefficients and how
-    # the peer does, to three receivers in each round but the first: nobody has data.
+    # Nine numbers a cell in 20 cells, demand statistics of five coefficients and the
+    # peer's performance, to three receivers in each round but the first, without data.
     floats = 9 * 20 + (5 * 5 + 5 + 1) + 1
     assert summary["bytes_shared_per_peer"] == 4 * floats * 3 * (24 // 4 - 1)
 
 
-def test_a_run_stopped_twice_and_killed_ends_as_if_it_never_was(finished, tmp_path):
-    first = interrupt(tmp_path, signal.SIGINT, has_step(tmp_path, 4))
+def test_a_killed_run_resumes_bit_for_bit(finished, tmp_path):
+    killed = interrupt(tmp_path, signal.SIGKILL, has_step(tmp_path, 12), TWO)
+    assert killed.returncode == -signal.SIGKILL
+    assert saved_steps(tmp_path)[0] == STEPS[0]
+    assert not (tmp_path / "summary.json").exists()
+    # As if the machine had failed in the middle of a line.
+    with (tmp_path / "metrics.jsonl").open("a") as file:
+        file.write('{"run": "network", "se')
+    train(from_dict(read(tmp_path, "run.json")["config"]), tmp_path, quiet=True)
+    assert_same_run(tmp_path, finished)
+
+
+def test_signals_are_recorded_and_handlers_restored():
+    before = signal.getsignal(signal.SIGTERM)
+    for number in (signal.SIGINT, signal.SIGTERM):
+        with StopRequest() as stop:
+            assert stop.signal == 0
+            os.kill(os.getpid(), number)
+            assert stop.signal == number
+    assert signal.getsignal(signal.SIGTERM) == before
+
+
+@pytest.mark.thorough
+def test_a_run_stopped_twice_ends_as_if_uninterrupted(finished, tmp_path):
+    first = interrupt(tmp_path, signal.SIGINT, has_step(tmp_path, 4), TWO)
     assert first.returncode == 130, first.stderr
     last_line = first.stderr.splitlines()[-1]
     assert re.fullmatch(r"SIGINT: saved at step \d+; run again to go on", last_line)
     assert f"saved at step {saved_steps(tmp_path)[-1]};" in last_line
 
     later = saved_steps(tmp_path)[-1] + 4
-    second = interrupt(tmp_path, signal.SIGTERM, has_step(tmp_path, later))
+    second = interrupt(tmp_path, signal.SIGTERM, has_step(tmp_path, later), TWO)
     assert second.returncode == 143, second.stderr
     assert "Traceback" not in first.stderr + second.stderr
 
-    later = saved_steps(tmp_path)[-1] + 4
-    killed = interrupt(tmp_path, signal.SIGKILL, has_step(tmp_path, later))
-    assert killed.returncode == -signal.SIGKILL
-    assert not (tmp_path / "summary.json").exists()
-    # As if the machine had gone down in the middle of a line.
-    with (tmp_path / "metrics.jsonl").open("a") as file:
-        file.write('{"run": "network", "se')
-
-    done = train(tmp_path)
+    done = finish(launch(f"--workdir={tmp_path}"))
     assert done.returncode == 0, done.stderr
     assert "resuming at step" in done.stderr
-    assert_same_run(tmp_path, finished[1])
+    assert "networked" in done.stdout
+    assert (tmp_path / "report.html").exists()
+    assert_same_run(tmp_path, finished)
 
 
-def test_a_finished_run_prints_its_table_and_trains_no_more(finished, copy):
-    before = (copy / "summary.json").stat().st_mtime_ns
-    again = finish(launch(f"--workdir={copy}"))
-    assert again.returncode == 0, again.stderr
-    assert again.stdout == finished[0].stdout
-    assert "is finished; --overwrite starts it anew" in again.stderr
-    assert (copy / "summary.json").stat().st_mtime_ns == before
+def test_a_finished_run_prints_its_table_and_trains_no_more(finished, commands):
+    done = commands["finished"]
+    assert done.returncode == 0, done.stderr
+    assert "networked" in done.stdout
+    assert "indicative" in done.stdout
+    assert "is finished; --overwrite starts it anew" in done.stderr
+    assert "compiled" not in done.stderr
+    assert f"report: {finished / 'report.html'}" in done.stderr
 
 
-def test_another_configuration_is_refused_unless_it_may_overwrite(finished, copy):
-    other = "--config.seed=1", "--config.sac.tau=0.02"
-    refused = train(copy, *other)
-    assert refused.returncode == 2
-    assert refused.stdout == ""
-    assert re.fullmatch(
-        r"error: .* differs in (seed, sac\.tau|sac\.tau, seed); .*--overwrite\n",
-        refused.stderr,
-    )
-    assert train(copy, *other, "--overwrite").returncode == 0
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("other", r"workdir=.* differs in (seed, sac\.tau|sac\.tau, seed); .*--overwr"),
+        ("typo", r".*did you mean --config\.sac\.tau\?"),
+        ("attack", r"attack\.byzantine=0 must be above 0"),
+        ("workdir", r"--workdir is missing; for example --workdir=runs/001"),
+        ("gpu", r"device='gpu' is not available here; allowed: auto, or a device"),
+        ("port", r".*port \d+ of this host cannot be used: Address already in use"),
+    ],
+)
+def test_a_user_error_is_one_line_and_status_2(commands, name, message):
+    done = commands[name]
+    assert (done.returncode, done.stdout) == (2, ""), done.stderr
+    assert re.match(f"error: {message}", done.stderr)
+    assert done.stderr.count("\n") == 1
+
+
+@pytest.mark.thorough
+def test_overwrite_replaces_a_run(copy):
+    config = read(copy, "run.json")["config"]
+    config["seed"] = 1
+    train(from_dict(config), copy, overwrite=True, quiet=True)
     assert {row["seed"] for row in rows(copy)} == {1}
     assert saved_steps(copy) == [*STEPS]
 
 
 @pytest.mark.thorough
-def test_another_layout_goes_on_and_says_what_that_means(finished, copy):
+def test_another_layout_resumes_and_logs_the_difference(finished, copy):
     (copy / "summary.json").unlink()
     for step in STEPS[1:]:
         shutil.rmtree(copy / "checkpoints" / str(step))
-    moved = train(copy, "--config.layout=vmap")
+    moved = finish(launch(TINY, TWO, f"--workdir={copy}", "--config.layout=vmap"))
     assert moved.returncode == 0, moved.stderr
     assert "not bit-identical to the start: layout" in moved.stderr
     assert "resuming at step 8" in moved.stderr
-    one, other = arrays(finished[1], STEPS[-1]), arrays(copy, STEPS[-1])
+    one, other = arrays(finished, STEPS[-1]), arrays(copy, STEPS[-1])
     for name, array in one.items():
         np.testing.assert_allclose(
             array.astype(float), other[name], 1e-4, 1e-4, err_msg=name
@@ -186,11 +256,16 @@ def test_another_layout_goes_on_and_says_what_that_means(finished, copy):
 
 def test_a_trained_policy_advises_a_price(finished):
     obs = observation(week=20, cost=0.65)
-    advice = load_policy(finished[1]).price(obs)
+    policy = load_policy(finished)
+    advice = policy.price(obs)
     assert 0.66 < advice.low <= advice.high < 1.51
     assert 0.66 < advice.price < 1.51
-    assert load_policy(finished[1]).price(obs) == advice
-    assert load_policy(finished[1], peer=3, arm="memory").price(obs) != advice
+    assert policy.price(obs) == advice
+    assert load_policy(finished, peer=3, arm="memory").price(obs) != advice
+    with pytest.raises(ConfigError, match=r"cost=-1\.0 must be a finite number"):
+        observation(week=20, cost=-1.0)
+    with pytest.raises(ConfigError, match="must be 11 finite numbers"):
+        policy.price(np.zeros(3))
 
 
 def test_loading_a_policy_leaves_a_save_in_progress_alone(copy):
@@ -219,30 +294,5 @@ def test_a_checkpoint_of_another_shape_is_refused_in_one_line(copy):
 )
 def test_a_policy_that_is_not_there_is_named_in_one_line(finished, wrong, message):
     with pytest.raises(ConfigError, match=message) as error:
-        load_policy(**{"workdir": finished[1], **wrong})
+        load_policy(**{"workdir": finished, **wrong})
     assert "\n" not in str(error.value)
-
-
-def test_an_observation_that_makes_no_sense_is_named(finished):
-    with pytest.raises(ConfigError, match=r"cost=-1\.0 must be a finite number"):
-        observation(week=20, cost=-1.0)
-    with pytest.raises(ConfigError, match="must be 11 finite numbers"):
-        load_policy(finished[1]).price(np.zeros(3))
-
-
-@pytest.mark.parametrize(
-    ("arguments", "message"),
-    [
-        ([TINY, "--config.sac.tua=0.1"], "did you mean --config.sac.tau?"),
-        ([TINY, "--config.attack.kind=ipm"], "attack.byzantine=0 must be above 0"),
-        ([TINY], "--workdir is missing; for example --workdir=runs/001"),
-    ],
-)
-def test_a_user_error_is_one_line_and_status_2(arguments, message, tmp_path):
-    workdir = [f"--workdir={tmp_path / 'run'}"] if len(arguments) > 1 else []
-    done = finish(launch(*arguments, *workdir))
-    assert (done.returncode, done.stdout) == (2, "")
-    assert done.stderr.startswith("error: ")
-    assert done.stderr.count("\n") == 1
-    assert message in done.stderr
-    assert not (tmp_path / "run").exists()

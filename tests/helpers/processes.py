@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import signal
@@ -9,7 +10,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -30,15 +31,14 @@ TIMINGS = {
     "wall_s",
     "env_steps_per_s",
     "updates_per_s",
-    "resumed_at",
 }
 
 
 def launch(*arguments: object, **environment: str) -> subprocess.Popen[str]:
-    """Starts ``launch.train`` with these arguments and environment variables."""
+    """Starts ``commands.train`` with these arguments and environment variables."""
     quick = {"JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0"}
     return subprocess.Popen(
-        [sys.executable, "-m", "launch.train", *map(str, arguments)],
+        [sys.executable, "-m", "p2p_sac_jax.commands.train", *map(str, arguments)],
         cwd=ROOT,
         env=os.environ | quick | environment,
         stdout=subprocess.PIPE,
@@ -64,9 +64,11 @@ def launch_all(
     ]
 
 
-def train(workdir: Path, *arguments: object) -> subprocess.CompletedProcess[str]:
-    """Runs the tiny configuration in ``workdir`` to its end."""
-    return finish(launch(TINY, f"--workdir={workdir}", *arguments))
+@contextlib.contextmanager
+def occupied_port() -> Iterator[int]:
+    """A port that another program listens on."""
+    with socket.create_server(("", 0)) as taken:
+        yield taken.getsockname()[1]
 
 
 def finish(process: subprocess.Popen[str]) -> subprocess.CompletedProcess[str]:
@@ -76,10 +78,10 @@ def finish(process: subprocess.Popen[str]) -> subprocess.CompletedProcess[str]:
 
 
 def interrupt(
-    workdir: Path, number: signal.Signals, when: Callable[[], bool]
+    workdir: Path, number: signal.Signals, when: Callable[[], bool], *arguments: str
 ) -> subprocess.CompletedProcess[str]:
     """Trains in ``workdir`` and sends a signal at the moment ``when`` turns true."""
-    process = launch(TINY, f"--workdir={workdir}")
+    process = launch(TINY, f"--workdir={workdir}", *arguments)
     send(process, number, when)
     return finish(process)
 
