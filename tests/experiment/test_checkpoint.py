@@ -1,4 +1,4 @@
-"""Checkpoints: what padding leaves behind, and what it does not."""
+"""Checkpoints under another padding."""
 
 from typing import NamedTuple
 
@@ -25,7 +25,7 @@ def state(padded, seed):
 
 
 @pytest.mark.parametrize("later", [3, 4, 6])
-def test_opinions_outlive_another_padding(tmp_path, later):
+def test_trust_survives_another_padding(tmp_path, later):
     before, like = state(4, 0), state(later, 1)
     checkpoints = Checkpoints(tmp_path, PEERS)
     checkpoints.save(7, before)

@@ -1,4 +1,4 @@
-"""What a run says it needs against what it takes, and what if that is too much."""
+"""Estimated memory against allocated memory, and runs that do not fit."""
 
 import dataclasses
 
@@ -34,7 +34,7 @@ def test_the_estimate_is_what_the_state_takes():
     )
 
 
-def test_a_run_that_cannot_fit_is_refused_and_loses_nothing(tmp_path):
+def test_a_run_that_cannot_fit_leaves_no_folder(tmp_path):
     config = small_config(sac={"replay_capacity": 10**9})
     with pytest.raises(
         ConfigError,
@@ -49,7 +49,7 @@ def test_free_memory_is_that_of_this_machine():
     assert 1e8 < device_memory.free_memory() < 1e13
 
 
-def test_a_need_is_shared_by_all_processes(monkeypatch):
+def test_needed_memory_is_shared_by_all_processes(monkeypatch):
     config = small_config()
     monkeypatch.setattr(device_memory, "free_memory", lambda: 1e9)
     device_memory.check_fits(config, "the state", 0.8e9)

@@ -1,4 +1,4 @@
-"""Placement, and which processes train together: every refusal in one line."""
+"""Placement of peers and connection of processes: every refusal in one line."""
 
 import dataclasses
 import os
@@ -14,11 +14,13 @@ import pytest
 from jax._src.clusters import ClusterEnv
 
 from p2p_sac_jax.config import ConfigError
+from p2p_sac_jax.config_io import from_dict, save_json, to_dict
 from p2p_sac_jax.experiment import device_memory, devices, distributed
 from p2p_sac_jax.experiment.cluster import Cluster, find_cluster
 from p2p_sac_jax.experiment.devices import choose_placement
+from tests.configs import tiny
 from tests.helpers.populations import small_config
-from tests.helpers.processes import ROOT
+from tests.helpers.processes import ROOT, TINY, finish, launch_all
 
 SLURM = {
     "SLURM_JOB_ID": "12",
@@ -70,18 +72,18 @@ def test_no_more_devices_than_it_takes_to_hold_so_few_peers(
     eight = [SimpleNamespace(process_index=0, platform="cpu")] * 16
     config = small_config(population={"peers": peers, "pad_to": pad_to})
     assert len(devices._chosen(config, eight)) == count
-    # Who says a number gets it, padding or not.
+    # An explicit number is used, with or without padding.
     config = dataclasses.replace(config, devices=3)
     assert len(devices._chosen(config, eight)) == 3
 
 
-def test_cores_are_counted_where_nobody_knows_which_are_ours(monkeypatch):
+def test_cores_are_counted_without_an_affinity(monkeypatch):
     assert devices.cores() >= 1
     monkeypatch.delattr(os, "sched_getaffinity", raising=False)
     assert devices.cores() == os.cpu_count()
 
 
-def test_one_process_is_the_writer_and_asks_nobody():
+def test_a_single_process_does_not_communicate():
     def refuse():
         raise ConfigError("no")
 
@@ -105,18 +107,18 @@ def test_a_long_reason_is_shortened_for_the_others(monkeypatch):
         distributed.run_on_all(fail)
 
 
-def test_a_process_without_memory_does_not_blame_another(monkeypatch, capsys):
+def test_running_out_of_memory_is_not_reported_as_a_lost_process(monkeypatch, capsys):
     def leave(status):
         raise SystemExit(status)
 
     monkeypatch.setattr(os, "_exit", leave)
-    for reason, said in (
+    for reason, line in (
         ("RESOURCE_EXHAUSTED: 9 bytes", "error: out of memory: RESOURCE_EXHAUSTED: 9"),
         ("UNAVAILABLE: gone", "error: no contact with another process (UNAVAILABLE"),
     ):
         with pytest.raises(SystemExit, match="1"):
             distributed.abandon(jax.errors.JaxRuntimeError(reason))
-        assert capsys.readouterr().err.startswith(said)
+        assert capsys.readouterr().err.startswith(line)
 
 
 def test_pages_of_files_count_as_free(monkeypatch, tmp_path):
@@ -129,7 +131,7 @@ def test_pages_of_files_count_as_free(monkeypatch, tmp_path):
     assert device_memory.free_memory() > 1e8
 
 
-def test_what_is_put_on_devices_can_be_gathered():
+def test_a_sharded_array_can_be_gathered():
     placement = choose_placement(small_config())
     axes = jax.sharding.PartitionSpec("peers")
     sharding = jax.sharding.NamedSharding(placement.mesh, axes)
@@ -159,7 +161,7 @@ def test_flags_that_do_not_fit_are_named(arguments, message):
     assert "\n" not in str(error.value)
 
 
-def test_a_scheduler_is_recognised_where_it_started_several(monkeypatch):
+def test_a_scheduler_of_several_processes_is_recognised(monkeypatch):
     alone = None, None, None
     for name in SLURM:
         monkeypatch.delenv(name, raising=False)
@@ -180,9 +182,9 @@ def test_a_scheduler_is_recognised_where_it_started_several(monkeypatch):
         find_cluster("auto", *alone)
 
 
-def test_a_scheduler_may_reckon_with_the_time_it_has(monkeypatch):
-    class Patient(ClusterEnv):
-        """Like Cloud TPU, whose hosts wait for the first one to have a name."""
+def test_a_scheduler_can_add_to_its_timeout(monkeypatch):
+    class Scheduler(ClusterEnv):
+        """Like Cloud TPU, which computes a deadline from the timeout."""
 
         @classmethod
         def is_env_present(cls):
@@ -201,12 +203,12 @@ def test_a_scheduler_may_reckon_with_the_time_it_has(monkeypatch):
         def get_process_id(cls):
             return 3
 
-    monkeypatch.setattr(ClusterEnv, "_cluster_types", [Patient])
+    monkeypatch.setattr(ClusterEnv, "_cluster_types", [Scheduler])
     found = find_cluster("auto", None, None, None)
     assert found == Cluster("tpu0:8476", 4, 3, detected=True)
 
 
-def test_a_process_that_does_not_come_is_told_in_one_line():
+def test_a_missing_process_is_one_line():
     program = (
         "from p2p_sac_jax.experiment import distributed;"
         "distributed.start('auto', 'localhost:1', 2, 1, timeout_s=0.5)"
@@ -222,3 +224,14 @@ def test_a_process_that_does_not_come_is_told_in_one_line():
     assert done.returncode == 2
     line = "error: coordinator localhost:1: not all processes were there after 0.5 s\n"
     assert done.stderr.endswith(line)
+
+
+def test_an_error_of_process_0_ends_all_and_is_printed_once(tmp_path):
+    config = from_dict(tiny.get_config().to_dict())
+    save_json(tmp_path / "run.json", {"config": to_dict(config)})
+    pair = launch_all(2, TINY, f"--workdir={tmp_path}", "--config.seed=1")
+    first, second = map(finish, pair)
+    assert (first.returncode, second.returncode) == (2, 2), first.stderr
+    errors = re.findall(r"^error: .*", first.stderr + second.stderr, re.MULTILINE)
+    assert len(errors) == 1
+    assert "differs in seed; " in first.stderr

@@ -9,8 +9,8 @@ import pytest
 from p2p_sac_jax import train
 from p2p_sac_jax.config_io import from_dict
 from p2p_sac_jax.configs import lqr, newcomers, pendulum, reference_price
-from p2p_sac_jax.experiment.metrics import read_rows
 from tests.helpers.populations import small_config
+from tests.helpers.processes import rows
 
 pytestmark = pytest.mark.thorough
 
@@ -41,20 +41,15 @@ def test_newcomers_of_two_seeds_join_late(tmp_path):
     config = tiny(newcomers, seeds=2, arms="memory,network")
     summary = train(config, tmp_path, quiet=True)
     assert summary["seeds"] == 2
-    present = {
-        (row["seed"], row["step"]): set()
-        for row in read_rows(tmp_path / "metrics.jsonl")
-    }
-    for row in read_rows(tmp_path / "metrics.jsonl"):
+    present = {(row["seed"], row["step"]): set() for row in rows(tmp_path)}
+    for row in rows(tmp_path):
         if "peer" in row:
             present[row["seed"], row["step"]].add(row["peer"])
     for seed in (0, 1):
         assert present[seed, 4] == {0, 1, 2}
         assert present[seed, 8] == {0, 1, 2, 3}
     # The two seeds are different markets.
-    finals = [
-        r["score"] for r in read_rows(tmp_path / "metrics.jsonl") if "population" in r
-    ]
+    finals = [r["score"] for r in rows(tmp_path) if "population" in r]
     assert len(set(finals)) > 2
     assert summary["bytes_shared_per_peer"] > 0
 

@@ -65,7 +65,7 @@ def commands(finished, tmp_path_factory):
             "other": f"{TINY} {TWO} --workdir={finished} --config.seed=1"
             " --config.sac.tau=0.02",
             "typo": f"{new} --config.sac.tua=0.1",
-            "attack": f"{new} --config.attack.kind=ipm",
+            "steps": f"{new} --config.steps=25",
             "workdir": TINY,
             "gpu": f"{new} --device=gpu",
             "port": f"{new} {cluster}",
@@ -216,7 +216,7 @@ def test_a_finished_run_prints_its_table_and_trains_no_more(finished, commands):
     [
         ("other", r"workdir=.* differs in (seed, sac\.tau|sac\.tau, seed); .*--overwr"),
         ("typo", r".*did you mean --config\.sac\.tau\?"),
-        ("attack", r"attack\.byzantine=0 must be above 0"),
+        ("steps", r"steps=25 must be a multiple of "),
         ("workdir", r"--workdir is missing; for example --workdir=runs/001"),
         ("gpu", r"device='gpu' is not available here; allowed: auto, or a device"),
         ("port", r".*port \d+ of this host cannot be used: Address already in use"),
