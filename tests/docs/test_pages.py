@@ -100,6 +100,9 @@ def test_command_line_page_lists_every_target_and_preset():
 def test_configuration_fields_exist(page):
     known = sections()
     text = TEXT[page]
+    if page == "docs/extending.md":  # one recipe declares a field
+        declared = re.findall(r"^ *\+ +(\w+): \w+ = (?:traced|static)", text, re.M)
+        known = {section: names | set(declared) for section, names in known.items()}
     if page == "docs/checkpoints.md":  # its tables name arrays of the state
         text = re.sub(r"^\| `.*$", "", text, flags=re.MULTILINE)
     for name in re.findall(r"--config\.([a-z_.0-9]+)", text):
