@@ -1,89 +1,16 @@
-"""What messages of trained peers give away, by an attack on one week's membership.
-
-The game (membership inference, Yeom et al. 2018; replace-one): an attacker knows one
-unusual week, receives what a peer sends, and must tell whether that week is among the
-peer's records or an ordinary one is in its place. Everything but the attacker is what
-runs in training: markets, learners, the exchange, the mode's messages.
-"""
+"""What messages of trained peers reveal about one week, attacked and bounded."""
 
 from __future__ import annotations
 
-import dataclasses
 import math
-from collections.abc import Callable
-from typing import Any, NamedTuple
 
-import jax
-import jax.numpy as jnp
 import numpy as np
 from scipy import special
 
+from benchmarks.leakage_game import EVERYTHING, Target, make_game
 from benchmarks.membership import Leak, gaussian_auc_bound, membership_auc
-from p2p_sac_jax.config import ConfigError, TrainConfig
-from p2p_sac_jax.environments.base import DemandModel
+from p2p_sac_jax.config import TrainConfig
 from p2p_sac_jax.environments.pricing import make_pricing
-from p2p_sac_jax.experiment.build import Experiment, build_experiment
-from p2p_sac_jax.experiment.devices import choose_placement
-from p2p_sac_jax.hyper import Hyper
-from p2p_sac_jax.peer import PeerState
-from p2p_sac_jax.peer.components import (
-    MARKET,
-    SELECT_ACTION,
-    PeerComponents,
-    make_peer_components,
-    stream,
-)
-from p2p_sac_jax.peer.message import PERFORMANCE_DECAY
-from p2p_sac_jax.simulation.population import PeerInputs, RunInputs
-from p2p_sac_jax.types import Array, Experience, Transition
-from p2p_sac_jax.validation import validate
-
-EVERYTHING = "everything"
-# Fields of every mode's messages by channel; all others, such as the time of sending,
-# count among everything alone.
-CHANNELS: dict[str, tuple[str, ...]] = {
-    "values": (
-        "insight.state_value",
-        "insight.action_value",
-        "insight.confidence",
-        "value",
-    ),
-    "counts": ("insight.count", "insight.valid", "insight.timestamp", "count"),
-    "actions": (
-        "insight.action_mean",
-        "insight.action_std",
-        "action_middle",
-        "action_half_width",
-    ),
-    "entropy": ("insight.entropy", "entropy"),
-    "demand": (
-        "demand.precision",
-        "demand.shift",
-        "demand.count",
-        "demand_mean",
-        "demand_variance",
-        "demand_known",
-    ),
-    "trend": ("trend",),
-    "earnings": ("performance",),
-}
-_TARGET_SEED = 0  # of the market in which the attacker's week took place
-_SPARE = 2**30  # a step that no run reaches: randomness nobody else uses
-
-
-class Target(NamedTuple):
-    """The week that the attacker looks for; the defaults are rare but legal."""
-
-    action: float = 1.0  # the highest price there is
-    log_sales: float = 1.5  # at which it sold 4.5 times the usual units
-
-
-class Game(NamedTuple):
-    """A population whose first peer is listened to."""
-
-    setup: Experiment
-    # (inside [R] 0/1) -> by channel [R, M, N], the M messages since the week
-    play: Callable[[np.ndarray], dict[str, np.ndarray]]
 
 
 def measure_leakage(
@@ -94,7 +21,7 @@ def measure_leakage(
     target: Target | None = None,
     only_last: bool = True,
 ) -> dict[str, Leak]:
-    """How well a listener can tell whether one week is among a peer's records.
+    """How well an attacker can tell whether one week is among a peer's records.
 
     The first peer gets one more week into its records before step ``planted``: the
     target in one kind of world, a week from its own market at its own price in the
@@ -103,8 +30,8 @@ def measure_leakage(
     exploration, batches and the noise of the mode.
 
     The attack is ``membership_auc``, fitted on half of the worlds. No two worlds share
-    a seed: worlds that did would fall on both sides of that split, and a fit to chance
-    differences would rank its own twins backwards (AUC .2 where nothing leaks).
+    a seed: they would fall on both sides of that split, and a fit to chance differences
+    would rank its own twins backwards (AUC .2 where nothing leaks).
 
     Args:
       config: a pricing market and a mode; the network arm alone is run, its
@@ -126,25 +53,25 @@ def measure_leakage(
         no round.
     """
     game = make_game(config, 2 * seeds, planted=planted, target=target)
-    told = game.play(np.arange(2 * seeds) < seeds)
+    sent = game.play(np.arange(2 * seeds) < seeds)
     if only_last:
-        told = {channel: sent[:, -1:] for channel, sent in told.items()}
-    return attack(told, seeds)
+        sent = {channel: x[:, -1:] for channel, x in sent.items()}
+    return attack(sent, seeds)
 
 
-def attack(told: dict[str, np.ndarray], inside: int) -> dict[str, Leak]:
+def attack(sent: dict[str, np.ndarray], inside: int) -> dict[str, Leak]:
     """Attacks what a game's peer sent, channel by channel.
 
     Args:
-      told: by channel [R, M, N] the messages that the attacker has.
+      sent: by channel [R, M, N] the messages that the attacker has.
       inside: the first so many runs have the target, the others do not.
     """
 
-    def one(sent: np.ndarray) -> Leak:
-        rows = sent.reshape(len(sent), -1)
+    def one(x: np.ndarray) -> Leak:
+        rows = x.reshape(len(x), -1)
         return membership_auc(rows[:inside], rows[inside:])
 
-    return {channel: one(sent) for channel, sent in told.items()}
+    return {channel: one(x) for channel, x in sent.items()}
 
 
 def leakage_bounds(config: TrainConfig, releases: int) -> dict[str, float]:
@@ -192,211 +119,3 @@ def leakage_bounds(config: TrainConfig, releases: int) -> dict[str, float]:
         for channel, cost in costs.items()
         if math.isfinite(cost)
     }
-
-
-def make_game(
-    config: TrainConfig,
-    runs: int,
-    *,
-    planted: int | None = None,
-    target: Target | None = None,
-) -> Game:
-    """Compiles a population of so many worlds once, to be played at will.
-
-    Args:
-      config: see ``measure_leakage``.
-      runs: R, worlds of either kind.
-      planted: see ``measure_leakage``.
-      target: see ``measure_leakage``.
-    """
-    interval = config.exchange.interval
-    rounds = config.steps // interval
-    entry = rounds // 2 * interval if planted is None else planted
-    config = _arranged(config, runs)
-    if not 0 < entry < config.steps or entry % interval:
-        raise ConfigError(
-            f"planted={entry} must be above 0 and below steps={config.steps}, a"
-            f" multiple of exchange.interval={interval}"
-        )
-    setup = build_experiment(config, choose_placement(config))
-    components = make_peer_components(config, setup.world.environment)
-    _demand(components)  # refused here, not in the middle of a game
-    wanted = Target() if target is None else target
-    inputs = setup.peer_inputs, setup.run_inputs
-    init, run_round = jax.jit(setup.population.init), jax.jit(_one_round(setup))
-
-    @jax.jit
-    def plant(
-        state: PeerState, peer_inputs: PeerInputs, runs: RunInputs, inside: Array
-    ) -> Any:
-        return _plant(components, wanted, state, peer_inputs, runs, inside, entry)
-
-    def play(inside: np.ndarray) -> dict[str, np.ndarray]:
-        state, sent = init(*inputs), []
-        kind = jnp.asarray(inside, jnp.float32)
-        for clock in range(0, config.steps, interval):
-            if clock == entry:
-                state = plant(state, *inputs, kind)
-            state, wire = run_round(state, *inputs, jnp.asarray(clock, jnp.int32))
-            if clock >= entry:
-                sent.append(_by_channel(jax.device_get(wire)))
-        return {name: np.stack([one[name] for one in sent], 1) for name in sent[0]}
-
-    return Game(setup, play)
-
-
-def _arranged(config: TrainConfig, runs: int) -> TrainConfig:
-    """One round a chunk, room for one more week, and a single device.
-
-    Hundreds of runs batch well on one. On several, jaxlib 0.10 stops for ever where
-    large batches of eigenvalues, as the noised modes need them, fill all threads.
-    """
-    interval = config.exchange.interval
-    sac = config.sac
-    capacity = 1 + (sac.replay_capacity or config.steps)
-    config = dataclasses.replace(
-        config,
-        arms="network",
-        layout="vmap",
-        devices=1,
-        seeds=runs,
-        evaluate_every=interval,
-        checkpoint_every=interval,
-        sac=dataclasses.replace(sac, replay_capacity=capacity),
-    )
-    validate(config)
-    return config
-
-
-def _demand(components: PeerComponents) -> DemandModel:
-    demand = components.environment.demand
-    if demand is None:
-        raise ConfigError(
-            f"environment.name={components.config.environment.name!r} must be"
-            " pricing: the attacker's week has a price and sales"
-        )
-    return demand
-
-
-def _one_round(setup: Experiment) -> Callable[..., tuple[PeerState, Any]]:
-    """One round of training, and what the first peer sent in it, leaves [R, ...]."""
-
-    def run_round(
-        state: PeerState, peer_inputs: PeerInputs, runs: RunInputs, clock: Array
-    ) -> tuple[PeerState, Any]:
-        state, _ = setup.population.run_chunk(state, peer_inputs, runs, clock)
-        return state, jax.tree.map(lambda leaf: leaf[0], state.outbox.held)
-
-    return run_round
-
-
-def _plant(
-    components: PeerComponents,
-    target: Target,
-    state: PeerState,
-    peer_inputs: PeerInputs,
-    runs: RunInputs,
-    inside: Array,
-    clock: int,
-) -> PeerState:
-    """One more week in the first peer's records: ``target`` where inside [R] is 1."""
-    params = jax.tree.map(lambda leaf: leaf[0], peer_inputs.params)
-    wanted = _target_week(components, target, params)
-
-    def record(peer: PeerState, hyper: Hyper, inside: Array) -> tuple[Any, ...]:
-        spread = hyper.exploration.std_max
-        ordinary = _ordinary_week(components, peer, params, spread, clock)
-        week, experience = jax.tree.map(
-            lambda a, b: jnp.where(inside > 0, a, b), wanted, ordinary
-        )
-        cell, active = components.cell(week.obs), jnp.ones(())
-        return (
-            components.replay.insert(peer.replay, week, active),
-            components.memory.update(
-                peer.memory, experience, hyper.memory.decay, active
-            ),
-            PERFORMANCE_DECAY * peer.performance
-            + (1.0 - PERFORMANCE_DECAY) * week.reward,
-            peer.visits.at[cell].add(1),
-            peer.last_seen.at[cell].set(clock - 1),
-        )
-
-    first = jax.tree.map(lambda leaf: leaf[0], state)
-    after = jax.vmap(record)(first, runs.hyper, inside)
-    names = ("replay", "memory", "performance", "visits", "last_seen")
-    before = tuple(getattr(state, name) for name in names)
-    told = jax.tree.map(lambda all_, one: all_.at[0].set(one), before, after)
-    return state._replace(**dict(zip(names, told, strict=True)))
-
-
-def _target_week(
-    components: PeerComponents, target: Target, params: Any
-) -> tuple[Transition, Experience]:
-    """The attacker's week, the same in every world: a real one, with other sales."""
-    environment = components.environment
-    start_key, market_key = jax.random.split(jax.random.key(_TARGET_SEED))
-    world, obs = environment.reset(start_key, params)
-    action = jnp.full((environment.action_dim,), target.action, jnp.float32)
-    week, sold = _live(components, market_key, world, obs, action, params)
-    log_sales = jnp.asarray(target.log_sales, jnp.float32)
-    # Nothing is expected beyond what sold: the week keeps no shock of its own.
-    week = _demand(components).counterfactual(week, action, log_sales, sold, params)
-    return week, _experience(components, week, log_sales)
-
-
-def _ordinary_week(
-    components: PeerComponents, peer: PeerState, params: Any, spread: Array, clock: int
-) -> tuple[Transition, Experience]:
-    """A week that the peer could live now, at a price of its own."""
-    market_key, act_key = (
-        stream(peer.key, s, _SPARE + clock) for s in (MARKET, SELECT_ACTION)
-    )
-    action = components.sac.act(peer.learner, peer.obs, act_key, spread)
-    week, sold = _live(
-        components, market_key, peer.environment, peer.obs, action, params
-    )
-    return week, _experience(components, week, sold)
-
-
-def _live(
-    components: PeerComponents,
-    key: Array,
-    world: Any,
-    obs: Array,
-    action: Array,
-    params: Any,
-) -> tuple[Transition, Array]:
-    """One week in the market, and its ln(units / usual units) []."""
-    step = components.environment.step(key, world, action, params)
-    discount = 1.0 - step.terminated.astype(jnp.float32)
-    week = Transition(obs, action, step.reward, step.final_obs, discount)
-    return week, _demand(components).outcome(step.info)
-
-
-def _experience(
-    components: PeerComponents, week: Transition, log_sales: Array
-) -> Experience:
-    return Experience(
-        features=_demand(components).features(week.obs, week.action),
-        log_sales=log_sales,
-        action=week.action,
-        reward=week.reward,
-        cell=components.environment.cell(week.obs),
-    )
-
-
-def _by_channel(wire: Any) -> dict[str, np.ndarray]:
-    """A message's numbers [R, N] by channel, and all of them as ``EVERYTHING``."""
-    leaves = jax.tree_util.tree_leaves_with_path(wire)
-    fields = {
-        jax.tree_util.keystr(path, simple=True, separator="."): leaf.reshape(
-            len(leaf), -1
-        )
-        for path, leaf in leaves
-    }
-    told = {
-        channel: np.concatenate([fields[name] for name in names if name in fields], 1)
-        for channel, names in CHANNELS.items()
-        if any(name in fields for name in names)
-    }
-    return told | {EVERYTHING: np.concatenate(list(fields.values()), 1)}

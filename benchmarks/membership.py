@@ -1,7 +1,7 @@
-"""Membership inference: how well a listener can tell that one record was there.
+"""Membership inference: how well an attacker can tell that one record was present.
 
-Where no epsilon holds this is what can be said instead. It is a lower bound of the
-leak: an attacker with a better statistic, or more worlds, may do better.
+It measures the leak where no epsilon holds. It is a lower bound: an attacker with a
+better statistic, or more worlds, may do better.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ class Leak:
 def membership_auc(inside: np.ndarray, outside: np.ndarray, *, seed: int = 0) -> Leak:
     """Attacks released vectors with a linear discriminant, fitted and held out.
 
-    Half of the worlds teach the attacker means and a covariance shrunk towards the
+    Half of the worlds give the attacker means and a covariance shrunk towards the
     identity (Ledoit and Wolf 2004), which make the likelihood ratio of two Gaussians
     of one covariance; the other half is scored. The interval is a percentile
     bootstrap over scored worlds, the attacker held fixed.
@@ -110,7 +110,7 @@ def _halves(rng: np.random.Generator, x: np.ndarray) -> tuple[np.ndarray, np.nda
 def _discriminant(inside: np.ndarray, outside: np.ndarray) -> np.ndarray:
     """Direction [N] of the likelihood ratio: Σ⁻¹ (mean inside - mean outside)."""
     spread = np.concatenate([inside, outside]).std(axis=0)
-    # A column of one value says nothing, and has no scale to be measured in.
+    # A constant column has no information and no scale.
     informs = spread > _TINY * np.maximum(np.abs(inside).max(axis=0), 1.0)
     scale = np.where(informs, spread, np.inf)
     shift = (inside.mean(axis=0) - outside.mean(axis=0)) / scale

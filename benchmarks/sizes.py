@@ -121,7 +121,7 @@ def repeated_world(config: TrainConfig) -> World:
 
 
 def _replace(config: TrainConfig, **components: dict[str, Any]) -> TrainConfig:
-    """``config`` with some fields of some rooms changed."""
+    """``config`` with some fields of some sections changed."""
     changed = {
         name: dataclasses.replace(getattr(config, name), **fields)
         for name, fields in components.items()

@@ -33,8 +33,8 @@ class TrainingLoop:
       steps: environment steps of each peer in one chunk.
       memory: bytes of the compiled chunk, all devices together: "arguments" (state
         and inputs), "temporaries", "outputs" beyond the donated state, and "total".
-      cost: what the compiler says about the chunk, as ``cost_analysis`` words it. It
-        may count the body of a loop once, however often it runs.
+      cost: ``cost_analysis`` of the chunk. It may count the body of a loop once,
+        however often it runs.
     """
 
     def __init__(self, config: TrainConfig) -> None:
@@ -45,7 +45,7 @@ class TrainingLoop:
             ``evaluate_every`` is the length of a chunk.
 
         Raises:
-          ConfigError: device or population cannot be had.
+          ConfigError: a device is absent or the population impossible.
           InsufficientMemoryError: the state or the program needs more than is free.
         """
         self.config = config
@@ -84,7 +84,7 @@ class TrainingLoop:
         )
 
     def run(self, chunks: int = 1) -> int:
-        """Trains on, and waits until it is done.
+        """Continues training, and waits until it is done.
 
         Args:
           chunks: how often the compiled chunk runs.

@@ -1,4 +1,4 @@
-"""Among peers some of whom may lie: robust means, and trust that has to be earned."""
+"""Settings for byzantine peers: medians, and trust weights that are earned."""
 
 from __future__ import annotations
 

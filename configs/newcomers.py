@@ -8,7 +8,7 @@ from p2p_sac_jax.configs import pricing
 
 
 def get_config() -> ConfigDict:
-    """Newcomers rehearse on the network's memory before their first own week."""
+    """Newcomers pretrain on the network's demand model before their first week."""
     config = pricing.get_config()
     config.steps = 156
     config.population.newcomers = 4

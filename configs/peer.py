@@ -1,4 +1,4 @@
-"""A peer of a consortium on a real network: ``python -m launch.run_peer``."""
+"""A peer of a consortium on a real network, see ``commands.run_peer``."""
 
 from __future__ import annotations
 

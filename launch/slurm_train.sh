@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # One population over all GPUs of two nodes: sbatch launch/slurm_train.sh
-# One task for each GPU; JAX reads from Slurm who they are and gives each its own.
-# The same script goes on where an earlier job stopped.
+# One task for each GPU; JAX reads ranks and devices from Slurm.
+# The same script resumes what an earlier job left.
 #SBATCH --job-name=p2p_sac
 #SBATCH --nodes=2
 #SBATCH --ntasks-per-node=4

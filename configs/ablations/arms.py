@@ -1,4 +1,4 @@
-"""The arms of the studies: fields that make each, over a preset of the market."""
+"""Arms of the ablations: the fields of each, over a preset of the market."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Any
 from p2p_sac_jax.arms import arm_overrides
 
 ALONE: dict[str, Any] = {"exchange.topology": "empty"}
-# The memory says all, so there is nobody to advise.
+# The price memory chooses the price: there is no policy to blend with.
 THOMPSON: dict[str, Any] = {"learner": "thompson", "memory.model_blend_half_life": 0.0}
 
 NETWORK: dict[str, Any] = {}

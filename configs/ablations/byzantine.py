@@ -1,4 +1,4 @@
-"""A third of the peers lie: what does it cost the honest, and what helps?"""
+"""A third of the peers are byzantine: what does it cost the others, what helps?"""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ SWEEP = {"attack.kind": ["sign_flip", "gaussian", "alie"]}
 
 
 def get_config() -> ConfigDict:
-    """Five of sixteen peers are hostile; only the honest ones count."""
+    """Five of sixteen peers are byzantine; figures are those of the others."""
     config = pricing.get_config()
     config.steps = 104
     config.seed = 1000

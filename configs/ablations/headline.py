@@ -1,4 +1,4 @@
-"""Does a network of sellers earn more than sellers alone, and than simple rivals?"""
+"""Does a network of sellers earn more than sellers alone, and than simple baselines?"""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How much does it matter how many learn together, and who hears whom?"""
+"""What do the number of peers and the topology change?"""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Which weight of a neighbour's word earns its place? One at a time off, or on."""
+"""Which edge weight earns its place? One at a time off, or on."""
 
 from __future__ import annotations
 

@@ -37,7 +37,7 @@ def test_newcomers_start_better_with_a_network(tmp_path):
 
 
 def under_attack(preset, kind, workdir):
-    """A third of the sixteen peers lies; figures are those of the honest."""
+    """A third of the sixteen peers is byzantine; figures are those of the others."""
     config = from_dict(preset.get_config().to_dict())
     attack = dataclasses.replace(config.attack, kind=kind, byzantine=5)
     config = dataclasses.replace(config, attack=attack, arms="memory,network")
@@ -54,7 +54,7 @@ def test_recommended_settings_stand_every_attack(kind, tmp_path):
 
 
 def test_plain_means_do_not(tmp_path):
-    """What the lies cost is shown, not hidden."""
+    """The cost of the attack without robust settings."""
     found = under_attack(pricing, "gaussian", tmp_path)
     early = "earned_fraction_early"
     assert found[early] < found[f"isolated_{early}"] - 0.01

@@ -1,4 +1,4 @@
-"""The game of membership inference: what it plants, what it hears, what it bounds."""
+"""The membership game: what it plants, what it records, what bounds it."""
 
 import dataclasses
 import math
@@ -8,12 +8,8 @@ import pytest
 from scipy import stats
 
 from benchmarks import leakage
-from benchmarks.leakage import (
-    EVERYTHING,
-    attack,
-    leakage_bounds,
-    make_game,
-)
+from benchmarks.leakage import attack, leakage_bounds
+from benchmarks.leakage_game import EVERYTHING, make_game
 from benchmarks.membership import membership_auc
 from p2p_sac_jax.config import ConfigError
 from tests.helpers.populations import small_config
@@ -34,7 +30,7 @@ def config_of(mode="consortium", **sections):
 
 @pytest.fixture(scope="module")
 def game():
-    """Nobody reads values; demand leaves without noise, from its eighth week on."""
+    """No values are shared; demand leaves without noise, from its eighth week on."""
     return make_game(config_of(privacy={"demand_noise": 0.0}), 2 * WORLDS, planted=4)
 
 
@@ -47,27 +43,27 @@ def sent(game):
 
 @pytest.mark.slow
 def test_every_number_of_a_message_is_in_one_channel(sent):
-    told, _ = sent
-    assert set(told) == {*BLANK, "actions", "entropy", "demand", EVERYTHING}
-    assert all(x.shape[:2] == (2 * WORLDS, 2) for x in told.values())
-    numbers = {name: x.shape[-1] for name, x in told.items()}
+    messages, _ = sent
+    assert set(messages) == {*BLANK, "actions", "entropy", "demand", EVERYTHING}
+    assert all(x.shape[:2] == (2 * WORLDS, 2) for x in messages.values())
+    numbers = {name: x.shape[-1] for name, x in messages.items()}
     assert numbers["demand"] == 11  # five means, five variances, and whether
     time = 1
     assert 2 * numbers[EVERYTHING] == sum(numbers.values()) + time
 
 
 def test_a_game_is_played_again_to_the_bit(sent):
-    told, again = (
+    messages, again = (
         {name: x[WORLDS:].tobytes() for name, x in one.items()} for one in sent
     )
-    assert told == again  # the week is ordinary in these runs, both times
+    assert messages == again  # the week is ordinary in these runs, both times
 
 
-def test_what_a_mode_masks_does_not_tell_of_the_week(sent):
+def test_masked_fields_do_not_depend_on_the_week(sent):
     def changed(message):
         one, other = (
-            {name: x[:WORLDS, message].tobytes() for name, x in told.items()}
-            for told in sent
+            {name: x[:WORLDS, message].tobytes() for name, x in messages.items()}
+            for messages in sent
         )
         return {name for name in one if one[name] != other[name]}
 
@@ -102,10 +98,10 @@ def test_demand_without_noise_gives_the_week_away(game, sent, monkeypatch):
 def test_worlds_that_share_seeds_would_hide_a_leak():
     """Why no seed is played twice: the split fits to the twins of what it scores."""
     rng = np.random.default_rng(0)
-    told = rng.normal(size=(200, 100))
-    shared = membership_auc(told, told)
+    messages = rng.normal(size=(200, 100))
+    shared = membership_auc(messages, messages)
     assert shared.high < 0.4
-    own = membership_auc(told, rng.normal(size=told.shape))
+    own = membership_auc(messages, rng.normal(size=messages.shape))
     assert own.low <= 0.5 <= own.high
 
 
@@ -123,7 +119,7 @@ def test_bounds_are_those_of_the_mechanisms():
     assert one["values"] == pytest.approx(stats.norm.cdf(0.5))
     assert one["demand"] == pytest.approx(stats.norm.cdf(0.25 / math.sqrt(2)))
     many = leakage_bounds(noise("consortium", value_noise=2.0, demand_noise=4.0), 9)
-    assert many["demand"] == one["demand"]  # one mechanism, however often it speaks
+    assert many["demand"] == one["demand"]  # one mechanism, however many releases
     assert many["counts"] == pytest.approx(stats.norm.cdf(1.5 / math.sqrt(2)))
     anew = noise("consortium", demand_noise=4.0, release="independent")
     assert leakage_bounds(anew, 9)["demand"] > many["demand"]

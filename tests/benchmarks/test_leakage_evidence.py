@@ -1,4 +1,4 @@
-"""What trained peers give away of one week; a minute or two for each mode.
+"""What messages of trained peers reveal about one week; minutes for each mode.
 
 ``python -m pytest tests/benchmarks/test_leakage_evidence.py -m evidence -s`` prints
 the tables.
@@ -9,12 +9,8 @@ import sys
 import numpy as np
 import pytest
 
-from benchmarks.leakage import (
-    EVERYTHING,
-    attack,
-    leakage_bounds,
-    make_game,
-)
+from benchmarks.leakage import attack, leakage_bounds
+from benchmarks.leakage_game import EVERYTHING, make_game
 from p2p_sac_jax.config import (
     ExchangeConfig,
     PopulationConfig,
@@ -41,12 +37,12 @@ def config_of(mode, **privacy):
 
 def measured(config, title):
     """Leaks of the first message with the week, of the last, and of all of them."""
-    told = make_game(config, 2 * WORLDS, planted=8).play(np.arange(2 * WORLDS) < WORLDS)
-    count = told[EVERYTHING].shape[1]
+    sent = make_game(config, 2 * WORLDS, planted=8).play(np.arange(2 * WORLDS) < WORLDS)
+    count = sent[EVERYTHING].shape[1]
     views = {
-        "first": ({name: x[:, :1] for name, x in told.items()}, 1),
-        "last": ({name: x[:, -1:] for name, x in told.items()}, 1),
-        "all": (told, count),
+        "first": ({name: x[:, :1] for name, x in sent.items()}, 1),
+        "last": ({name: x[:, -1:] for name, x in sent.items()}, 1),
+        "all": (sent, count),
     }
     found = {
         view: (attack(x, WORLDS), leakage_bounds(config, n))
@@ -54,7 +50,7 @@ def measured(config, title):
     }
     heads = [f"{view} | bound" for view in views]
     rows = [f"\n| {title} | {' | '.join(heads)} |", f"|---|{'---:|' * 2 * len(views)}"]
-    for name in told:
+    for name in sent:
         cells = [
             cell
             for leaks, bounds in found.values()
@@ -107,7 +103,7 @@ def test_the_consortium_without_noise_gives_the_week_away():
         assert leaks[EVERYTHING].low > 0.75
 
 
-def test_public_messages_tell_little():
+def test_public_messages_reveal_little():
     found = measured(config_of("public"), "public")
     assert_bounded(found)
     for leaks, _ in found.values():
@@ -115,16 +111,16 @@ def test_public_messages_tell_little():
             assert leak.high < 0.75
 
 
-def test_worlds_of_one_kind_are_told_apart_as_often_as_chance_has_it():
+def test_worlds_of_one_kind_are_distinguished_as_often_as_by_chance():
     """Whichever worlds are called inside: no bias, and intervals that hold."""
     game = make_game(config_of("private"), 2 * WORLDS, planted=8)
-    told = game.play(np.zeros(2 * WORLDS))
+    sent = game.play(np.zeros(2 * WORLDS))
     shuffles = [np.random.default_rng(i).permutation(2 * WORLDS) for i in range(40)]
     found = [
-        attack({name: x[shuffle] for name, x in told.items()}, WORLDS)
+        attack({name: x[shuffle] for name, x in sent.items()}, WORLDS)
         for shuffle in shuffles
     ]
-    for name in told:
+    for name in sent:
         leaks = [one[name] for one in found]
         assert abs(np.mean([leak.auc for leak in leaks]) - 0.5) < 0.025
         assert np.mean([leak.low <= 0.5 <= leak.high for leak in leaks]) >= 0.85

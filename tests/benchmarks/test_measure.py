@@ -161,11 +161,11 @@ class Loop:
     """A loop that does no work and records its turns."""
 
     log = []  # noqa: RUF012  (cleared by the fixture)
-    room = 10  # loops that fit at once
+    capacity = 10  # loops that fit at once
     alive = 0
 
     def __init__(self, config):
-        if Loop.alive >= Loop.room:
+        if Loop.alive >= Loop.capacity:
             raise InsufficientMemoryError(f"P={config.population.peers} does not fit")
         Loop.alive += 1
         self.config, self.compile_s, self.memory = config, 0.5, {"total": 10**6}
@@ -184,7 +184,7 @@ class Loop:
 def fakes(monkeypatch):
     monkeypatch.setattr(measure, "TrainingLoop", Loop)
     monkeypatch.setattr(Loop, "log", [])
-    monkeypatch.setattr(Loop, "room", 10)
+    monkeypatch.setattr(Loop, "capacity", 10)
     rates = {"numpy 8": 2e9, "xla 8": 1e9, "xla tf32 8": 9e9}
     limit = limits.Limit(2e9, 1e9, rates, ("numpy 8", "xla 8"))
     return SimpleNamespace(measure=lambda: Loop.log.append("limits") or limit)
@@ -207,7 +207,7 @@ def test_loops_and_limits_take_turns(fakes):
 
 def test_loops_that_do_not_fit_wait_for_a_session_or_are_left_out(fakes):
     lines = []
-    Loop.room = 2
+    Loop.capacity = 2
     sessions = list(measure.measure(fake_cases(1, 2, 3), fakes, 1, lines.append, 1e-9))
     peers = [
         [timed.case.config.population.peers for timed in session.timed]
@@ -215,7 +215,7 @@ def test_loops_that_do_not_fit_wait_for_a_session_or_are_left_out(fakes):
     ]
     assert peers == [[1, 2], [3]]
     assert Loop.alive == 0
-    Loop.room = 0
+    Loop.capacity = 0
     lines.clear()
     assert list(measure.measure(fake_cases(5), fakes, 1, lines.append)) == []
     assert lines == ["standard, left out: P=5 does not fit"]

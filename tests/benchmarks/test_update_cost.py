@@ -36,7 +36,7 @@ def test_counted_flop_are_the_products_of_the_update(size):
     config = sized_config(size, 1)
     update, arguments = cost.single_update(config)
     traced = jax.make_jaxpr(update)(*arguments).jaxpr
-    # As traced there are gradients that nobody needs; no compiler keeps them.
+    # The trace has unused gradients, which no compiler keeps.
     needed, _ = dce_jaxpr(traced, [True] * len(traced.outvars))
     traced = products(needed)
     assert traced == pytest.approx(cost.update_cost(config).flop, rel=0.03)

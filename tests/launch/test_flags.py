@@ -182,8 +182,8 @@ def test_main_decides_the_exit_status_and_jax_waits():
 @pytest.mark.parametrize(
     "arguments",
     [
-        ["--config=configs/pricing.py", "--config.sac.tua=.1"],  # told by the parser
-        ["--config=configs/pricing.py", "--config.sac.tau=7"],  # told inside main
+        ["--config=configs/pricing.py", "--config.sac.tua=.1"],  # by the parser
+        ["--config=configs/pricing.py", "--config.sac.tau=7"],  # inside main
         ["--config=pricing", "word"],
     ],
 )

@@ -104,13 +104,13 @@ def test_two_peers_talk_one_is_killed_and_goes_on(tmp_path):
     assert stopped["refused"] == {}
 
     audit = (peers["anna"].workdir / "audit.jsonl").read_text().splitlines()
-    told = [json.loads(line) for line in audit]
-    assert {entry["mode"] for entry in told} == {"consortium"}
-    fields = {name for entry in told for name in entry["fields"]}
+    entries = [json.loads(line) for line in audit]
+    assert {entry["mode"] for entry in entries} == {"consortium"}
+    fields = {name for entry in entries for name in entry["fields"]}
     assert "action_mean" not in fields  # ranges leave in this mode, never prices
-    said = [entry for entry in told if not entry["pulled"]]
-    assert [entry["budget"]["releases"] for entry in said[::2]] == list(
-        range(1, len(said) // 2 + 1)
+    live = [entry for entry in entries if not entry["pulled"]]
+    assert [entry["budget"]["releases"] for entry in live[::2]] == list(
+        range(1, len(live) // 2 + 1)
     )
 
 
@@ -137,10 +137,10 @@ def test_user_errors_are_one_line(tmp_path):
     }
     done = run_each("launch.run_peer", list(wrong), tmp_path)
     for command, expected in wrong.items():
-        said = done[command].stderr.strip()
-        assert done[command].returncode == 2, said
-        assert expected in said
-        assert len(said.splitlines()) == 1, said
+        error = done[command].stderr.strip()
+        assert done[command].returncode == 2, error
+        assert expected in error
+        assert len(error.splitlines()) == 1, error
     (tmp_path / "public").mkdir()
     write_network(tmp_path / "public" / "network", "shops", "consortium", ["anna"])
     late = (
