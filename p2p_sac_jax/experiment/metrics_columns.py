@@ -1,6 +1,7 @@
 """The columns of ``metrics.jsonl``, each declared once.
 
-``docs/checkpoints.md`` shows them as a table, made by ``columns_table``.
+``docs/runs.md`` shows them as a table:
+``python -m p2p_sac_jax.experiment.metrics_columns`` prints it.
 """
 
 from __future__ import annotations

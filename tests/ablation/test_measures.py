@@ -148,8 +148,8 @@ def test_periods_that_were_not_trained_have_no_figure():
     assert not {"worst_100", "worst_200", "earned_100", "earned_200"} & found.keys()
     shorter = dataclasses.replace(CONFIG, steps=40)
     assert "newcomers_earned" not in figures_of(rows_of(shorter))  # 20 of 25 steps
-    nobody = measure(curves_of([0.9] * 10), evaluation_weeks=1).arm
-    assert "newcomers_earned" not in nobody
+    without = measure(curves_of([0.9] * 10), evaluation_weeks=1).arm
+    assert "newcomers_earned" not in without
 
 
 @pytest.mark.parametrize(

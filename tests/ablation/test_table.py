@@ -97,7 +97,7 @@ def test_numbers_have_five_digits():
     assert not any(isinstance(x, np.generic) for row in rows for x in row.values())
 
 
-def test_who_is_compared_with_whom():
+def test_series_are_compared_with_their_counterparts():
     sweep = sweep_of()
     rows = table.make_table(sweep, "memory", measures=["final"])
     compared = {(row["arm"], row[PEERS], row[TOPOLOGY], row["pairs"]) for row in rows}
@@ -107,7 +107,7 @@ def test_who_is_compared_with_whom():
         ("network", 2, "ring", 5), ("network", 2, "complete", 5),
         ("network", 4, "ring", 5), ("network", 4, "complete", 5),
     }  # fmt: skip
-    # Of two networks neither is the one that a population alone belongs to.
+    # An isolated population has two networks to be compared with: none is chosen.
     rows = table.make_table(sweep, "network", measures=["final"])
     assert not any(row["pairs"] for row in rows)
     rows = table.make_table(sweep, "historical price", measures=["earned"])
@@ -162,7 +162,7 @@ def test_what_is_missing_is_counted():
     assert (empty["seeds"], empty["missing"], empty["iqm"]) == (0, 5, None)
     # A seed that one arm lacks is still known of the price that needs no arm.
     assert find(rows, "historical price", "final", peers=4)["seeds"] == 5
-    # A mean over tasks says nothing where one of them is missing altogether.
+    # No mean over tasks where one of them is missing altogether.
     pooled = table.make_table(sweep_of(with_gaps), "memory", over=[PEERS])
     pooled = find(pooled, "network", "final", topology="ring")
     assert (pooled["seeds"], pooled["missing"]) == (3, 7)
@@ -187,15 +187,15 @@ def test_tasks_of_one_row_are_resampled_apart():
 
 
 def test_steps_to_a_threshold():
-    def slow_alone(arm, values, seed):
+    def slow_isolated(arm, values, seed):
         if arm == "memory":
             return [0.9, 0.9] if seed else [0.9, 0.96]
         return [0.96, 0.97] if seed < 3 else [0.9, 0.96]
 
-    rows = table.make_table(sweep_of(slow_alone), "memory")
-    alone = find(rows, "memory", "steps_to_0.95", peers=2)
-    assert (alone["median"], alone["censored"]) == (math.inf, 4)
-    assert table.format_figure(alone) == "never [15, never]"
+    rows = table.make_table(sweep_of(slow_isolated), "memory")
+    isolated = find(rows, "memory", "steps_to_0.95", peers=2)
+    assert (isolated["median"], isolated["censored"]) == (math.inf, 4)
+    assert table.format_figure(isolated) == "never [15, never]"
     usual = find(rows, "historical price", "steps_to_0.95", peers=2)
     assert table.format_figure(usual) == "never"
     row = find(rows, "network", "steps_to_0.95", peers=2, topology="ring")

@@ -12,7 +12,7 @@ from p2p_sac_jax.experiment.build import build_experiment
 from tests.helpers.populations import placement, small_config
 
 
-def test_the_estimate_is_what_the_state_takes():
+def test_the_estimate_equals_the_allocated_state():
     config = small_config(sac={"replay_capacity": 500})
     setup = build_experiment(config, placement(config, "vmap"))
     state = jax.jit(setup.population.init)(setup.peer_inputs, setup.run_inputs)

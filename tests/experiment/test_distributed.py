@@ -162,24 +162,24 @@ def test_flags_that_do_not_fit_are_named(arguments, message):
 
 
 def test_a_scheduler_of_several_processes_is_recognised(monkeypatch):
-    alone = None, None, None
+    unset = None, None, None
     for name in SLURM:
         monkeypatch.delenv(name, raising=False)
-    assert find_cluster("auto", *alone) is None
+    assert find_cluster("auto", *unset) is None
     for name, value in SLURM.items():
         monkeypatch.setenv(name, value)
-    found = find_cluster("auto", *alone)
+    found = find_cluster("auto", *unset)
     assert found is not None
     assert re.fullmatch(r"node07:\d+", found.coordinator)
     assert found[1:] == (2, 1, True)
-    assert find_cluster("off", *alone) is None
+    assert find_cluster("off", *unset) is None
     explicit = Cluster("[::1]:99", 3, 2, detected=False)
     assert find_cluster("auto", "[::1]:99", 3, 2) == explicit
     monkeypatch.setenv("SLURM_NTASKS", "1")
-    assert find_cluster("auto", *alone) is None
+    assert find_cluster("auto", *unset) is None
     monkeypatch.setenv("SLURM_NTASKS", "many")
     with pytest.raises(ConfigError, match="--distributed=auto cannot read the sched"):
-        find_cluster("auto", *alone)
+        find_cluster("auto", *unset)
 
 
 def test_a_scheduler_can_add_to_its_timeout(monkeypatch):

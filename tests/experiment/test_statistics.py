@@ -49,7 +49,7 @@ def mean_of_duels(picks):
 
 
 def ratio(censored, other_censored):
-    """Of medians, each that is censored read as told."""
+    """Ratio of medians, with these values where they are censored."""
 
     def of(picks):
         ours = reference.kaplan_meier_median(reference.pool(SOON, picks))
@@ -76,7 +76,7 @@ def test_iqm_and_median_are_those_of_sorted_values(values):
 @pytest.mark.parametrize(
     ("values", "middle"),
     [
-        ([3, 1, 8], 4),  # nobody is left out of three
+        ([3, 1, 8], 4),  # all of three count
         ([9, 0, 1, 2], 1.5),
         ([5, 1, 2, 3, 90], 10 / 3),
         ([1, 2, 3, 4, 5, 6, 7, 8, 9, 99], 5.5),  # two of ten at either end
@@ -203,7 +203,7 @@ def test_censored_medians():
     assert statistics.median_steps([[INF, INF]]) == (INF, INF, INF)
 
 
-def test_ratio_reads_what_is_censored_both_ways():
+def test_ratio_bounds_censored_medians_from_both_sides():
     """A claim may count on no more than the end of the run."""
     lows = reference.every_resample(SOON, ratio(INF, END))
     highs = reference.every_resample(SOON, ratio(END, INF))

@@ -11,12 +11,13 @@ import pytest
 
 from p2p_sac_jax import ConfigError, load_policy, observation, train, write_report
 from p2p_sac_jax.config_io import from_dict
-from p2p_sac_jax.experiment.metrics_columns import KEY, PEER, POPULATION
+from p2p_sac_jax.experiment.metrics_columns import KEY, PEER, POPULATION, columns_table
 from p2p_sac_jax.experiment.signals import StopRequest
 from tests.configs import tiny
 from tests.helpers.commands import run_each
 from tests.helpers.processes import (
     CLUSTER,
+    ROOT,
     STEPS,
     TINY,
     arrays,
@@ -112,6 +113,10 @@ def test_columns_are_those_that_are_declared(finished):
         kind = "peer" if "peer" in row else "population"
         names = {column.name for column in (*KEY, *declared[kind])}
         assert row.keys() == names - absent
+
+
+def test_the_documentation_shows_the_declared_columns():
+    assert columns_table() in (ROOT / "docs" / "runs.md").read_text(encoding="utf-8")
 
 
 def test_the_summary_follows_from_the_rows(finished):
