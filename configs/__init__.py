@@ -1,1 +1,1 @@
-"""Presets: each module defines ``get_config()`` for ``--config=configs/X.py``."""
+"""Presets: each module defines ``get_config()`` for ``--config=X``."""

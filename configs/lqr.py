@@ -1,4 +1,4 @@
-"""Control sanity with a known optimum: a linear system with quadratic cost."""
+"""Control task with a known optimum: a linear system with quadratic cost."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from p2p_sac_jax.configs import pendulum
 
 
 def get_config() -> ConfigDict:
-    """The settings of the pendulum; Riccati's equation knows the best policy."""
+    """The settings of the pendulum; a Riccati equation gives the best policy."""
     config = pendulum.get_config()
     config.environment.name = "lqr"
     return config

@@ -1,4 +1,4 @@
-"""Control sanity: four learners swing up the same pendulum."""
+"""Control task: four learners swing up the same pendulum."""
 
 from __future__ import annotations
 
@@ -24,10 +24,8 @@ def get_config() -> ConfigDict:
     config.sac.updates_per_step = 1
     config.sac.replay_capacity = 8_000
     config.sac.learning_starts = 500
-    config.sac.warmup = 32  # as in the plain arm: arms differ by the network alone
-    # There is no demand to remember or to imagine.
-    config.memory.kind = "none"
-    config.model_rollouts.fraction = 0.0
+    config.sac.warmup = 32  # as in the arm plain: the arms differ in the exchange alone
+    config.memory.kind = "none"  # there is no demand
     config.exploration.source = "policy"
     config.exchange.interval = 200
     return config

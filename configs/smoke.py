@@ -1,4 +1,4 @@
-"""A minute's look: four stores, twenty-four weeks, every arm."""
+"""A minute's run: four stores, twenty-four weeks, every arm."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from p2p_sac_jax.configs import pricing
 
 
 def get_config() -> ConfigDict:
-    """Small enough to try an installation; far too short to judge learning."""
+    """Tests an installation; far too short to judge learning."""
     config = pricing.get_config()
     config.steps = 24
     config.checkpoint_every = 8

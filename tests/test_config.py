@@ -70,6 +70,10 @@ LEAVES = {"faults.churn": 0.5, "faults.leave_step": 9}
             "weights.performance_filter=True must be False with exchange.mode=",
         ),
         (
+            {"exchange.mode": "public", "exchange.value_sharing": "scalar"},
+            "exchange.value_sharing='scalar' needs exchange.mode='private'",
+        ),
+        (
             {"exchange.topology": "random_matching", "weights.trust_rate": 0.3},
             "weights.trust_rate=0.3 must be 0 with exchange.topology=",
         ),

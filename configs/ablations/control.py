@@ -1,4 +1,4 @@
-"""Control tasks, where nothing is known of demand: do shared values help or harm?"""
+"""Control tasks without a demand model: do shared values help or harm?"""
 
 from __future__ import annotations
 

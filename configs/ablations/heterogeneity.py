@@ -1,4 +1,4 @@
-"""How alike must stores be? From one and the same store to twice the differences."""
+"""How similar must stores be? From identical stores to twice the differences."""
 
 from __future__ import annotations
 

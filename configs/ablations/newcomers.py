@@ -1,4 +1,4 @@
-"""What does a network give to stores that open when it knows the market?"""
+"""What does a trained network give to stores that open later?"""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ SWEEP = {"population.name": ["chain", "brands"]}
 
 
 def get_config() -> ConfigDict:
-    """Four held-out stores join twelve after two years and are watched half a year."""
+    """Four held-out stores join twelve after two years, for half a year."""
     config = newcomers.get_config()
     config.steps = 132
     config.seed = 1000

@@ -1,4 +1,4 @@
-"""What does privacy cost? Modes of the network, and noise over sensitivity."""
+"""What does privacy cost? Modes, and noise in sensitivities."""
 
 from __future__ import annotations
 

@@ -12,7 +12,7 @@ ARMS = {
     "memory": arms.MEMORY,
     "network": arms.NETWORK,
     "network, no values": {"exchange.value_sharing": "none"},
-    # To the letter: .7 of one's own value, .3 of the mean of all others.
+    # One value per peer: .7 of its own, .3 of the mean of all others.
     "network, seed scalar": {
         "exchange.value_sharing": "scalar",
         "exchange.network_weight": 0.3,

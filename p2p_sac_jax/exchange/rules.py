@@ -7,7 +7,7 @@ from p2p_sac_jax.fields import refuse
 
 
 def check(config: TrainConfig) -> None:
-    """Refuses what a mode does not let out.
+    """Refuses what a mode does not let leave a peer.
 
     Raises:
       ConfigError: the first setting that does not fit.
@@ -21,6 +21,9 @@ def check(config: TrainConfig) -> None:
         if config.sac.replay != "own":
             reason = f"must be 'own' {where}: it shares raw transitions"
             refuse("sac.replay", config.sac.replay, reason)
+        if exchange.value_sharing == "scalar":
+            reason = "needs exchange.mode='private': it reads raw values"
+            refuse("exchange.value_sharing", "scalar", reason)
         if weights.performance_filter:
             reason = f"must be False {where}: no performance leaves a peer"
             refuse("weights.performance_filter", True, reason)
