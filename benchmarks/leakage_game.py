@@ -173,7 +173,7 @@ def _one_round(setup: Experiment) -> Callable[..., tuple[PeerState, Any]]:
         state: PeerState, peer_inputs: PeerInputs, runs: RunInputs, clock: Array
     ) -> tuple[PeerState, Any]:
         state, _ = setup.population.run_chunk(state, peer_inputs, runs, clock)
-        return state, jax.tree.map(lambda leaf: leaf[0], state.outbox.held)
+        return state, jax.tree.map(lambda leaf: leaf[0], state.send_state.message)
 
     return run_round
 

@@ -127,11 +127,7 @@ class ExchangeConfig:
     mode: str = choice("private", "exchange.messages:MODES", "what may leave a peer")
     topology: str = choice(
         "complete",
-        (
-            "exchange.topology:TOPOLOGIES",
-            "exchange.topology:RANDOM_TOPOLOGIES",
-            "matrix",
-        ),
+        ("exchange.topology:TOPOLOGIES", "matrix"),
         "who receives from whom",
     )
     matrix: str = text("", ".npy or .csv file of the adjacency, for topology=matrix")
@@ -149,7 +145,9 @@ class ExchangeConfig:
         "how the neighbours' values enter the learner",
     )
     aggregator: str = choice(
-        "mean", "exchange.aggregation:AGGREGATORS", "how several messages become one"
+        "mean",
+        "exchange.aggregators:AGGREGATORS",
+        "how several messages become one",
     )
     byzantine_fraction: float = static(
         0.34, "[0, 0.5)", "share of byzantine neighbours that a robust aggregator bears"

@@ -18,8 +18,8 @@ from p2p_sac_jax.config import (
     WeightsConfig,
 )
 from p2p_sac_jax.config_io import flatten, replace_fields, to_dict
+from p2p_sac_jax.exchange.topology import DYNAMIC
 from p2p_sac_jax.fields import fields_of
-from p2p_sac_jax.simulation.schedules import DYNAMIC
 
 _DEFAULTS = TrainConfig()
 # These fields decide where a run is computed, not what it computes.

@@ -151,7 +151,7 @@ class P2PSACAgent:
         """Messages sent, and allowed in all; None is no limit."""
         allowed = self._releases.allowed
         return {
-            "releases": int(self._state.peer.outbox.releases),
+            "releases": int(self._state.peer.send_state.releases),
             "allowed": None if allowed >= UNLIMITED else allowed,
         }
 
@@ -263,7 +263,7 @@ class P2PSACAgent:
         state = self._state  # of this call: others may replace it meanwhile
         async with self._training:
             latest, call = self._state.peer, self._progress.train_calls
-            state = _with(state, learner=latest.learner, outbox=latest.outbox)
+            state = _with(state, learner=latest.learner, send_state=latest.send_state)
             self._progress = self._progress._replace(train_calls=call + 1)
             learner, metrics = await asyncio.to_thread(
                 train_step, state, np.int32(call), self._params
@@ -351,18 +351,18 @@ class P2PSACAgent:
     async def _share(self, state: AgentState, now: int) -> bool:
         """Sends the agent's message of round ``now``; True if it left at once."""
         self._progress = self._progress._replace(shared=np.array(now))
-        outbox, message, sending = await asyncio.to_thread(
+        send_state, message, sending = await asyncio.to_thread(
             self._core.make_message,
             state,
             np.float32(self._releases.may_send(now)),
             np.int32(self._releases.allowed),
             self._params,
         )
-        self._change(outbox=outbox)  # the release counts even if sending fails
+        self._change(send_state=send_state)  # the release counts even if sending fails
         if float(sending) <= 0.0:
             return False
         try:
-            self._releases.record(now, int(outbox.releases))
+            self._releases.record(now, int(send_state.releases))
         except OSError as error:
             self._connection.failed("release log", error)
             return False
@@ -385,9 +385,9 @@ class P2PSACAgent:
 
     def _count_releases(self, spent: int) -> None:
         """Counts at least the messages that are recorded as sent."""
-        outbox = self._state.peer.outbox
-        releases = jnp.maximum(outbox.releases, jnp.int32(spent))
-        self._change(outbox=outbox._replace(releases=releases))
+        send_state = self._state.peer.send_state
+        releases = jnp.maximum(send_state.releases, jnp.int32(spent))
+        self._change(send_state=send_state._replace(releases=releases))
 
     def _update_price_memory(self) -> None:
         self.price_memory.hold(self._state.peer.memory, self._state.belief)

@@ -18,11 +18,11 @@ import numpy as np
 
 from p2p_sac_jax.config import TrainConfig
 from p2p_sac_jax.environments.base import Environment
-from p2p_sac_jax.exchange.exchange import Clock, Exchange, make_exchange
+from p2p_sac_jax.exchange.exchange import Exchange, ExchangeInputs, exchange_of
 from p2p_sac_jax.exchange.guidance import potential
-from p2p_sac_jax.exchange.send_policy import Outbox, SendConditions
+from p2p_sac_jax.exchange.send_policy import SendState
 from p2p_sac_jax.exchange.trust import uniform_trust
-from p2p_sac_jax.exchange.value_sharing import USES
+from p2p_sac_jax.exchange.value_sharing import VALUE_SHARING
 from p2p_sac_jax.hyper import Hyper
 from p2p_sac_jax.peer.behaviour import greedy_policy
 from p2p_sac_jax.peer.components import (
@@ -102,9 +102,9 @@ class Core(NamedTuple):
     train_step: Callable[
         [int], Callable[[AgentState, Array, AgentParams], tuple[SacState, TrainMetrics]]
     ]
-    # (state, connected [], allowed [], params) -> outbox, message, 1 if it is sent
+    # (state, connected [], allowed [], params) -> send_state, message, 1 if it is sent
     make_message: Callable[
-        [AgentState, Array, Array, AgentParams], tuple[Outbox, Any, Array]
+        [AgentState, Array, Array, AgentParams], tuple[SendState, Any, Array]
     ]
     # (state, messages [J, ...], params)
     exchange: Callable[[AgentState, Any, AgentParams], AgentState]
@@ -114,7 +114,7 @@ class Core(NamedTuple):
         """Shapes of one peer's message, leaves ``jax.ShapeDtypeStruct``."""
         key, zero = np.zeros(2, np.uint32), np.zeros((), np.int32)
         alone = AgentParams((), (), np.zeros(1, np.float32))  # type: ignore[arg-type]
-        return jax.eval_shape(self.init, key, zero, alone).peer.outbox.held
+        return jax.eval_shape(self.init, key, zero, alone).peer.send_state.message
 
 
 @functools.cache
@@ -126,15 +126,7 @@ def make_core(config: TrainConfig, environment: Environment) -> Core:
       environment: sizes, cells and demand are read; it is never stepped.
     """
     components = make_peer_components(config, environment)
-    rules = config.exchange
-    exchange = make_exchange(
-        rules.value_sharing,
-        components.mode.pool or config.memory.pooling,
-        environment.action_dim,
-        components.memory.base_prior,
-        rules.aggregator,
-        rules.byzantine_fraction,
-    )
+    exchange = exchange_of(config, components.memory.base_prior, components.mode)
 
     @functools.cache
     def train_step(batch_size: int) -> Callable:
@@ -268,27 +260,20 @@ def _make_message(
     connected: Array,
     allowed: Array,
     params: AgentParams,
-) -> tuple[Outbox, Any, Array]:
-    peer, zero = _peer(state), jnp.zeros(())
+) -> tuple[SendState, Any, Array]:
+    peer = _peer(state)
     observations = sample_observations(components, peer.replay, peer.key, state.clock)
-    send_conditions = SendConditions(
-        active=jnp.ones(()),
-        connected=connected,
-        delayed=zero,
-        frozen=zero,
-        allowed=allowed,
-    )
     # A second ``_peer``: both calls fold streams of the key, which key reuse checks
     # would refuse on one key array.
-    outbox, send_result = make_message(
+    send_state, _, sent = make_message(
         components,
         _peer(state),
         observations,
         params.hyper,
-        send_conditions,
+        jnp.where(connected > 0, allowed, 0),
         state.clock,
     )
-    return outbox, send_result.wire, send_result.sending
+    return send_state, send_state.message, sent
 
 
 def _exchange(
@@ -299,27 +284,32 @@ def _exchange(
     params: AgentParams,
 ) -> AgentState:
     """One round of the exchange with a single receiver."""
-    peer, clock, hyper = _peer(state), state.clock, params.hyper
+    peer, clock, config = _peer(state), state.clock, components.config
     observations = sample_observations(components, peer.replay, peer.key, clock)
     own = local_summary(components, _peer(state), observations, hyper.exchange, clock)
     own, mixing_weights, trust, steps = jax.tree.map(
         lambda leaf: leaf[None], (own, params.mixing_weights, peer.trust, peer.steps)
     )
-    mode = components.mode
+    own, edges, trust, own_steps = jax.tree.map(
+        lambda leaf: leaf[None], (own, params.mixing_weights, peer.trust, peer.steps)
+    )
     result = exchange(
-        mode.bound(mode.inbound(messages)),
-        own,
-        mixing_weights,
-        trust,
-        hyper,
-        Clock(clock, clock * components.config.environment.seconds_per_step),
-        steps,
+        ExchangeInputs(
+            received=components.mode.decode(messages),
+            own=own,
+            edges=edges,
+            trust=trust,
+            own_steps=own_steps,
+            hyper=params.hyper,
+            clock=clock,
+            now=clock * config.environment.seconds_per_step,
+        )
     )
     guidance, trust = jax.tree.map(
         lambda leaf: leaf[0], (result.guidance, result.trust)
     )
     after = state.peer._replace(trust=trust)
-    if USES[components.config.exchange.value_sharing] == "shaping":
+    if VALUE_SHARING[config.exchange.value_sharing].use == "shaping":
         after = after._replace(potential=potential(guidance))
     return state._replace(
         peer=after,

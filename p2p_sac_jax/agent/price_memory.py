@@ -223,7 +223,7 @@ def _belief(
     A memory on its own trusts all peers equally and bounds times by a run's length.
     """
     config, base = components.config, components.memory.base_prior
-    received = components.mode.bound(components.mode.inbound(messages))
+    received = components.mode.clamp(components.mode.decode(messages))
     demand = sanitize_demand(received.demand, base.record_scale, config.steps)
     connected = params.hyper.exchange.network_weight > 0.0
     mixing_weights = params.mixing_weights[None] * jnp.where(connected, 1.0, 0.0)

@@ -1,8 +1,7 @@
-"""One round: from everything that was heard to each receiver's guidance.
+"""One round of exchange: from the messages received to each receiver's guidance.
 
-Claims are bounded, trust is updated on the receiver's own data, every neighbour gets
-a voice, and three channels share these voices: values (by estimation mode), entropy
-and trend (for exploration), and demand (for the price memory's prior).
+Three channels share the same edge weights: values (by ``exchange.value_sharing``),
+entropy and trend (for exploration), and demand (for the prior of the price memory).
 """
 
 from __future__ import annotations
@@ -15,80 +14,96 @@ import jax
 import jax.numpy as jnp
 
 from p2p_sac_jax.coefficients import BasePrior
-from p2p_sac_jax.config import ConfigError
-from p2p_sac_jax.exchange import demand_prior as pooling_lib
+from p2p_sac_jax.config import ConfigError, TrainConfig
+from p2p_sac_jax.exchange import demand_prior, weights
 from p2p_sac_jax.exchange import trust as trust_lib
-from p2p_sac_jax.exchange import weights
-from p2p_sac_jax.exchange.aggregation import AGGREGATORS, weighted_mean
-from p2p_sac_jax.exchange.sanitize import accept, sanitize_received
+from p2p_sac_jax.exchange.aggregators import AGGREGATORS, weighted_mean
+from p2p_sac_jax.exchange.messages.base import Mode, PriorPool
+from p2p_sac_jax.exchange.sanitize import sanitize_insight, sanitize_received
 from p2p_sac_jax.exchange.screening import screen_demand
-from p2p_sac_jax.exchange.value_sharing import VALUE_SHARING, Round
+from p2p_sac_jax.exchange.value_sharing import VALUE_SHARING, ValueSharingInputs
 from p2p_sac_jax.hyper import Hyper
 from p2p_sac_jax.types import (
     Array,
     DemandSummary,
     Guidance,
+    Insight,
     LocalSummary,
     Prior,
     Received,
 )
 
-PriorPool = Callable[[Array, DemandSummary, BasePrior], tuple[Prior, Array]]
+
+class ExchangeInputs(NamedTuple):
+    """One round of J senders and I receivers."""
+
+    received: Received  # [J, ...]
+    own: LocalSummary  # [I, ...]
+    edges: Array  # [I, J] non-negative; 0 where i does not receive from j
+    trust: Array  # [I, J] before the round
+    own_steps: Array  # [I] real steps that each receiver has taken
+    hyper: Hyper
+    clock: Array  # [] int32 environment steps since the start
+    now: Array  # [] seconds on the shared clock
 
 
-class Clock(NamedTuple):
-    """What time it is, in the units that a round needs."""
+class ExchangeMetrics(NamedTuple):
+    """How one receiver weighed its senders; leaves [I]."""
 
-    steps: Array  # [] int32 environment steps since the start
-    seconds: Array  # [] on the shared clock
-
-
-class AggregationMetrics(NamedTuple):
-    """How one receiver weighed what it heard; leaves [I]."""
-
-    coverage: Array  # share of context cells on which anybody was heard
+    coverage: Array  # share of context cells with a message from anyone
     neighbours: Array  # effective number of neighbours, (Σw)²/Σw²
-    largest_share: Array  # of one neighbour in all that was heard
-    lowest_trust: Array  # of a neighbour heard, relative to the most trusted
+    largest_share: Array  # of one neighbour in the total weight
+    lowest_trust: Array  # of a sender with data, relative to the most trusted
+    has_prior: Array  # 1 where the network informed the demand prior
 
 
-class RoundResult(NamedTuple):
+class ExchangeResult(NamedTuple):
     """What a round leaves with I receivers."""
 
     guidance: Guidance  # [I, ...]
-    trust: Array  # [I, J] opinions after the round
-    weighing: AggregationMetrics
+    trust: Array  # [I, J] after the round
+    metrics: ExchangeMetrics  # [I]
+    edges: Array  # [I, J] over which messages arrived
 
 
-Exchange = Callable[
-    [Received, LocalSummary, Array, Array, Hyper, Clock, Array], RoundResult
-]
+Exchange = Callable[[ExchangeInputs], ExchangeResult]
+
+
+def exchange_of(config: TrainConfig, base_prior: BasePrior, mode: Mode) -> Exchange:
+    """The round that a validated configuration names, for messages of ``mode``."""
+    return make_exchange(
+        base_prior,
+        value_sharing=config.exchange.value_sharing,
+        pooling=mode.pool or config.memory.pooling,
+        aggregator=config.exchange.aggregator,
+        byzantine_fraction=config.exchange.byzantine_fraction,
+        clamp=mode.clamp,
+    )
 
 
 def make_exchange(
+    base_prior: BasePrior,
+    *,
     value_sharing: str,
     pooling: str | PriorPool,
-    action_dim: int,
-    base_prior: BasePrior,
     aggregator: str = "mean",
     byzantine_fraction: float = 0.0,
+    clamp: Callable[[Received], Received] = lambda received: received,
 ) -> Exchange:
-    """Builds the round of I receivers and J senders.
+    """Builds the round.
 
     Args:
+      base_prior: demand prior of a peer that receives nothing.
       value_sharing: how values are shared, a key of ``VALUE_SHARING``.
       pooling: how demand is shared, a key of ``POOLINGS``, or the function itself.
-      action_dim: A.
-      base_prior: demand prior of a peer that hears nothing.
-      aggregator: how several claims become one, a key of ``AGGREGATORS``.
+      aggregator: how several messages become one, a key of ``AGGREGATORS``.
       byzantine_fraction: share of neighbours that a robust aggregator may lose.
+      clamp: brings what was received back to what the mode's messages can hold.
 
     Returns:
-      ``exchange(received [J], own [I], adjacency [I, J], trust [I, J], hyper, clock,
-      own_steps [I]) -> Heard``. Adjacency entries are non-negative; ``own_steps``
-      counts each receiver's real steps. No gradient passes. A receiver that hears
-      nobody gets weights of exactly 0, ``base_prior`` itself and its trust back; so
-      does everyone if ``network_weight`` is 0.
+      ``exchange(inputs) -> ExchangeResult``. No gradient passes. A receiver without
+      senders gets weights of exactly 0, ``base_prior`` itself and its trust back; so
+      does every receiver if ``network_weight`` is 0.
 
     Raises:
       ConfigError: a name is unknown.
@@ -100,129 +115,118 @@ def make_exchange(
         pooling = POOLINGS[pooling]
     _check("exchange.value_sharing", value_sharing, VALUE_SHARING)
     _check("exchange.aggregator", aggregator, AGGREGATORS)
-    pool, estimate = pooling, VALUE_SHARING[value_sharing]
+    pool, share_values = pooling, VALUE_SHARING[value_sharing].estimate
     aggregate = partial(AGGREGATORS[aggregator], byzantine_fraction=byzantine_fraction)
 
-    def exchange(
-        received: Received,
-        own: LocalSummary,
-        adjacency: Array,
-        trust: Array,
-        hyper: Hyper,
-        clock: Clock,
-        own_steps: Array,
-    ) -> RoundResult:
-        _check_shapes(received, own, adjacency, action_dim)
-        claims = sanitize_received(received, base_prior.record_scale, clock.steps)
-        insight, demand = claims.insight, claims.demand
-        mine = accept(own.insight)
-        rules, now = hyper.exchange, clock.seconds
-        edge = adjacency * jnp.where(rules.network_weight > 0.0, 1.0, 0.0)
+    def exchange(inputs: ExchangeInputs) -> ExchangeResult:
+        _check_shapes(inputs)
+        hyper, now = inputs.hyper, inputs.now
+        arrived = clamp(inputs.received)
+        received = sanitize_received(arrived, base_prior.record_scale, inputs.clock)
+        insight, demand = received.insight, received.demand
+        own_insight = sanitize_insight(inputs.own.insight)
+        on = jnp.where(hyper.exchange.network_weight > 0.0, 1.0, 0.0)
+        edges = inputs.edges * on
 
-        # Who is believed: judged on the receiver's own data, never on claims.
+        # Trust is judged on the receiver's own data, never on what a sender states.
         has_data = (jnp.max(insight.valid, axis=-1) > 0.0) | (demand.count > 0.0)
-        listening = (
-            jnp.where(edge > 0.0, 1.0, 0.0) * jnp.where(has_data, 1.0, 0.0)[None]
-        )
-        error = trust_lib.value_error(mine, insight)
+        present = jnp.where(edges > 0.0, 1.0, 0.0) * jnp.where(has_data, 1.0, 0.0)[None]
+        error = trust_lib.value_error(own_insight, insight)
         if by_sender:
             advice = trust_lib.coefficients(demand, base_prior)
-            error = error + trust_lib.demand_error(own.demand, advice)
-        trust = trust_lib.update_trust(trust, error, listening, hyper.weights)
+            error = error + trust_lib.demand_error(inputs.own.demand, advice)
+        trust = trust_lib.update_trust(inputs.trust, error, present, hyper.weights)
+
+        # The weight of a message: edge [I, J] x sender [J, K].
         edge_weight = weights.edge_factor(
-            edge * listening,
+            edges * present,
             trust,
-            own.performance,
-            claims.performance,
+            inputs.own.performance,
+            received.performance,
             hyper.weights,
         )
-        weight = weights.sender_weight(insight, now, rules, hyper.weights)
+        sender_weight = weights.sender_weight(
+            insight, now, hyper.exchange, hyper.weights
+        )
 
-        value, value_weight = estimate(
-            Round(
-                sent=insight,
-                own=mine,
-                edge=edge_weight,
-                weight=weight,
-                hyper=rules,
+        value, value_weight = share_values(
+            ValueSharingInputs(
+                received=insight,
+                own=own_insight,
+                edge_weight=edge_weight,
+                sender_weight=sender_weight,
+                hyper=hyper.exchange,
                 now=now,
-                annealing=weights.annealing(own_steps, rules.value_half_life)[:, None],
+                annealing=_annealing(inputs),
                 aggregate=aggregate,
             )
         )
         entropy, mass = aggregate(
-            edge_weight, weight, insight.entropy, mine.entropy, mine.valid
+            edge_weight,
+            sender_weight,
+            insight.entropy,
+            own_insight.entropy,
+            own_insight.valid,
         )
-        trend, _ = weighted_mean(edge_weight, weight, claims.trend)
-
-        # Demand has no cells: what is out of date as a whole is not heard.
-        stamps = received.insight.timestamp
-        newest = jnp.max(jnp.where(jnp.isfinite(stamps), stamps, -jnp.inf), axis=-1)
-        current = weights.temporal(now, newest, rules.recency_tau_s, rules.age_max_s)
-        told = edge_weight * jnp.where(current > 0.0, 1.0, 0.0)[None]
+        trend, _ = weighted_mean(edge_weight, sender_weight, received.trend)
+        demand_weight = _current(edge_weight, arrived.insight, inputs)
         if by_sender:
-            told = screen_demand(
-                told, demand, own.demand, base_prior, aggregator, byzantine_fraction
+            demand_weight = screen_demand(
+                demand_weight,
+                demand,
+                inputs.own.demand,
+                base_prior,
+                aggregator,
+                byzantine_fraction,
             )
-        prior, has_prior = pool(told, demand, base_prior)
+        prior, has_prior = pool(demand_weight, demand, base_prior)
 
         guidance = Guidance(
             value=jnp.where(value_weight > 0.0, value, 0.0),
             value_weight=value_weight,
             entropy=entropy,
-            std_weight=weights.network_share(rules, jnp.where(mass > 0.0, 1.0, 0.0)),
+            std_weight=weights.network_share(
+                hyper.exchange, jnp.where(mass > 0.0, 1.0, 0.0)
+            ),
             trend=trend,
             prior=prior,
             has_prior=has_prior,
         )
-        weighing = _weighing(edge_weight, mass, trust, listening)
-        return jax.lax.stop_gradient(RoundResult(guidance, trust, weighing))
+        metrics = ExchangeMetrics(
+            coverage=weights.coverage(mass),
+            neighbours=weights.effective_neighbours(edge_weight),
+            largest_share=weights.largest_share(edge_weight),
+            lowest_trust=_lowest_trust(trust, present > 0.0),
+            has_prior=has_prior,
+        )
+        return jax.lax.stop_gradient(ExchangeResult(guidance, trust, metrics, edges))
 
     return exchange
 
 
-def each_receiver(exchange: Exchange) -> Exchange:
-    """The same round where every receiver was told something else.
+def _annealing(inputs: ExchangeInputs) -> Array:
+    """[I, 1] share left to the network's values after each receiver's own steps."""
+    half_life = inputs.hyper.exchange.value_half_life
+    return weights.annealing(inputs.own_steps, half_life)[:, None]
 
-    Args:
-      exchange: a round from ``make_exchange``.
 
-    Returns:
-      The round for ``received`` with leaves [I, J, ...].
+def _current(edge_weight: Array, insight: Insight, inputs: ExchangeInputs) -> Array:
+    """Edge weights [I, J] of demand: 0 for senders whose newest cell is out of date.
+
+    Demand has no cells, so it is as old as the newest of the message.
     """
-
-    def one(
-        received: Received,
-        own: LocalSummary,
-        adjacency: Array,
-        trust: Array,
-        hyper: Hyper,
-        clock: Clock,
-        own_steps: Array,
-    ) -> RoundResult:
-        own, adjacency, trust, own_steps = jax.tree.map(
-            lambda leaf: leaf[None], (own, adjacency, trust, own_steps)
-        )
-        heard = exchange(received, own, adjacency, trust, hyper, clock, own_steps)
-        return jax.tree.map(lambda leaf: leaf[0], heard)
-
-    return jax.vmap(one, (0, 0, 0, 0, None, None, 0))
+    rules, stamps = inputs.hyper.exchange, insight.timestamp
+    newest = jnp.max(jnp.where(jnp.isfinite(stamps), stamps, -jnp.inf), axis=-1)
+    current = weights.temporal(inputs.now, newest, rules.recency_tau_s, rules.age_max_s)
+    return edge_weight * jnp.where(current > 0.0, 1.0, 0.0)[None]
 
 
-def _weighing(
-    edge_weight: Array, mass: Array, trust: Array, listening: Array
-) -> AggregationMetrics:
-    heard = listening > 0.0
-    highest = jnp.max(jnp.where(heard, trust, 0.0), axis=-1)
-    lowest = jnp.min(jnp.where(heard, trust, jnp.inf), axis=-1)
-    any_heard = jnp.any(heard, axis=-1)
-    ratio = jnp.where(any_heard, lowest, 0.0) / jnp.where(any_heard, highest, 1.0)
-    return AggregationMetrics(
-        coverage=weights.coverage(mass),
-        neighbours=weights.effective_neighbours(edge_weight),
-        largest_share=weights.largest_share(edge_weight),
-        lowest_trust=ratio,
-    )
+def _lowest_trust(trust: Array, present: Array) -> Array:
+    """[I] lowest trust in a sender that is present, relative to the highest."""
+    highest = jnp.max(jnp.where(present, trust, 0.0), axis=-1)
+    lowest = jnp.min(jnp.where(present, trust, jnp.inf), axis=-1)
+    anyone = jnp.any(present, axis=-1)
+    return jnp.where(anyone, lowest, 0.0) / jnp.where(anyone, highest, 1.0)
 
 
 def _base_prior(edge: Array, _: DemandSummary, base: BasePrior) -> tuple[Prior, Array]:
@@ -240,24 +244,27 @@ def _check(field: str, name: str, allowed: dict) -> None:
         raise ConfigError(f"{field}={name!r} must be one of: {', '.join(allowed)}")
 
 
-def _check_shapes(
-    received: Received, own: LocalSummary, edge: Array, action_dim: int
-) -> None:
+def _check_shapes(inputs: ExchangeInputs) -> None:
     """Refuses arrays that do not fit together, when the round is traced."""
-    sent = received.insight
-    (senders, cells), receivers = sent.valid.shape, own.insight.valid.shape[0]
+    (senders, cells) = inputs.received.insight.valid.shape
+    receivers = inputs.own.insight.valid.shape[0]
+    actions = inputs.own.insight.action_mean.shape[-1]
     expected = {
-        "adjacency": (edge.shape, (receivers, senders)),
-        "own insight": (own.insight.valid.shape, (receivers, cells)),
-        "action_mean": (sent.action_mean.shape, (senders, cells, action_dim)),
+        "edges": (inputs.edges.shape, (receivers, senders)),
+        "own insight": (inputs.own.insight.valid.shape, (receivers, cells)),
+        "action_mean": (
+            inputs.received.insight.action_mean.shape,
+            (senders, cells, actions),
+        ),
     }
     for name, (shape, wanted) in expected.items():
         if shape != wanted:
             raise ValueError(f"{name} has shape {shape}, expected {wanted}")
 
 
+# How demand is shared: (edge weights [I, J], summaries [J], base) -> (priors, has [I]).
 POOLINGS: dict[str, PriorPool] = {
-    "prior": pooling_lib.neighbour_prior,
-    "pooled": pooling_lib.pooled_prior,
+    "prior": demand_prior.neighbour_prior,
+    "pooled": demand_prior.pooled_prior,
     "none": _base_prior,
 }

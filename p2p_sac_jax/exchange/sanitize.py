@@ -21,7 +21,9 @@ _SEMIDEFINITE = 1e-5
 _NO_DATA = 1e-20  # a regressor of less precision has never been seen
 
 
-def accept(insight: Insight, max_count: Array | float = MAX_ABS_VALUE) -> Insight:
+def sanitize_insight(
+    insight: Insight, max_count: Array | float = MAX_ABS_VALUE
+) -> Insight:
     """Bounds what senders claim, so that no claim can poison an average.
 
     Confidence is clipped to [0, 1] and becomes 0 where it is not a number; counts are
@@ -119,7 +121,7 @@ def sanitize_received(
     heard = jnp.where(jnp.isfinite(performance), performance, -MAX_ABS_VALUE)
     known = jnp.where(jnp.isfinite(trend), trend, 0.0)
     return Received(
-        insight=accept(received.insight, max_count),
+        insight=sanitize_insight(received.insight, max_count),
         demand=sanitize_demand(received.demand, record_scale, max_count),
         performance=jnp.clip(heard, -MAX_ABS_VALUE, MAX_ABS_VALUE),
         trend=jnp.clip(known, -1.0, 1.0),

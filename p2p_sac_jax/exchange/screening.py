@@ -11,7 +11,7 @@ from __future__ import annotations
 import jax.numpy as jnp
 
 from p2p_sac_jax.coefficients import BasePrior
-from p2p_sac_jax.exchange.aggregation import AGGREGATORS
+from p2p_sac_jax.exchange.aggregators import AGGREGATORS
 from p2p_sac_jax.exchange.order_statistics import weighted_median
 from p2p_sac_jax.exchange.trust import coefficients
 from p2p_sac_jax.types import Array, DemandSummary

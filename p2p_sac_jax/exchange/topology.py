@@ -1,23 +1,27 @@
-"""Who receives from whom: adjacency matrices of named graphs and of files.
+"""Who receives from whom: adjacency matrices and schedules of named graphs.
 
-Everything here is NumPy: a topology is settled before a program is traced.
+Everything here is NumPy: a topology is fixed before a program is traced. A new
+topology is one function and one entry of ``TOPOLOGIES``; one that varies over time
+names its schedule there too.
 """
 
 from __future__ import annotations
 
 import math
-import os
-import warnings
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from p2p_sac_jax.config import ConfigError
+from p2p_sac_jax.exchange.adjacency_file import Matrix, check_matrix
 
-Matrix = np.ndarray[Any, np.dtype[np.floating[Any]]]
+Partners = np.ndarray[Any, np.dtype[np.integer[Any]]]
 
-_STREAM = 0x6A4F  # apart from every other draw made from the seed
+NOBODY = -1  # a round without a sender
+
+# Streams of the seed, apart from every other draw.
+_GRAPH_STREAM, _SCHEDULE_STREAM = 0x6A4F, 0x3A7C4
 
 
 def complete(peers: int) -> Matrix:
@@ -128,28 +132,63 @@ def erdos_renyi(
     return (drawn | drawn.T).astype(np.float64)
 
 
-# A new topology is one function from the number of peers, and one entry here. Of
-# those that vary over time it is the support: whoever is heard in some round.
-TOPOLOGIES: dict[str, Callable[[int], Matrix]] = {
-    "complete": complete,
-    "ring": ring,
-    "torus": torus,
-    "star": star,
-    "line": line,
-    "exponential": exponential,
-    "empty": empty,
-    "one_peer_exponential": exponential,
-    "random_matching": complete,
-}
+def one_peer_exponential(peers: int, rounds: int, seed: int) -> Partners:
+    """Peer i receives from (i - 2^(t mod L)) mod P in round t, L = ceil(log2 P).
 
-# The same for graphs drawn at random: (peers, degree, edge_chance, rng) -> [P, P].
-RANDOM_TOPOLOGIES: dict[
-    str, Callable[[int, int, float, np.random.Generator], Matrix]
-] = {
-    "k_regular": k_regular,
-    "small_world": small_world,
-    "erdos_renyi": erdos_renyi,
+    With P = 2^L and weights 1/2, any L rounds in a row end in exact consensus
+    (Assran et al. 2019, "Stochastic gradient push"; Ying et al. 2021, "Exponential
+    graph is provably efficient for decentralized deep training").
+    """
+    del rounds, seed
+    hops = exponential_hops(peers)
+    if not hops:
+        return np.full((peers, 1), NOBODY)
+    return (np.arange(peers)[:, None] - np.array(hops)[None]) % peers
+
+
+def random_matching(peers: int, rounds: int, seed: int) -> Partners:
+    """Every round pairs all peers anew, uniformly at random; of an odd P one is left.
+
+    Pairwise gossip (Boyd et al. 2006, "Randomized gossip algorithms"), all pairs
+    at once.
+    """
+    rng = np.random.default_rng([seed, _SCHEDULE_STREAM])
+    partners = np.full((peers, rounds), NOBODY)
+    for t in range(rounds):
+        order = rng.permutation(peers)
+        one, other = order[: peers // 2], order[peers // 2 : 2 * (peers // 2)]
+        partners[one, t], partners[other, t] = other, one
+    return partners
+
+
+class Topology(NamedTuple):
+    """A named graph; exactly one of the first two functions is given.
+
+    Of a topology that varies over time the graph holds every edge of the schedule.
+    """
+
+    edges: Callable[[int], Matrix] | None = None  # (peers) -> [P, P]
+    # (peers, degree, edge_chance, rng) -> [P, P], for graphs drawn at random
+    drawn: Callable[[int, int, float, np.random.Generator], Matrix] | None = None
+    # (peers, rounds, seed) -> [P, C], the one sender of each round
+    schedule: Callable[[int, int, int], Partners] | None = None
+
+
+TOPOLOGIES: dict[str, Topology] = {
+    "complete": Topology(complete),
+    "ring": Topology(ring),
+    "torus": Topology(torus),
+    "star": Topology(star),
+    "line": Topology(line),
+    "exponential": Topology(exponential),
+    "empty": Topology(empty),
+    "one_peer_exponential": Topology(exponential, schedule=one_peer_exponential),
+    "random_matching": Topology(complete, schedule=random_matching),
+    "k_regular": Topology(drawn=k_regular),
+    "small_world": Topology(drawn=small_world),
+    "erdos_renyi": Topology(drawn=erdos_renyi),
 }
+DYNAMIC = tuple(name for name, graph in TOPOLOGIES.items() if graph.schedule)
 
 
 def adjacency(
@@ -164,8 +203,7 @@ def adjacency(
     """Adjacency of a named topology.
 
     Args:
-      name: a key of ``TOPOLOGIES`` or ``RANDOM_TOPOLOGIES``, or "matrix" for one
-        given explicitly.
+      name: a key of ``TOPOLOGIES``, or "matrix" for one given explicitly.
       peers: P, at least 1.
       matrix: [P, P] for name="matrix" (see ``load_matrix``), else unused.
       degree: neighbours of a peer in "k_regular" and, on average, "small_world".
@@ -187,79 +225,37 @@ def adjacency(
                 "exchange.matrix='' must name a .npy or .csv file where"
                 " exchange.topology='matrix'"
             )
-        return _checked(matrix, peers, "exchange.matrix")
-    if name in TOPOLOGIES:
-        edges = TOPOLOGIES[name](peers)
-    elif name in RANDOM_TOPOLOGIES:
-        rng = np.random.default_rng([seed, _STREAM])
-        edges = RANDOM_TOPOLOGIES[name](peers, degree, edge_chance, rng)
+        return check_matrix(matrix, peers, "exchange.matrix")
+    if name not in TOPOLOGIES:
+        allowed = ", ".join([*TOPOLOGIES, "matrix"])
+        raise ConfigError(f"exchange.topology={name!r} must be one of: {allowed}")
+    graph = TOPOLOGIES[name]
+    if graph.edges is not None:
+        edges = graph.edges(peers)
+    elif graph.drawn is not None:
+        rng = np.random.default_rng([seed, _GRAPH_STREAM])
+        edges = graph.drawn(peers, degree, edge_chance, rng)
     else:
-        raise ConfigError(
-            f"exchange.topology={name!r} must be one of:"
-            f" {', '.join([*TOPOLOGIES, *RANDOM_TOPOLOGIES, 'matrix'])}"
-        )
+        raise TypeError(f"topology {name!r} has no graph")
     return edges.astype(np.float32)
 
 
-def load_matrix(path: str, peers: int) -> Matrix:
-    """Reads an explicit adjacency from a file.
+def partners(name: str, peers: int, rounds: int, seed: int = 0) -> Partners | None:
+    """The sender of each peer, round by round.
 
     Args:
-      path: a .npy array, or a .csv of comma-separated rows without a header.
-      peers: P.
+      name: a topology.
+      peers: P, at least 1.
+      rounds: number of rounds of the run, at least 1.
+      seed: of the random schedules.
 
     Returns:
-      [P, P] float32.
-
-    Raises:
-      ConfigError: the file is missing or unreadable, or the matrix is not [P, P]
-        with finite entries in [0, 1] and a zero diagonal.
+      [P, C] int32: in round t peer i receives from ``[i, t % C]`` alone, -1 for
+      nobody. None where the topology is the same in every round.
     """
-    field = f"exchange.matrix={path!r}"
-    if not path.endswith((".npy", ".csv")):
-        raise ConfigError(f"{field} must name a .npy or .csv file")
-    if not os.path.isfile(path):
-        raise ConfigError(f"{field} is not a file; it must name a .npy or .csv file")
-    try:
-        if path.endswith(".npy"):
-            matrix = np.load(path, allow_pickle=False)
-        else:
-            with warnings.catch_warnings():
-                warnings.simplefilter("ignore")  # an empty file is refused below
-                matrix = np.loadtxt(path, delimiter=",", ndmin=2)
-    except (OSError, ValueError, EOFError) as error:
-        reason = (str(error).splitlines() or [type(error).__name__])[0]
-        raise ConfigError(
-            f"{field} cannot be read ({reason}); it must hold a {peers} x {peers}"
-            " matrix of numbers"
-        ) from error
-    return _checked(matrix, peers, field)
-
-
-def _checked(matrix: Any, peers: int, field: str) -> Matrix:
-    """[P, P] float32 copy of an explicit matrix, or a one-line ``ConfigError``."""
-    shape = np.shape(matrix)
-    if shape != (peers, peers):
-        found = " x ".join(str(size) for size in shape) or "a scalar"
-        raise ConfigError(
-            f"{field} must be {peers} x {peers}, one row per peer; found {found}"
-        )
-    if np.asarray(matrix).dtype.kind not in "biuf":
-        raise ConfigError(f"{field} must hold real numbers")
-    edges = np.array(matrix, np.float32)
-    allowed = np.isfinite(edges) & (edges >= 0.0) & (edges <= 1.0)
-    if not allowed.all():
-        i, j = np.argwhere(~allowed)[0]
-        raise ConfigError(
-            f"{field} entry [{i}, {j}] = {edges[i, j]:g} must be finite and in [0, 1]"
-        )
-    if np.diagonal(edges).any():
-        i = int(np.flatnonzero(np.diagonal(edges))[0])
-        raise ConfigError(
-            f"{field} entry [{i}, {i}] = {edges[i, i]:g} must be 0: a peer does not"
-            " receive from itself"
-        )
-    return edges
+    graph = TOPOLOGIES.get(name)
+    schedule = None if graph is None else graph.schedule
+    return None if schedule is None else schedule(peers, rounds, seed).astype(np.int32)
 
 
 def _circulant(peers: int, hops: list[int]) -> Matrix:

@@ -1,7 +1,8 @@
-"""Modes of sharing values: what a receiver reads out of its neighbours' values.
+"""How values are shared: what a receiver makes of its neighbours' values.
 
-Each mode turns one round into a value [I, K] on the receiver's own scale and its
-weight [I, K]; ``USES`` says what the learner then does with them.
+A rule turns one round into a value [I, K] on the receiver's own scale and its weight
+[I, K]. A new rule is one function, one entry of ``VALUE_SHARING`` with the use that the
+learner makes of it, and its NumPy reference.
 """
 
 from __future__ import annotations
@@ -17,85 +18,97 @@ from p2p_sac_jax.exchange.insight import has_scale, normalise
 from p2p_sac_jax.hyper import ExchangeHyper
 from p2p_sac_jax.types import Array, Insight
 
-# (edge [I, J], weight [J, K], x [J, K], own [I, K], own_weight [I, K])
-# -> (mean [I, K], mass [I, K]); robust aggregators lean on the receiver's own x.
+# (edge weight [I, J], sender weight [J, K], x [J, K], own [I, K], own weight [I, K])
+# -> (mean [I, K], mass [I, K]); see ``aggregators.Aggregator``.
 Aggregate = Callable[[Array, Array, Array, Array, Array], tuple[Array, Array]]
 
 
-class Round(NamedTuple):
-    """What every value mode reads; claims are already bounded."""
+class ValueSharingInputs(NamedTuple):
+    """What every rule reads; insights are sanitized."""
 
-    sent: Insight  # [J, K]; a count of 0 says that values may not be used
+    received: Insight  # [J, K]; a count of 0 marks values that may not be used
     own: Insight  # [I, K]
-    edge: Array  # [I, J] voice of each neighbour, empty where network_weight is 0
-    weight: Array  # [J, K] weight of each sender's word
+    edge_weight: Array  # [I, J] all 0 where network_weight is 0
+    sender_weight: Array  # [J, K]
     hyper: ExchangeHyper
     now: Array  # [] seconds on the shared clock
     annealing: Array  # [I, 1] share of the network's values left by own steps
-    aggregate: Aggregate  # how several claims become one
+    aggregate: Aggregate  # how several messages become one
 
 
-ValueSharing = Callable[[Round], tuple[Array, Array]]
+Estimate = Callable[[ValueSharingInputs], tuple[Array, Array]]
 
 
-def _silent(round_: Round) -> tuple[Array, Array]:
+class ValueSharing(NamedTuple):
+    """A rule, and what the learner does with its value and weight."""
+
+    estimate: Estimate
+    use: str  # "none" not at all; "mix", "max" in the bootstrap; "shaping" in rewards
+
+
+def _none(inputs: ValueSharingInputs) -> tuple[Array, Array]:
     """Values are not shared."""
-    zeros = jnp.zeros((round_.edge.shape[0], round_.sent.valid.shape[1]))
+    zeros = jnp.zeros((inputs.edge_weight.shape[0], inputs.received.valid.shape[1]))
     return zeros, zeros
 
 
-def _scalar(round_: Round) -> tuple[Array, Array]:
+def _scalar(inputs: ValueSharingInputs) -> tuple[Array, Array]:
     """Raw values, recency x confidence, and a constant weight, one cell for all.
 
     The formula this project started from, kept as a documented negative: the
     weight fades neither with age (``age_max_s`` does not apply) nor with own data,
     and the switches of recency and confidence leave it alone.
     """
-    sent, own, hyper = round_.sent, round_.own, round_.hyper
-    if sent.valid.shape[1] != 1:
+    received, own, hyper = inputs.received, inputs.own, inputs.hyper
+    if received.valid.shape[1] != 1:
         raise ValueError("exchange.value_sharing='scalar' works on one cell, K = 1")
-    recency = weights.temporal(round_.now, sent.timestamp, hyper.recency_tau_s, jnp.inf)
-    weight = recency * sent.confidence * sent.valid * _usable(sent)
-    value, mass = round_.aggregate(
-        round_.edge, weight, sent.state_value, own.state_value, _known(own)
+    recency = weights.temporal(
+        inputs.now, received.timestamp, hyper.recency_tau_s, jnp.inf
+    )
+    weight = recency * received.confidence * received.valid * _usable(received)
+    value, mass = inputs.aggregate(
+        inputs.edge_weight, weight, received.state_value, own.state_value, _known(own)
     )
     return value, weights.network_share(hyper, _has(mass))
 
 
-def _per_cell(round_: Round) -> tuple[Array, Array]:
+def _per_cell(inputs: ValueSharingInputs) -> tuple[Array, Array]:
     """Shapes of the value function, cell by cell, on the receiver's own scale."""
-    value, mass, heard = _rescaled(round_, round_.weight * _usable(round_.sent))
-    share = weights.network_share(round_.hyper, _has(mass))
-    return value, share * round_.annealing * heard
+    weight = inputs.sender_weight * _usable(inputs.received)
+    value, mass, readable = _rescaled(inputs, weight)
+    share = weights.network_share(inputs.hyper, _has(mass))
+    return value, share * inputs.annealing * readable
 
 
-def _precision(round_: Round) -> tuple[Array, Array]:
-    """As keyed, but each side weighs by its evidence: w = w_t·Π_net/(Π_net+Π_local).
+def _precision(inputs: ValueSharingInputs) -> tuple[Array, Array]:
+    """As per_cell, with both sides weighed by their evidence.
 
-    Π_net = Σ_j w_ij·n_j is also the weight of the average, Π_local = n·confidence.
+    w = w_t · Π_net/(Π_net + Π_local). Π_net = Σ_j w_ij n_j is also the weight of the
+    average, Π_local = n · confidence.
     """
-    value, network, heard = _rescaled(round_, round_.weight * round_.sent.count)
-    local = round_.own.count * round_.own.confidence * round_.own.valid
+    weight = inputs.sender_weight * inputs.received.count
+    value, network, readable = _rescaled(inputs, weight)
+    local = inputs.own.count * inputs.own.confidence * inputs.own.valid
     total = network + local
     share = network / jnp.where(total > 0.0, total, 1.0)
-    ceiling = jnp.minimum(round_.hyper.network_weight, 1.0) * round_.annealing
-    return value, ceiling * share * heard
+    ceiling = jnp.minimum(inputs.hyper.network_weight, 1.0) * inputs.annealing
+    return value, ceiling * share * readable
 
 
-def _rescaled(round_: Round, weight: Array) -> tuple[Array, Array, Array]:
-    """Network values on each receiver's scale [I, K], mass [I, K], heard [I, 1].
+def _rescaled(inputs: ValueSharingInputs, weight: Array) -> tuple[Array, Array, Array]:
+    """Network values on each receiver's scale [I, K], mass [I, K], readable [I, 1].
 
-    A peer with data in fewer than two cells has no scale: it cannot read shapes
-    (heard is 0) and has none to tell.
+    A peer with data in fewer than two cells has no scale: as a receiver it cannot
+    read shapes (readable is 0), as a sender it has none to share.
     """
-    shape, _, _ = jax.vmap(normalise)(round_.sent)
-    weight = weight * jax.vmap(has_scale)(round_.sent)[:, None]
-    own_shape, centre, scale = jax.vmap(normalise)(round_.own)
-    mean, mass = round_.aggregate(
-        round_.edge, weight, shape, own_shape, _known(round_.own)
+    shape, _, _ = jax.vmap(normalise)(inputs.received)
+    weight = weight * jax.vmap(has_scale)(inputs.received)[:, None]
+    own_shape, centre, scale = jax.vmap(normalise)(inputs.own)
+    mean, mass = inputs.aggregate(
+        inputs.edge_weight, weight, shape, own_shape, _known(inputs.own)
     )
-    heard = jax.vmap(has_scale)(round_.own)[:, None]
-    return centre[:, None] + scale[:, None] * mean, mass, heard
+    readable = jax.vmap(has_scale)(inputs.own)[:, None]
+    return centre[:, None] + scale[:, None] * mean, mass, readable
 
 
 def _has(mass: Array) -> Array:
@@ -103,9 +116,9 @@ def _has(mass: Array) -> Array:
     return jnp.where(mass > 0.0, 1.0, 0.0)
 
 
-def _usable(sent: Insight) -> Array:
+def _usable(received: Insight) -> Array:
     """1 where a sender's values may be used, else 0."""
-    return jnp.where(sent.count > 0.0, 1.0, 0.0)
+    return jnp.where(received.count > 0.0, 1.0, 0.0)
 
 
 def _known(own: Insight) -> Array:
@@ -114,21 +127,10 @@ def _known(own: Insight) -> Array:
 
 
 VALUE_SHARING: dict[str, ValueSharing] = {
-    "none": _silent,
-    "scalar": _scalar,
-    "per_cell": _per_cell,
-    "precision": _precision,
-    # The same value and weight, put to another use.
-    "shaping": _precision,
-    "max": _precision,
-}
-# How the learner uses value and weight, see ``guidance``: "none" not at all, "mix"
-# and "max" in the bootstrap, "shaping" in the reward.
-USES: dict[str, str] = {
-    "none": "none",
-    "scalar": "mix",
-    "per_cell": "mix",
-    "precision": "mix",
-    "shaping": "shaping",
-    "max": "max",
+    "none": ValueSharing(_none, use="none"),
+    "scalar": ValueSharing(_scalar, use="mix"),
+    "per_cell": ValueSharing(_per_cell, use="mix"),
+    "precision": ValueSharing(_precision, use="mix"),
+    "shaping": ValueSharing(_precision, use="shaping"),
+    "max": ValueSharing(_precision, use="max"),
 }

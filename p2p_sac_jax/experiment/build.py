@@ -15,6 +15,7 @@ from p2p_sac_jax.arms import RunSpec, planned_runs
 from p2p_sac_jax.config import ConfigError, TrainConfig
 from p2p_sac_jax.environments.registry import World, make_world
 from p2p_sac_jax.exchange import mixing, topology
+from p2p_sac_jax.exchange.adjacency_file import load_matrix
 from p2p_sac_jax.exchange.similarity import context_similarity
 from p2p_sac_jax.experiment import distributed
 from p2p_sac_jax.experiment.devices import Placement
@@ -30,7 +31,6 @@ from p2p_sac_jax.simulation.population import (
     RunInputs,
     make_population,
 )
-from p2p_sac_jax.simulation.schedules import partners
 
 NEVER = np.iinfo(np.int32).max  # joining step of a padding peer
 
@@ -87,7 +87,7 @@ def build_experiment(
         adjacency=edges,
         partners=() if schedule is None else _pad(schedule, padded),
         connected=(edges > 0.0).any(axis=0).T.astype(np.float32),
-        presence=senders,
+        participation=senders,
     )
     run_inputs = RunInputs(
         seeds=np.array([run.seed for run in runs], np.int32),
@@ -123,7 +123,7 @@ def adjacency_of(config: TrainConfig) -> np.ndarray:
     peers, exchange = config.population.peers, config.exchange
     matrix = None
     if exchange.topology == "matrix":
-        matrix = topology.load_matrix(exchange.matrix, peers)
+        matrix = load_matrix(exchange.matrix, peers)
     return topology.adjacency(
         exchange.topology,
         peers,
@@ -137,7 +137,7 @@ def adjacency_of(config: TrainConfig) -> np.ndarray:
 def _schedule(config: TrainConfig) -> np.ndarray | None:
     rounds = config.steps // config.exchange.interval
     peers = config.population.peers
-    return partners(config.exchange.topology, peers, rounds, config.seed)
+    return topology.partners(config.exchange.topology, peers, rounds, config.seed)
 
 
 def _check_min_peers(

@@ -19,7 +19,6 @@ from p2p_sac_jax.config import ConfigError
 from p2p_sac_jax.experiment import distributed
 from p2p_sac_jax.experiment.build import Experiment
 from p2p_sac_jax.peer import Evaluation, PeerMetrics
-from p2p_sac_jax.simulation.network import ExchangeMetrics
 from p2p_sac_jax.simulation.population import RoundMetrics
 from p2p_sac_jax.types import Score
 
@@ -70,7 +69,7 @@ def chunk_rows(
                 "peer": peer,
                 **_evaluation_columns(experiment, evaluation.score, peer, run),
                 **_training_columns(experiment, metrics.peer, peer, run),
-                **_exchange_columns(experiment, metrics.exchange, peer, run),
+                **_exchange_columns(experiment, metrics, peer, run),
                 **_trust_column(experiment, trust[peer, run]),
             }
             for peer in peers
@@ -127,18 +126,18 @@ def _training_columns(
 
 
 def _exchange_columns(
-    experiment: Experiment, metrics: ExchangeMetrics, peer: int, run: int
+    experiment: Experiment, metrics: RoundMetrics, peer: int, run: int
 ) -> Row:
     """What one peer sent and received in the chunk, and its privacy loss."""
     row: Row = {
         name: float(leaf[:, peer, run].mean())
-        for name, leaf in metrics.weighing._asdict().items()
+        for name, leaf in metrics.exchange._asdict().items()
     }
-    releases = int(metrics.releases[-1, peer, run])
+    traffic = metrics.traffic
+    releases = int(traffic.releases[-1, peer, run])
     row |= {
-        "has_prior": float(metrics.has_prior[:, peer, run].mean()),
-        "bytes_received": float(metrics.bytes_received[:, peer, run].sum()),
-        "sent": float(metrics.sent[:, peer, run].sum()),
+        "bytes_received": float(traffic.bytes_received[:, peer, run].sum()),
+        "sent": float(traffic.sent[:, peer, run].sum()),
         "releases": releases,
     }
     if experiment.config.exchange.mode != "private":

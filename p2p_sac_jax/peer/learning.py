@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 
 from p2p_sac_jax.exchange import guidance as guide
-from p2p_sac_jax.exchange.value_sharing import USES
+from p2p_sac_jax.exchange.value_sharing import VALUE_SHARING
 from p2p_sac_jax.hyper import SacHyper
 from p2p_sac_jax.peer.components import (
     PRETRAIN,
@@ -47,7 +47,7 @@ def update_epochs(
       State after, and metrics with an axis of updates in front.
     """
     batch_size = components.config.sac.batch_size
-    use = USES[components.config.exchange.value_sharing]
+    use = VALUE_SHARING[components.config.exchange.value_sharing].use
     gamma = context.hyper.sac.discount
 
     def bootstrap(value: Array, next_obs: Array) -> Array:

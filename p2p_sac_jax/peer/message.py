@@ -9,10 +9,10 @@ import jax.numpy as jnp
 
 from p2p_sac_jax.exchange.insight import InsightInputs, make_insight
 from p2p_sac_jax.exchange.send_policy import (
-    Outbox,
-    SendConditions,
-    empty_outbox,
-    publish,
+    SendState,
+    after_round,
+    init_send_state,
+    is_due,
 )
 from p2p_sac_jax.hyper import ExchangeHyper, Hyper, make_hyper
 from p2p_sac_jax.peer.components import (
@@ -53,7 +53,7 @@ class Speaker(Protocol):
     @property
     def potential(self) -> Array: ...  # noqa: D102
     @property
-    def outbox(self) -> Outbox: ...  # noqa: D102
+    def send_state(self) -> SendState: ...  # noqa: D102
 
 
 class ReplaySample(NamedTuple):
@@ -61,14 +61,6 @@ class ReplaySample(NamedTuple):
 
     obs: Array  # [M, D] of uniform rows of its replay
     size: Array  # [] int32 rows there are
-
-
-class SendResult(NamedTuple):
-    """One peer's turn in one round."""
-
-    own: LocalSummary  # everything it knows; stays home
-    wire: Any  # what neighbours can read now, as the mode writes it
-    sending: Array  # [] 1 if a message left in this round
 
 
 def sample_observations(
@@ -155,28 +147,34 @@ def make_message(
     state: Speaker,
     past: ReplaySample,
     hyper: Hyper,
-    send_conditions: SendConditions,
+    allowed: Array,
     clock: Array,
-) -> tuple[Outbox, SendResult]:
-    """One peer's turn: what it knows, what the mode lets out, whether it is sent."""
+) -> tuple[SendState, LocalSummary, Array]:
+    """One peer's message of one round, sent or not.
+
+    Args:
+      components: the peer's functions.
+      state: before the round.
+      past: what its insight is computed on.
+      hyper: of the run.
+      allowed: [] int32 messages that it may have sent in all; 0 sends nothing.
+      clock: [] int32.
+
+    Returns:
+      The state of sending after the round, with the message that neighbours hold;
+      everything the peer knows; and 1 if a message was sent in this round.
+    """
     own = local_summary(components, state, past, hyper.exchange, clock)
-    round_index = clock // components.config.exchange.interval
-    wire = _write(components, state, own, clock)
-    outbox, carried, sending = publish(
-        state.outbox,
-        wire,
-        own,
-        send_conditions,
-        hyper.synchronisation,
-        components.config.faults,
-        round_index,
-        clock,
-    )
-    return outbox, SendResult(own, carried, sending)
+    message = _write(components, state, own, clock)
+    before, round_index = state.send_state, clock // components.config.exchange.interval
+    sent = is_due(before, own, hyper.synchronisation, round_index, clock)
+    sent &= before.releases < allowed
+    after = after_round(before, message, own, sent, clock)
+    return after, own, sent.astype(jnp.float32)
 
 
-def new_outbox(components: PeerComponents, state: Speaker) -> Outbox:
-    """An outbox for messages of the form that ``state`` will write."""
+def new_send_state(components: PeerComponents, state: Speaker) -> SendState:
+    """The state before any message, of the form that ``state`` will write."""
     config, start = components.config, jnp.zeros((), jnp.int32)
     hyper = make_hyper(config).exchange
 
@@ -187,15 +185,14 @@ def new_outbox(components: PeerComponents, state: Speaker) -> Outbox:
 
     cells = jax.ShapeDtypeStruct((components.num_cells,), jnp.float32)
     replay = jax.eval_shape(components.replay.init)
-    wire = jax.eval_shape(write, state, replay, cells)
-    window = config.privacy.trend_window
-    return empty_outbox(wire, components.num_cells, window, config.faults.delay)
+    message = jax.eval_shape(write, state, replay, cells)
+    return init_send_state(message, components.num_cells, config.privacy.trend_window)
 
 
 def _write(
     components: PeerComponents, state: Speaker, own: LocalSummary, clock: Array
 ) -> Any:
-    past = state.outbox.past_value[0], state.outbox.past_valid[0]
+    past = state.send_state.past_value[0], state.send_state.past_valid[0]
     return _write_with(components, state, own, *past, clock)
 
 
@@ -216,7 +213,7 @@ def _write_with(
         past_valid=past_valid,
         visits=state.visits,
     )
-    return components.mode.outbound(
+    return components.mode.encode(
         known,
         stream(state.key, PRIVACY, 0),
         clock // config.exchange.interval,

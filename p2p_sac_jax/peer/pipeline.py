@@ -21,8 +21,8 @@ from p2p_sac_jax.config import TrainConfig
 from p2p_sac_jax.environments.base import Environment
 from p2p_sac_jax.exchange.guidance import potential
 from p2p_sac_jax.exchange.messages import Mode
-from p2p_sac_jax.exchange.send_policy import Outbox, SendConditions
-from p2p_sac_jax.exchange.value_sharing import USES
+from p2p_sac_jax.exchange.send_policy import SendState
+from p2p_sac_jax.exchange.value_sharing import VALUE_SHARING
 from p2p_sac_jax.hyper import Hyper
 from p2p_sac_jax.peer.behaviour import greedy_policy
 from p2p_sac_jax.peer.components import (
@@ -39,7 +39,6 @@ from p2p_sac_jax.peer.confidence_error import ConfidenceError, Lived, rate
 from p2p_sac_jax.peer.learning import presample, pretrain_on_model
 from p2p_sac_jax.peer.message import (
     ReplaySample,
-    SendResult,
     local_summary,
     make_message,
     sample_observations,
@@ -96,10 +95,11 @@ class Peer(NamedTuple):
     ]  # (state, hyper, clock)
     # (replay, key, clock) -> what the peer calls to mind before it speaks
     sample_observations: Callable[[Replay, Array, Array], ReplaySample]
-    # (state, past, hyper, terms, clock) -> the next outbox, and what was said
+    # (state, sample, hyper, releases allowed, clock)
+    # -> state of sending, own summary, 1 if sent
     make_message: Callable[
-        [PeerState, ReplaySample, Hyper, SendConditions, Array],
-        tuple[Outbox, SendResult],
+        [PeerState, ReplaySample, Hyper, Array, Array],
+        tuple[SendState, LocalSummary, Array],
     ]
     # (replay, key, active, clock) -> rows [S, M] that the round from clock on studies;
     # where replays are pooled, ``replay`` is those of all peers, leaves [P, ...]
@@ -249,7 +249,7 @@ def _round(
     )
     if components.world_model is not None:
         state = state._replace(belief=belief)
-    if USES[components.config.exchange.value_sharing] == "shaping":
+    if VALUE_SHARING[components.config.exchange.value_sharing].use == "shaping":
         state = state._replace(potential=potential(context.guidance))
     return state, round_rows, metrics
 

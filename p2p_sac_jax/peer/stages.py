@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 
 import jax.numpy as jnp
 
-from p2p_sac_jax.exchange.send_policy import Outbox
+from p2p_sac_jax.exchange.send_policy import SendState
 from p2p_sac_jax.peer.behaviour import choose_action
 from p2p_sac_jax.peer.components import (
     INIT,
@@ -20,7 +20,7 @@ from p2p_sac_jax.peer.components import (
     stream,
 )
 from p2p_sac_jax.peer.learning import annealed, train_step
-from p2p_sac_jax.peer.message import PERFORMANCE_DECAY, new_outbox
+from p2p_sac_jax.peer.message import PERFORMANCE_DECAY, new_send_state
 from p2p_sac_jax.peer.model_rollouts import model_blend_weight, model_rollout_share
 from p2p_sac_jax.sac.replay import Replay
 from p2p_sac_jax.sac.sac import SacMetrics, SacState
@@ -49,7 +49,8 @@ class PeerState(NamedTuple):
     last_seen: Array  # [K] int32 clock step at which each cell was last visited
     visits: Array  # [K] int32 own real steps in each cell
     potential: Array  # [K] what shaping takes off own values; 0 in other modes
-    outbox: Outbox  # what it remembers of its own sending
+    send_state: SendState  # what it keeps of its own sending
+    channel: Any  # its messages under way in a simulated network; () without one
     belief: Any  # demand posterior after its last step; () without a demand memory
     trust: Array  # [J] its opinion of the others; ``exchange`` alone reads and writes
 
@@ -71,7 +72,8 @@ def init_state(
         last_seen=jnp.zeros((components.num_cells,), jnp.int32),
         visits=jnp.zeros((components.num_cells,), jnp.int32),
         potential=jnp.zeros((components.num_cells,)),
-        outbox=None,  # type: ignore[arg-type]
+        send_state=None,  # type: ignore[arg-type]
+        channel=(),
         belief=(),
         trust=trust,
     )
@@ -80,7 +82,7 @@ def init_state(
             state.memory, components.memory.base_prior.prior
         )
         state = state._replace(belief=belief)
-    return state._replace(outbox=new_outbox(components, state))
+    return state._replace(send_state=new_send_state(components, state))
 
 
 def select_action(

@@ -1,6 +1,6 @@
-"""What a message claims to know, as one vector: values, policy, demand, trend.
+"""The estimates in a message as one vector: values, policy, trend, demand.
 
-Attacks are formulas on that vector. All else in a message is its wrapping.
+Attacks are formulas on that vector.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import numpy as np
 from p2p_sac_jax.linalg import spd_inverse
 from p2p_sac_jax.types import Array, DemandSummary, Received
 
-# Let coefficients be read from little data; the second is relative to the diagonal.
+# Ridges for little data; the second is relative to the diagonal.
 _RIDGE, _RELATIVE_RIDGE = 1e-3, 1e-5
 
 
@@ -33,21 +33,21 @@ def read_estimates(received: Received) -> tuple[Array, Array]:
     parts += [insight.action_mean.reshape(senders, cells * actions)]
     known = [valid] * 4 + [jnp.repeat(valid, actions, axis=-1)]
     if demand.shift.shape[-1]:
-        parts += [coefficients(demand)]
+        parts += [implied_coefficients(demand)]
         data = jnp.where(demand.count > 0, 1.0, 0.0)
         known += [jnp.broadcast_to(data[:, None], demand.shift.shape)]
     has = jnp.concatenate(known, axis=-1)
     return jnp.where(has > 0, jnp.concatenate(parts, axis=-1), 0.0), has
 
 
-def write_estimates(estimates: Array, claims: Received) -> Received:
-    """Messages that say ``estimates``, with all else as in ``claims``.
+def write_estimates(estimates: Array, template: Received) -> Received:
+    """Messages of the given estimates, with all else as in ``template``.
 
     Args:
       estimates: [..., V], in the order of ``read_estimates``.
-      claims: leaves [..., ...].
+      template: leaves [..., ...].
     """
-    insight, demand = claims.insight, claims.demand
+    insight, demand = template.insight, template.demand
     cells, actions = insight.action_mean.shape[-2:]
     ends = [cells, 2 * cells, 3 * cells, 4 * cells, (4 + actions) * cells]
     ends = ends if demand.shift.shape[-1] else ends[:-1]
@@ -62,17 +62,17 @@ def write_estimates(estimates: Array, claims: Received) -> Received:
         entropy=entropy,
         action_mean=action_mean.reshape(insight.action_mean.shape),
     )
-    return claims._replace(
+    return template._replace(
         insight=insight, demand=demand, trend=jnp.clip(trend, -1.0, 1.0)
     )
 
 
-def coefficients(demand: DemandSummary) -> Array:
+def implied_coefficients(demand: DemandSummary) -> Array:
     """Demand coefficients [..., F] that sufficient statistics imply, F > 0."""
     shape = demand.precision.shape
     diagonal = jnp.diagonal(demand.precision, axis1=-2, axis2=-1)
     level = jnp.mean(jnp.abs(diagonal), axis=-1, keepdims=True)
-    # Noise may have left a precision that is none: lift what is below zero.
+    # Noise may have made the diagonal negative: lift what is below zero.
     ridge = _RIDGE + _RELATIVE_RIDGE * level + jnp.maximum(-diagonal, 0.0)
     identity = jnp.broadcast_to(np.eye(shape[-1], dtype=np.float32), shape)
     lifted = demand.precision + jnp.expand_dims(ridge, -1) * identity

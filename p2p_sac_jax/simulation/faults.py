@@ -1,8 +1,8 @@
-"""What goes wrong between peers: loss, delay, peers that leave, a split network.
+"""Faults between peers: loss, delay, churn and a partition of the network.
 
 A fault hits messages, never learners: a peer that has left the network goes on
-selling. What is switched off is left out of the program, so a configuration without
-faults computes exactly what it would without this file.
+learning alone. A fault that is switched off is left out of the program, so a
+configuration without faults computes exactly what it would without this file.
 """
 
 from __future__ import annotations
@@ -14,6 +14,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from p2p_sac_jax.config import FaultsConfig, TrainConfig
+from p2p_sac_jax.exchange.exchange import Exchange, ExchangeInputs, ExchangeResult
+from p2p_sac_jax.simulation.wrappers import Wrapper
 from p2p_sac_jax.types import Array
 
 NEVER = int(np.iinfo(np.int32).max)  # a step that no run reaches
@@ -21,7 +23,7 @@ _STREAM = 0xFA17  # apart from every other draw made from the seed
 
 
 class FaultPlan(NamedTuple):
-    """Whom faults hit and when; leaves [P] or, of one peer, []."""
+    """Which peers the faults hit and when; leaves [P] or, of one peer, []."""
 
     ids: Array  # int32, keys of the random draws
     delayed: Array  # 1 if the peer's messages arrive late
@@ -31,11 +33,11 @@ class FaultPlan(NamedTuple):
 
 
 def make_fault_plan(config: TrainConfig, padded: int) -> FaultPlan:
-    """Chooses at random, by ``config.seed``, whom the faults hit.
+    """Chooses at random, by ``config.seed``, which peers the faults hit.
 
     Args:
       config: a validated configuration; ``faults`` and ``population.peers`` are read.
-      padded: P, number of peers with the masked ones, who have no faults.
+      padded: P, number of peers with the masked ones, which have no faults.
 
     Returns:
       NumPy leaves [P]. The choice among real peers does not depend on P.
@@ -75,6 +77,26 @@ def online(plan: FaultPlan, clock: Array) -> Array:
     return jnp.where(away, 0.0, 1.0)
 
 
+def lossy(
+    config: FaultsConfig,
+    receivers: FaultPlan,
+    senders: FaultPlan,
+    key: Array,
+) -> Wrapper:
+    """Removes the edges that loss, churn and partition cut; see ``surviving``."""
+
+    def wrap(exchange: Exchange) -> Exchange:
+        def wrapped(inputs: ExchangeInputs) -> ExchangeResult:
+            edges = surviving(
+                config, inputs.edges, receivers, senders, key, inputs.clock
+            )
+            return exchange(inputs._replace(edges=edges))
+
+        return wrapped
+
+    return wrap
+
+
 def surviving(
     config: FaultsConfig,
     adjacency: Array,
@@ -83,7 +105,7 @@ def surviving(
     key: Array,
     clock: Array,
 ) -> Array:
-    """Edges over which a message gets through in this round.
+    """Edges over which a message arrives in this round.
 
     Args:
       config: which faults there are; static.
@@ -113,7 +135,7 @@ def surviving(
 
 
 def _uniform(key: Array, receivers: Array, senders: Array, clock: Array) -> Array:
-    """Presampled [I, J] in [0, 1), one for each pair of ids and clock."""
+    """Draws [I, J] in [0, 1), one for each pair of ids and clock."""
     key = jax.random.fold_in(key, clock)
 
     def draw(receiver: Array, sender: Array) -> Array:
@@ -124,7 +146,7 @@ def _uniform(key: Array, receivers: Array, senders: Array, clock: Array) -> Arra
 
 
 def empty_queue(message: Any, rounds: int) -> Any:
-    """A queue of messages of zeros, which say nothing: no count, nothing valid.
+    """A queue of messages of zeros, which count for nothing: no count, none valid.
 
     Args:
       message: one sender's, arrays or ``jax.ShapeDtypeStruct``s.
@@ -141,7 +163,7 @@ def empty_queue(message: Any, rounds: int) -> Any:
 def delay(
     config: FaultsConfig, queue: Any, current: Any, delayed: Array
 ) -> tuple[Any, Any]:
-    """One sender's messages on their way, one round on.
+    """Moves one sender's messages on by one round.
 
     Args:
       config: ``delay`` is read: D rounds; static.

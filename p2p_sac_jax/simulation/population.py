@@ -1,10 +1,10 @@
 """A population: peers stacked on axis 0, runs on axis 1, one compiled program.
 
-``run_chunk`` scans over rounds; in each round every peer speaks, the exchange
-makes guidance, and every peer lives ``exchange.interval`` steps on its own. How
-peers are spread over hardware is decided in ``over_peers`` alone; the
-exchange is the one place where anything crosses the peer axis, as one all-gather
-of packed messages when peers live on several devices.
+``run_chunk`` scans over rounds. In each round the exchange turns the peers' messages
+into guidance, and every peer takes ``exchange.interval`` steps on its own. How peers
+are spread over hardware is decided in ``_over_peers`` alone; messages are the only
+thing that crosses the peer axis, as one all-gather of packed messages when peers are
+on several devices.
 """
 
 from __future__ import annotations
@@ -21,10 +21,14 @@ from jax.sharding import PartitionSpec as P
 
 from p2p_sac_jax.config import TrainConfig
 from p2p_sac_jax.environments.base import Environment
+from p2p_sac_jax.exchange.exchange import ExchangeInputs, ExchangeMetrics
+from p2p_sac_jax.exchange.messages import payload_bytes
+from p2p_sac_jax.exchange.send_policy import bytes_received
 from p2p_sac_jax.exchange.trust import uniform_trust
 from p2p_sac_jax.hyper import Hyper
 from p2p_sac_jax.peer import (
     Evaluation,
+    Peer,
     PeerMetrics,
     PeerState,
     ReplaySample,
@@ -34,32 +38,32 @@ from p2p_sac_jax.peer import (
 from p2p_sac_jax.sac.replay import Replay
 from p2p_sac_jax.sac.round_replay import Presampled
 from p2p_sac_jax.simulation.network import (
-    Broadcast,
-    ExchangeMetrics,
+    Conditions,
     Participation,
-    Receivers,
-    RoundInfo,
-    make_network,
+    SimulatedNetwork,
+    make_simulated_network,
 )
 from p2p_sac_jax.types import Array, Guidance, LocalSummary
 
 PEERS = "peers"  # name of the mesh axis
 # Within one peer, guidance and hyper-parameters differ by run.
 _RUN_AXES = RoundContext._make((0, None, 0, None))
+# In a round, what belongs to a peer has its runs on axis 1.
+_ROUND_AXES = ExchangeInputs._make((1, 1, 1, 1, 1, 0, None, None))
 
 
 class PeerInputs(NamedTuple):
-    """Who the peers are; the peer axis first, so that it can be sharded."""
+    """What belongs to each peer; the peer axis first, so that it can be sharded."""
 
     params: Any  # [P, ...] environment parameters
     adjacency: Array  # [P, R, P] receiver, run, sender
-    partners: Any  # [P, C] int32 sender heard in round t mod C; () if all are
-    connected: Array  # [P, R] 1 if anybody may hear the peer
-    presence: Participation  # [P] its own row of ``RunInputs.senders``
+    partners: Any  # [P, C] int32 sender of round t mod C; () where all are senders
+    connected: Array  # [P, R] 1 if any peer may receive from it
+    participation: Participation  # [P] its own row of ``RunInputs.senders``
 
 
 class RunInputs(NamedTuple):
-    """What every device must know: the runs, and all who may be heard."""
+    """What every device must know: the runs, and all senders."""
 
     seeds: Array  # [R] int32
     hyper: Hyper  # [R] leaves
@@ -67,26 +71,45 @@ class RunInputs(NamedTuple):
     senders: Participation  # [P] all peers
 
 
+class Traffic(NamedTuple):
+    """What one peer sent and received in one round."""
+
+    sent: Array  # 1 if it sent a message
+    releases: Array  # messages it has sent so far
+    bytes_received: Array
+
+
 class RoundMetrics(NamedTuple):
-    """What happened in one round, leaves [P, R, ...]."""
+    """What happened in one round."""
 
     peer: PeerMetrics  # [P, R, S, ...]
-    exchange: ExchangeMetrics  # [P, R] what was sent, what was heard
+    exchange: ExchangeMetrics  # [P, R]
+    traffic: Traffic  # [P, R]
 
 
 class Population(NamedTuple):
     """Programs over all peers and runs, not yet compiled; leaves are [P, R, ...].
 
-    All but ``init`` take (state, members, runs, clock).
+    All but ``init`` take (state, peer inputs, run inputs, clock).
     """
 
     init: Callable[[PeerInputs, RunInputs], PeerState]
     run_chunk: Callable[..., tuple[PeerState, RoundMetrics]]  # [rounds, P, R, ...]
-    pretrain_on_model: Callable[..., PeerState]  # those who join at ``clock`` rehearse
+    pretrain_on_model: Callable[..., PeerState]  # for the peers that join at ``clock``
     evaluate: Callable[..., Evaluation]
-    local_summary: Callable[..., LocalSummary]  # everything every peer could say now
-    # one round's talk alone: state, guidance and report
-    communicate: Callable[..., tuple[PeerState, Guidance, ExchangeMetrics]]
+    local_summary: Callable[..., LocalSummary]
+    # the exchange of one round without the steps that follow
+    communicate: Callable[..., tuple[PeerState, Guidance, ExchangeMetrics, Traffic]]
+
+
+class _Parts(NamedTuple):
+    """Functions and static sizes that the programs of a population share."""
+
+    config: TrainConfig
+    peer: Peer
+    network: SimulatedNetwork
+    map_batch_size: int
+    mesh: Mesh | None
 
 
 def make_mesh(devices: list[Any]) -> Mesh:
@@ -112,198 +135,261 @@ def make_population(
     Args:
       config: a validated configuration.
       environment: of every peer.
-      map_batch_size: peers that a device runs as one batch, one batch after the other, a
-        divisor of how many it holds; 0 is all of them.
+      map_batch_size: peers that a device runs as one batch, one batch after the
+        other, a divisor of how many it holds; 0 is all of them.
       mesh: devices that share the peers, whose number must be a multiple of theirs.
     """
     peer = make_peer(config, environment)
-    network = make_network(config, environment.action_dim, peer.base_prior, peer.mode)
-    rounds = config.evaluate_every // config.exchange.interval
-
-    def over_peers(function: Callable) -> Callable:
-        """Lifts a function of one peer's runs to all peers of this device."""
-        if map_batch_size == 0:
-            return jax.vmap(function)
-        if map_batch_size == 1:
-            return lambda *args: jax.lax.map(lambda x: function(*x), args)
-
-        def in_batches(*args: Any) -> Any:
-            batch = jax.vmap(function)
-            cut = jax.tree.map(
-                lambda x: x.reshape(
-                    len(x) // map_batch_size, map_batch_size, *x.shape[1:]
-                ),
-                args,
-            )
-            done = jax.lax.map(lambda x: batch(*x), cut)
-            return jax.tree.map(lambda x: jax.lax.collapse(x, 0, 2), done)
-
-        return in_batches
-
-    def gather(tree: Any) -> Any:
-        """The same leaves of *all* peers, [P, R, ...], by one all-gather."""
-        if mesh is None:
-            return tree
-        _, unpack = ravel_pytree(jax.tree.map(lambda leaf: leaf[0, 0], tree))
-        pack = jax.vmap(jax.vmap(lambda leaf: ravel_pytree(leaf)[0]))
-        packed = jax.lax.all_gather(pack(tree), PEERS, tiled=True)
-        return jax.vmap(jax.vmap(unpack))(packed)
-
-    def init(peer_inputs: PeerInputs, runs: RunInputs) -> PeerState:
-        trust = uniform_trust(1, runs.senders.joins.shape[0])[0]
-
-        def one(peer_id: Array, params: Any, seed: Array) -> PeerState:
-            key = jax.random.fold_in(jax.random.key(seed), peer_id)
-            return peer.init(key, params, trust)
-
-        over_runs = jax.vmap(one, (None, None, 0))
-        return jax.vmap(over_runs, (0, 0, None))(
-            peer_inputs.presence.plan.ids, peer_inputs.params, runs.seeds
-        )
-
-    def local_summary(
-        state: PeerState, peer_inputs: PeerInputs, runs: RunInputs, clock: Array
-    ) -> LocalSummary:
-        del peer_inputs
-        over_runs = jax.vmap(peer.local_summary, (0, 0, None))
-        return jax.vmap(over_runs, (0, None, None))(state, runs.hyper, clock)
-
-    def communicate(
-        state: PeerState, peer_inputs: PeerInputs, runs: RunInputs, clock: Array
-    ) -> tuple[PeerState, Guidance, ExchangeMetrics]:
-        """Every peer has its turn to speak, and makes what it can of what it hears.
-
-        Returns the state with what was said and learned of others, guidance
-        [P, R, ...] and the report [P, R].
-        """
-
-        def turn(
-            state: PeerState,
-            past: ReplaySample,
-            connected: Array,
-            presence: Participation,
-        ) -> Any:
-            def one(
-                state: PeerState,
-                past: ReplaySample,
-                hyper: Hyper,
-                allowed: Array,
-                on: Array,
-            ) -> Any:
-                listened_to = on * jnp.where(hyper.exchange.network_weight > 0.0, 1, 0)
-                send_conditions = network.send_conditions(
-                    presence, listened_to, allowed, clock
-                )
-                return peer.make_message(state, past, hyper, send_conditions, clock)
-
-            return jax.vmap(one)(state, past, runs.hyper, runs.allowed, connected)
-
-        sample_observations = jax.vmap(
-            jax.vmap(peer.sample_observations, (0, 0, None)), (0, 0, None)
-        )
-        past = sample_observations(state.replay, state.key, clock)
-        # The outbox alone comes back: a map would copy all else.
-        outbox, send_result = over_peers(turn)(
-            without_replay(state), past, peer_inputs.connected, peer_inputs.presence
-        )
-        state = state._replace(outbox=outbox)
-        broadcast = gather(Broadcast(send_result.wire, send_result.sending))
-        listeners = Receivers(
-            own=send_result.own,
-            adjacency=peer_inputs.adjacency,
-            trust=state.trust,
-            steps=state.steps,
-            sending=send_result.sending,
-            releases=state.outbox.releases,
-        )
-        round_info = RoundInfo(
-            peer_inputs.presence, peer_inputs.partners, runs.senders, clock
-        )
-        over_runs = jax.vmap(network.listen, (1, 1, 0, 0, None), 1)
-        guidance, trust, report = over_runs(
-            broadcast, listeners, runs.hyper, runs.seeds, round_info
-        )
-        return state._replace(trust=trust), guidance, report
-
-    def live(
-        function: Callable,
-        own: tuple[Any, ...],
-        guidance: Guidance,
-        peer_inputs: PeerInputs,
-        runs: RunInputs,
-        active: Array,
-        clock: Array,
-    ) -> Any:
-        """``function(*own, situation, clock)`` of one peer, for all [P, R]."""
-
-        def one_peer(
-            own: tuple[Any, ...], guidance: Guidance, params: Any, active: Array
-        ) -> Any:
-            context = RoundContext(guidance, params, runs.hyper, active)
-            over_runs = jax.vmap(
-                lambda own, context: function(*own, context, clock),
-                (0, _RUN_AXES),
-            )
-            return over_runs(own, context)
-
-        return over_peers(one_peer)(own, guidance, peer_inputs.params, active)
-
-    def run_chunk(
-        state: PeerState, peer_inputs: PeerInputs, runs: RunInputs, clock: Array
-    ) -> tuple[PeerState, RoundMetrics]:
-        presample = _over_replays(peer.presample, config.sac.replay == "pooled", mesh)
-        record = jax.vmap(jax.vmap(peer.record))
-
-        def one_round(state: PeerState, now: Array) -> tuple[PeerState, RoundMetrics]:
-            state, guidance, report = communicate(state, peer_inputs, runs, now)
-            active = (now >= peer_inputs.presence.joins).astype(jnp.float32)
-            presampled = presample(state.replay, state.key, active, now)
-            own = without_replay(state), presampled
-            lived, fresh, metrics = live(
-                peer.round, own, guidance, peer_inputs, runs, active, now
-            )
-            state = lived._replace(replay=record(state.replay, fresh))
-            return state, RoundMetrics(metrics, report)
-
-        clocks = clock + config.exchange.interval * jnp.arange(rounds)
-        return jax.lax.scan(one_round, state, clocks)
-
-    def pretrain_on_model(
-        state: PeerState, peer_inputs: PeerInputs, runs: RunInputs, clock: Array
-    ) -> PeerState:
-        # The round that follows at the same clock says all this again, and is kept.
-        _, guidance, _ = communicate(state, peer_inputs, runs, clock)
-        joining = (peer_inputs.presence.joins == clock).astype(jnp.float32)
-
-        own = (without_replay(state),)
-        rehearsed = live(
-            peer.pretrain_on_model, own, guidance, peer_inputs, runs, joining, clock
-        )
-        return rehearsed._replace(replay=state.replay)
-
-    def evaluate(
-        state: PeerState, peer_inputs: PeerInputs, runs: RunInputs, clock: Array
-    ) -> Evaluation:
-        over_runs = jax.vmap(peer.evaluate, (0, None, 0, None))
-        return jax.vmap(over_runs, (0, 0, None, None))(
-            state, peer_inputs.params, runs.hyper, clock
-        )
-
+    network = make_simulated_network(config, peer.base_prior, peer.mode)
+    parts = _Parts(config, peer, network, map_batch_size, mesh)
     # How the arguments and results of each program lie on the mesh.
     first, second, everywhere = P(PEERS), P(None, PEERS), P()
     with_state = (first, first, everywhere, everywhere)
+
+    def program(function: Callable, out_specs: Any) -> Callable:
+        return _shard(partial(function, parts), mesh, with_state, out_specs)
+
     return Population(
-        init=_spread(init, mesh, (first, everywhere), first),
-        run_chunk=_spread(run_chunk, mesh, with_state, (first, second)),
-        pretrain_on_model=_spread(pretrain_on_model, mesh, with_state, first),
-        evaluate=_spread(evaluate, mesh, with_state, first),
-        local_summary=_spread(local_summary, mesh, with_state, first),
-        communicate=_spread(communicate, mesh, with_state, first),
+        init=_shard(partial(_init, parts), mesh, (first, everywhere), first),
+        run_chunk=program(_run_chunk, (first, second)),
+        pretrain_on_model=program(_pretrain_on_model, first),
+        evaluate=program(_evaluate, first),
+        local_summary=program(_local_summary, first),
+        communicate=program(_communicate, first),
     )
 
 
+def _init(parts: _Parts, peer_inputs: PeerInputs, runs: RunInputs) -> PeerState:
+    trust = uniform_trust(1, runs.senders.joins.shape[0])[0]
+
+    def one(peer_id: Array, params: Any, seed: Array) -> PeerState:
+        key = jax.random.fold_in(jax.random.key(seed), peer_id)
+        state = parts.peer.init(key, params, trust)
+        channel = parts.network.init_channel(state.send_state.message)
+        return state._replace(channel=channel)
+
+    over_runs = jax.vmap(one, (None, None, 0))
+    ids = peer_inputs.participation.plan.ids
+    return jax.vmap(over_runs, (0, 0, None))(ids, peer_inputs.params, runs.seeds)
+
+
+def _local_summary(
+    parts: _Parts,
+    state: PeerState,
+    peer_inputs: PeerInputs,
+    runs: RunInputs,
+    clock: Array,
+) -> LocalSummary:
+    del peer_inputs
+    over_runs = jax.vmap(parts.peer.local_summary, (0, 0, None))
+    return jax.vmap(over_runs, (0, None, None))(state, runs.hyper, clock)
+
+
+def _communicate(
+    parts: _Parts,
+    state: PeerState,
+    peer_inputs: PeerInputs,
+    runs: RunInputs,
+    clock: Array,
+) -> tuple[PeerState, Guidance, ExchangeMetrics, Traffic]:
+    """One round's exchange: state, guidance and metrics, leaves [P, R, ...]."""
+    state, own, sent, messages = _send(parts, state, peer_inputs, runs, clock)
+    all_messages, all_sent = _gather(parts.mesh, (messages, sent))
+    inputs = ExchangeInputs(
+        received=jax.vmap(parts.peer.mode.decode, 1, 1)(all_messages),
+        own=own,
+        edges=peer_inputs.adjacency,
+        trust=state.trust,
+        own_steps=state.steps,
+        hyper=runs.hyper,
+        clock=clock,
+        now=clock * parts.config.environment.seconds_per_step,
+    )
+    conditions = Conditions(
+        receivers=peer_inputs.participation,
+        senders=runs.senders,
+        partners=peer_inputs.partners,
+        seed=runs.seeds,
+    )
+    exchange = jax.vmap(
+        parts.network.exchange,
+        (_ROUND_AXES, Conditions._make((None, None, None, 0))),
+        1,
+    )
+    result = exchange(inputs, conditions)
+    size = payload_bytes(jax.tree.map(lambda leaf: leaf[0, 0], messages))
+    traffic = Traffic(
+        sent=sent,
+        releases=state.send_state.releases.astype(jnp.float32),
+        bytes_received=jax.vmap(partial(bytes_received, size), 1, 1)(
+            all_sent, result.edges
+        ),
+    )
+    state = state._replace(trust=result.trust)
+    return state, result.guidance, result.metrics, traffic
+
+
+def _send(
+    parts: _Parts,
+    state: PeerState,
+    peer_inputs: PeerInputs,
+    runs: RunInputs,
+    clock: Array,
+) -> tuple[PeerState, LocalSummary, Array, Any]:
+    """Every peer sends or not: state, own summaries, 1 if sent, messages [P, R]."""
+    peer, network = parts.peer, parts.network
+
+    def one_peer(
+        state: PeerState,
+        sample: ReplaySample,
+        connected: Array,
+        participation: Participation,
+    ) -> Any:
+        def one(
+            state: PeerState,
+            sample: ReplaySample,
+            hyper: Hyper,
+            allowed: Array,
+            connected: Array,
+        ) -> Any:
+            on = (connected > 0.0) & (hyper.exchange.network_weight > 0.0)
+            allowed = jnp.where(on, network.allowed(participation, allowed, clock), 0)
+            return peer.make_message(state, sample, hyper, allowed, clock)
+
+        return jax.vmap(one)(state, sample, runs.hyper, runs.allowed, connected)
+
+    def transmit(state: PeerState, sent: Array, participation: Participation) -> Any:
+        return network.transmit(state.channel, state.send_state, sent, participation)
+
+    sample_observations = jax.vmap(
+        jax.vmap(peer.sample_observations, (0, 0, None)), (0, 0, None)
+    )
+    sample = sample_observations(state.replay, state.key, clock)
+    # Of the state only what sending changes comes back: a map would copy all else.
+    send_state, own, sent = _over_peers(parts.map_batch_size, one_peer)(
+        without_replay(state),
+        sample,
+        peer_inputs.connected,
+        peer_inputs.participation,
+    )
+    state = state._replace(send_state=send_state)
+    over_runs = jax.vmap(transmit, (0, 0, None))
+    channel, messages = jax.vmap(over_runs)(
+        without_replay(state), sent, peer_inputs.participation
+    )
+    return state._replace(channel=channel), own, sent, messages
+
+
+def _run_chunk(
+    parts: _Parts,
+    state: PeerState,
+    peer_inputs: PeerInputs,
+    runs: RunInputs,
+    clock: Array,
+) -> tuple[PeerState, RoundMetrics]:
+    config, peer = parts.config, parts.peer
+    presample = _over_replays(peer.presample, config.sac.replay == "pooled", parts.mesh)
+    record = jax.vmap(jax.vmap(peer.record))
+
+    def one_round(state: PeerState, now: Array) -> tuple[PeerState, RoundMetrics]:
+        state, guidance, exchanged, traffic = _communicate(
+            parts, state, peer_inputs, runs, now
+        )
+        active = (now >= peer_inputs.participation.joins).astype(jnp.float32)
+        presampled = presample(state.replay, state.key, active, now)
+        context = RoundContext(guidance, peer_inputs.params, runs.hyper, active)
+        run_round = _in_context(parts, peer.round, context, now)
+        after, rows, metrics = run_round(without_replay(state), presampled)
+        state = after._replace(replay=record(state.replay, rows))
+        return state, RoundMetrics(metrics, exchanged, traffic)
+
+    rounds = config.evaluate_every // config.exchange.interval
+    clocks = clock + config.exchange.interval * jnp.arange(rounds)
+    return jax.lax.scan(one_round, state, clocks)
+
+
+def _pretrain_on_model(
+    parts: _Parts,
+    state: PeerState,
+    peer_inputs: PeerInputs,
+    runs: RunInputs,
+    clock: Array,
+) -> PeerState:
+    # The round that follows at the same clock repeats this exchange and keeps it.
+    _, guidance, _, _ = _communicate(parts, state, peer_inputs, runs, clock)
+    joining = (peer_inputs.participation.joins == clock).astype(jnp.float32)
+    context = RoundContext(guidance, peer_inputs.params, runs.hyper, joining)
+    pretrain = _in_context(parts, parts.peer.pretrain_on_model, context, clock)
+    return pretrain(without_replay(state))._replace(replay=state.replay)
+
+
+def _evaluate(
+    parts: _Parts,
+    state: PeerState,
+    peer_inputs: PeerInputs,
+    runs: RunInputs,
+    clock: Array,
+) -> Evaluation:
+    over_runs = jax.vmap(parts.peer.evaluate, (0, None, 0, None))
+    return jax.vmap(over_runs, (0, 0, None, None))(
+        state, peer_inputs.params, runs.hyper, clock
+    )
+
+
+def _in_context(
+    parts: _Parts, function: Callable, context: RoundContext, clock: Array
+) -> Callable:
+    """``function(*own, context, clock)`` of one peer and run, for all [P, R].
+
+    Args:
+      parts: of the population.
+      function: of one peer.
+      context: guidance [P, R, ...], params [P, ...], hyper [R], active [P].
+      clock: [] int32.
+
+    Returns:
+      A function of ``own``, trees with leaves [P, R, ...].
+    """
+
+    def one_peer(
+        own: tuple[Any, ...], guidance: Guidance, params: Any, active: Array
+    ) -> Any:
+        of_peer = RoundContext(guidance, params, context.hyper, active)
+        over_runs = jax.vmap(
+            lambda own, context: function(*own, context, clock), (0, _RUN_AXES)
+        )
+        return over_runs(own, of_peer)
+
+    def over_all(*own: Any) -> Any:
+        return _over_peers(parts.map_batch_size, one_peer)(
+            own, context.guidance, context.params, context.active
+        )
+
+    return over_all
+
+
+def _over_peers(map_batch_size: int, function: Callable) -> Callable:
+    """Lifts a function of one peer's runs to all peers of this device."""
+    if map_batch_size == 0:
+        return jax.vmap(function)
+    batch_size = None if map_batch_size == 1 else map_batch_size
+    return lambda *args: jax.lax.map(
+        lambda x: function(*x), args, batch_size=batch_size
+    )
+
+
+def _gather(mesh: Mesh | None, tree: Any) -> Any:
+    """The same leaves of *all* peers, [P, R, ...], by one all-gather."""
+    if mesh is None:
+        return tree
+    _, unpack = ravel_pytree(jax.tree.map(lambda leaf: leaf[0, 0], tree))
+    pack = jax.vmap(jax.vmap(lambda leaf: ravel_pytree(leaf)[0]))
+    packed = jax.lax.all_gather(pack(tree), PEERS, tiled=True)
+    return jax.vmap(jax.vmap(unpack))(packed)
+
+
 def _over_replays(presample: Callable, pooled: bool, mesh: Mesh | None) -> Callable:
-    """Lifts ``Peer.draw`` to all peers and runs: own replays, or everybody's.
+    """Lifts ``Peer.presample`` to all peers and runs, from own or pooled replays.
 
     Returns:
       ``(replay [P, R], key [P, R], active [P], clock)`` to rows [P, R, S, ...]. Pooled
@@ -322,7 +408,7 @@ def _over_replays(presample: Callable, pooled: bool, mesh: Mesh | None) -> Calla
     return gather_and_draw
 
 
-def _spread(
+def _shard(
     function: Callable, mesh: Mesh | None, in_specs: Any, out_specs: Any
 ) -> Callable:
     """``function`` on each device's share of the peers, where there is a mesh."""

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from p2p_sac_jax.config_io import find_field
 from p2p_sac_jax.exchange import mixing, topology
-from p2p_sac_jax.exchange.aggregation import AGGREGATORS, weighted_mean
+from p2p_sac_jax.exchange.aggregators import AGGREGATORS, weighted_mean
 from tests.reference import exchange as reference
 
 RECEIVERS, J, K, A = 3, 5, 4, 2

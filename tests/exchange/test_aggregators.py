@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.optimize import minimize
 
-from p2p_sac_jax.exchange.aggregation import AGGREGATORS
+from p2p_sac_jax.exchange.aggregators import AGGREGATORS
 from p2p_sac_jax.exchange.order_statistics import (
     byzantine_counts,
     trimmed_mean,

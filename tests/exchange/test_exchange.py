@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from p2p_sac_jax.config import ConfigError, TrainConfig
 from p2p_sac_jax.exchange import topology
-from p2p_sac_jax.exchange.exchange import POOLINGS, Clock, make_exchange
+from p2p_sac_jax.exchange.exchange import POOLINGS, ExchangeInputs, make_exchange
 from p2p_sac_jax.exchange.guidance import bootstrap
 from p2p_sac_jax.exchange.value_sharing import VALUE_SHARING
 from p2p_sac_jax.hyper import make_hyper
@@ -35,15 +35,22 @@ def compiled(mode, pooling="none"):
     return jax.jit(round_of(mode, pooling))
 
 
-def round_of(mode, pooling, action_dim=A):
-    """The guidance of a round among strangers, every message read in full."""
-    exchange = make_exchange(mode, pooling, action_dim, BASE)
+def round_of(mode, pooling):
+    """The guidance of a round of equal trust, every message read in full."""
+    exchange = make_exchange(BASE, value_sharing=mode, pooling=pooling)
 
     def guide(sent, own, edge, hyper, now, steps):
-        trust = jnp.ones(edge.shape)
-        rules = ALL_HYPER._replace(exchange=hyper)
-        clock = Clock(jnp.asarray(1000, jnp.int32), now)
-        return exchange(read(sent), own, edge, trust, rules, clock, steps).guidance
+        inputs = ExchangeInputs(
+            received=read(sent),
+            own=own,
+            edges=edge,
+            trust=jnp.ones(edge.shape),
+            own_steps=steps,
+            hyper=ALL_HYPER._replace(exchange=hyper),
+            clock=jnp.asarray(1000, jnp.int32),
+            now=now,
+        )
+        return exchange(inputs).guidance
 
     return guide
 
@@ -85,7 +92,7 @@ def random_messages(rng, peers, cells):
 
 
 def full_messages(peers, cells, seed=0):
-    """Messages that every listener hears in full."""
+    """Messages that every receiver may use in full."""
     messages = random_messages(np.random.default_rng(seed), peers, cells)
     shape = (peers, cells)
     insight = messages.insight._replace(
@@ -117,7 +124,7 @@ def assert_close(got, expected):
     )
 
 
-def assert_silent(guidance):
+def assert_no_weight(guidance):
     np.testing.assert_array_equal(guidance.value_weight, 0.0)
     np.testing.assert_array_equal(guidance.std_weight, 0.0)
 
@@ -151,20 +158,20 @@ def test_matches_the_full_tensor(mode, seed):
 
 
 @pytest.mark.parametrize("mode", VALUE_SHARING)
-def test_nobody_to_hear_is_pure_local(mode):
-    """P = 1, empty adjacency and network_weight = 0: the same silence, bit for bit."""
+def test_without_senders_is_pure_local(mode):
+    """P = 1, empty adjacency and network_weight = 0: the same guidance, bit for bit."""
     messages = full_messages(P, cells_of(mode))
     edge = topology.adjacency("complete", P)
-    muted = HYPER._replace(network_weight=np.float32(0.0))
+    off = HYPER._replace(network_weight=np.float32(0.0))
     pooling = "prior" if mode == "precision" else "none"
     run = compiled(mode, pooling)
     empty = run(messages, messages, 0.0 * edge, HYPER, NOW, STEPS)
-    isolated = run(messages, messages, edge, muted, NOW, STEPS)
+    isolated = run(messages, messages, edge, off, NOW, STEPS)
     one = take(messages, slice(0, 1))
     lone = topology.adjacency("complete", 1)
     alone = compiled(mode)(one, one, lone, HYPER, NOW, STEPS[:1])
     for guidance in (empty, isolated, alone):
-        assert_silent(guidance)
+        assert_no_weight(guidance)
         assert_base_prior(guidance)
     jax.tree.map(np.testing.assert_array_equal, empty, isolated)
     jax.tree.map(np.testing.assert_array_equal, take(empty, slice(0, 1)), alone)
@@ -183,12 +190,12 @@ def test_unusable_neighbours_are_pure_local(mode, fields):
     guidance = compiled(mode)(unusable, messages, edge, HYPER, NOW, STEPS)
     np.testing.assert_array_equal(guidance.std_weight, 0.0)
     if mode == "scalar" and fields == {"timestamp": 9.0}:
-        np.testing.assert_allclose(guidance.value_weight, 0.3)  # it never forgets
+        np.testing.assert_allclose(guidance.value_weight, 0.3)  # no age limit
     else:
-        assert_silent(guidance)
-    heard = compiled(mode)(messages, messages, edge, HYPER, NOW, STEPS)
-    assert float(heard.value_weight.min()) > 0.0
-    assert float(heard.std_weight.min()) > 0.0
+        assert_no_weight(guidance)
+    usable = compiled(mode)(messages, messages, edge, HYPER, NOW, STEPS)
+    assert float(usable.value_weight.min()) > 0.0
+    assert float(usable.std_weight.min()) > 0.0
 
 
 @pytest.mark.parametrize("mode", ["per_cell", "precision"])
@@ -258,7 +265,7 @@ def test_masked_peers_change_nothing(mode):
     wide = np.pad(edge, ((0, 2), (0, 2)))
     got = run(padded, padded, wide, HYPER, NOW, np.append(STEPS, [0, 0]))
     assert_close(take(got, slice(0, P)), guidance)
-    assert_silent(take(got, slice(P, P + 2)))
+    assert_no_weight(take(got, slice(P, P + 2)))
 
 
 def test_agent_is_one_row():
@@ -306,39 +313,43 @@ def test_no_gradient_crosses(mode):
         np.testing.assert_array_equal(leaf, 0.0)
 
 
-def test_a_poisoned_message_is_as_good_as_none():
+def test_a_broken_message_is_as_good_as_none():
     messages = full_messages(P, K)
     edge = topology.adjacency("complete", P)
 
-    def poison(x):
+    def corrupt(x):
         x = np.array(x)
         x[2] = np.nan
         return x
 
     run = compiled("precision", "pooled")
-    got = run(jax.tree.map(poison, messages), messages, edge, HYPER, NOW, STEPS)
+    got = run(jax.tree.map(corrupt, messages), messages, edge, HYPER, NOW, STEPS)
     edge[:, 2] = 0.0
     assert_close(got, run(messages, messages, edge, HYPER, NOW, STEPS))
 
 
 def test_refusals():
-    with pytest.raises(ConfigError, match=r"exchange\.estimation='sum' must be one of"):
-        make_exchange("sum", "none", A, BASE)
+    with pytest.raises(
+        ConfigError, match=r"exchange\.value_sharing='sum' must be one of"
+    ):
+        make_exchange(BASE, value_sharing="sum", pooling="none")
     with pytest.raises(ConfigError, match=r"exchange\.aggregator='sum' must be one of"):
-        make_exchange("max", "none", A, BASE, "sum")
+        make_exchange(BASE, value_sharing="max", pooling="none", aggregator="sum")
     with pytest.raises(ConfigError, match=r"memory\.pooling='all' must be one of"):
-        make_exchange("per_cell", "all", A, BASE)
+        make_exchange(BASE, value_sharing="per_cell", pooling="all")
     messages = full_messages(P, K)
     edge = topology.adjacency("ring", P)
     with pytest.raises(ValueError, match="K = 1"):
         compiled("scalar")(messages, messages, edge, HYPER, NOW, STEPS)
-    with pytest.raises(ValueError, match="adjacency has shape"):
+    with pytest.raises(ValueError, match="edges has shape"):
         compiled("per_cell")(messages, messages, edge[:2], HYPER, NOW, STEPS)
+    more = messages.insight.action_mean.repeat(2, axis=-1)
+    other = messages._replace(insight=messages.insight._replace(action_mean=more))
     with pytest.raises(ValueError, match="action_mean has shape"):
-        round_of("per_cell", "none", A + 1)(messages, messages, edge, HYPER, NOW, STEPS)
+        compiled("per_cell")(messages, other, edge, HYPER, NOW, STEPS)
 
 
 def test_every_mode_can_be_made():
     for mode in VALUE_SHARING:
         for pooling in POOLINGS:
-            make_exchange(mode, pooling, A, BASE)
+            make_exchange(BASE, value_sharing=mode, pooling=pooling)

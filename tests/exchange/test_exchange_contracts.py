@@ -1,4 +1,4 @@
-"""What every whole round promises, whatever it is made of; see ``test_contracts``."""
+"""What every whole round promises, whatever it is made of."""
 
 import jax
 import jax.numpy as jnp
@@ -8,10 +8,10 @@ import pytest
 from p2p_sac_jax.config import TrainConfig
 from p2p_sac_jax.config_io import find_field
 from p2p_sac_jax.exchange import topology
-from p2p_sac_jax.exchange.exchange import Clock, make_exchange
-from p2p_sac_jax.exchange.send_policy import SendConditions, empty_outbox, publish
+from p2p_sac_jax.exchange.exchange import ExchangeInputs, make_exchange
+from p2p_sac_jax.exchange.send_policy import after_round, init_send_state
 from p2p_sac_jax.hyper import make_hyper
-from p2p_sac_jax.simulation.network import Broadcast, RoundInfo, make_network
+from p2p_sac_jax.simulation.network import Conditions, make_simulated_network
 from p2p_sac_jax.types import LocalSummary
 from tests.helpers.contracts import (
     SEEDS,
@@ -32,26 +32,25 @@ from tests.helpers.contracts import (
 )
 from tests.helpers.exchange_cases import (
     BASE,
+    BYZANTINE_FRACTION,
     CLOCK,
     NOW,
-    TOLERATED,
     VALUE_MODES,
-    A,
     F,
     K,
-    opinions,
+    random_trust,
     received,
     settings,
 )
-from tests.helpers.rounds import LISTENS, ROUNDS, mode_of
+from tests.helpers.rounds import NETWORKS, ROUNDS, mode_of
 
 pytestmark = pytest.mark.slow
-KINDS = {**ROUNDS, **LISTENS}
+KINDS = {**ROUNDS, **NETWORKS}
 MODES = find_field("exchange.mode").choices()
 
 
 def test_nothing_is_left_out():
-    assert {f"listen: {name}" for name in MODES} <= set(LISTENS)
+    assert {f"network: {name}" for name in MODES} <= set(NETWORKS)
     robust = set(find_field("exchange.aggregator").choices()) - {"mean"}
     shared = set(find_field("memory.pooling").choices()) - {"prior"}
     named = {*VALUE_MODES.values(), *robust, *(f"pooling {name}" for name in shared)}
@@ -69,13 +68,13 @@ def test_peers_may_come_in_any_order(name):
 
 
 @pytest.mark.parametrize("name", KINDS)
-def test_whatever_is_claimed_the_outcome_is_finite(name):
+def test_the_outcome_is_finite_whatever_is_sent(name):
     check_finite(KINDS[name])
 
 
-# Not where somebody lies: the adversary listens to a sender even if no peer does.
+# Not under attack: the adversary reads a sender even if no peer receives from it.
 @pytest.mark.parametrize("name", [n for n in KINDS if KINDS[n].byzantine == "absent"])
-def test_who_says_no_number_is_as_good_as_absent(name):
+def test_a_sender_without_numbers_is_as_good_as_absent(name):
     check_absence(KINDS[name])
 
 
@@ -84,13 +83,13 @@ def test_other_values_do_not_compile_again(name):
     check_one_trace(KINDS[name])
 
 
-# One of each sort. Not the lies: what masked peers have said must be empty then, which
-# is held to where messages are arguments.
+# One of each sort. Not attacks: messages of masked peers must be empty then, which is
+# tested where messages are arguments.
 @pytest.mark.parametrize(
     "name",
     [
         *("round: precision", "round: krum"),
-        *("listen: consortium", "listen: public", "listen: faults"),
+        *("network: consortium", "network: public", "network: faults"),
     ],
 )
 def test_masked_peers_change_nothing_and_runs_are_a_batch_axis(name):
@@ -103,35 +102,35 @@ def test_one_peer_and_many(peers):
     check_one_and_many(KINDS["round: precision"], peers)
 
 
-def unheard(name, args, why):
-    """The arguments of a round in which nobody is heard."""
+def without_senders(name, args, why):
+    """The arguments of a round in which no message counts."""
     kind = KINDS[name]
     if why == "no edges":
         return silence(kind, args)
-    if why == "nothing said":
-        claims = kind.takes.index("j")
-        return replaced(args, claims, jax.tree.map(np.zeros_like, args[claims]))
-    position = 4 if name in ROUNDS else len(args) - 2
+    if why == "empty messages":
+        sent = kind.takes.index("j")
+        return replaced(args, sent, jax.tree.map(np.zeros_like, args[sent]))
+    position = 5 if name in ROUNDS else len(args) - 2
     rules = args[position]
-    mute = rules.exchange._replace(network_weight=np.float32(0.0))
-    return replaced(args, position, rules._replace(exchange=mute))
+    off = rules.exchange._replace(network_weight=np.float32(0.0))
+    return replaced(args, position, rules._replace(exchange=off))
 
 
-@pytest.mark.parametrize("why", ["no edges", "nothing said", "network_weight = 0"])
+@pytest.mark.parametrize("why", ["no edges", "empty messages", "network_weight = 0"])
 @pytest.mark.parametrize("name", KINDS)
-def test_who_hears_nobody_is_left_alone(name, why):
-    """Weights, values and reports exactly 0, the base prior and the trust there was."""
+def test_a_receiver_without_senders_is_left_alone(name, why):
+    """Weights, values and metrics exactly 0, the base prior and the trust before."""
     kind = KINDS[name]
     for seed in SEEDS:
-        args = unheard(name, kind.make(P, seed), why)
-        guidance, trust, weighing, *books = outcome(kind, args)
+        args = without_senders(name, tuple(kind.make(P, seed)), why)
+        guidance, trust, metrics, *arrived = outcome(kind, args)
         for prior, base in zip(guidance.prior, BASE, strict=True):
             np.testing.assert_array_equal(prior, np.broadcast_to(base, prior.shape))
         np.testing.assert_array_equal(trust, args[kind.takes.index("T")])
-        for leaf in jax.tree.leaves((guidance._replace(prior=()), weighing)):
+        for leaf in jax.tree.leaves((guidance._replace(prior=()), metrics)):
             np.testing.assert_array_equal(leaf, 0.0)
-        if books and why != "nothing said":
-            np.testing.assert_array_equal(books[0][-1], 0.0)  # bytes
+        if arrived and why != "empty messages":
+            np.testing.assert_array_equal(arrived[0], 0.0)
 
 
 # Where everything leaves in full: other modes coarsen it, and add noise.
@@ -145,7 +144,8 @@ def test_equal_insights_come_back(name):
         sent = one._replace(insight=insight)
         ring = topology.adjacency("ring", P)
         own = LocalSummary(*sent[:3])
-        guidance, *_ = outcome(ROUNDS[name], (sent, own, ring, *args[3:]))
+        given = (sent, own, ring, *args[3:])
+        guidance, *_ = outcome(ROUNDS[name], given)
         assert_close(guidance.entropy, insight.entropy)
         assert_close(guidance.trend, sent.trend)
         if name != "round: none":  # where values are not shared
@@ -158,7 +158,7 @@ def test_equal_insights_come_back(name):
     "name",
     [
         *("round: precision", "round: scalar", "round: geometric_median"),
-        *("listen: consortium", "listen: public", "listen: dissensus"),
+        *("network: consortium", "network: public", "network: dissensus"),
     ],
 )
 def test_no_gradient_crosses(name):
@@ -178,7 +178,7 @@ def test_no_gradient_crosses(name):
         np.testing.assert_array_equal(leaf, 0.0)
 
 
-@pytest.mark.parametrize("name", ["round: precision", "listen: faults"])
+@pytest.mark.parametrize("name", ["round: precision", "network: faults"])
 def test_rounds_can_be_scanned(name):
     """Trust is carried from round to round, as in a loop."""
     kind = KINDS[name]
@@ -187,9 +187,9 @@ def test_rounds_can_be_scanned(name):
 
     def given(trust, now):
         filled = replaced(args, place, trust)
-        if name in LISTENS:
+        if name in NETWORKS:
             return replaced(filled, len(args) - 1, now)
-        return replaced(filled, 5, Clock(now, NOW))
+        return replaced(filled, 6, now)
 
     def one(trust, now):
         guidance, trust, *_ = compiled(kind, P)(*given(trust, now))
@@ -206,37 +206,40 @@ def test_rounds_can_be_scanned(name):
 
 
 @pytest.mark.parametrize("name", MODES)
-def test_what_is_said_and_heard_can_be_scanned(name):
-    """Peers write, publish with delays and listen: shapes stay; traced alone."""
+def test_sending_and_exchange_can_be_scanned(name):
+    """Peers encode, send with delays and receive: shapes stay; traced alone."""
     config = settings(exchange={"mode": name}, faults={"delay": 2})
     mode = mode_of(config)
-    network = make_network(config, A, BASE, mode)
-    args = LISTENS[f"listen: {name}"].make(P, 0)
-    known, _, _, listeners, presence, _, _, edges, opinion, seed, rules, clock = args
-    send_conditions = SendConditions(*np.ones(4, np.float32), allowed=np.int32(9))
+    network = make_simulated_network(config, BASE, mode)
+    args = NETWORKS[f"network: {name}"].make(P, 0)
+    inputs, _, _, own, steps, presence, _, _, edges, trust, seed, rules, clock = args
 
-    def write(one):
-        return mode.outbound(one, jax.random.key(0), clock // 4, NOW)
+    def encode(one):
+        return mode.encode(one, jax.random.key(0), clock // 4, NOW)
 
-    def make_message(outbox, one):
-        how = rules.synchronisation, config.faults, clock // 4, clock
-        return publish(outbox, write(one), one.message, send_conditions, *how)
+    def send(state, channel, one, participation):
+        sent = jnp.asarray(True)
+        state = after_round(state, encode(one), one.message, sent, clock)
+        return state, *network.transmit(channel, state, sent, participation)
 
     def one_round(carry, _):
-        outboxes, trust = carry
-        outboxes, wire, sending = jax.vmap(make_message)(outboxes, known)
-        hears = listeners._replace(adjacency=edges, trust=trust, sending=sending)
-        round_info = RoundInfo(presence, (), presence, clock)
-        said = Broadcast(wire, sending)
-        guidance, trust, _ = network.listen(said, hears, rules, seed, round_info)
-        return (outboxes, trust), guidance
+        states, channels, trust = carry
+        states, channels, messages = jax.vmap(send)(states, channels, inputs, presence)
+        result = network.exchange(
+            ExchangeInputs(
+                mode.decode(messages), own, edges, trust, steps, rules, clock, NOW
+            ),
+            Conditions(presence, presence, (), seed),
+        )
+        return (states, channels, result.trust), result.guidance
 
-    first = jax.tree.map(lambda leaf: leaf[0], known)
-    outbox = empty_outbox(jax.eval_shape(write, first), K, 1, 2)
-    start = jax.tree.map(lambda x: jnp.broadcast_to(x, (P, *x.shape)), outbox), opinion
-    end, heard = jax.eval_shape(lambda: jax.lax.scan(one_round, start, None, 3))
+    message = jax.eval_shape(encode, jax.tree.map(lambda leaf: leaf[0], inputs))
+    one_sender = init_send_state(message, K, 1), network.init_channel(message)
+    stacked = jax.tree.map(lambda x: jnp.broadcast_to(x, (P, *x.shape)), one_sender)
+    start = *stacked, trust
+    end, guidance = jax.eval_shape(lambda: jax.lax.scan(one_round, start, None, 3))
     assert jax.tree.map(jnp.shape, end) == jax.tree.map(jnp.shape, start)
-    assert heard.value.shape == (3, P, K)
+    assert guidance.value.shape == (3, P, K)
 
 
 # Sizes that no two axes share, so that a shape says what its axes are.
@@ -256,16 +259,30 @@ def shapes_of(jaxpr):
 def arrays_of_round(aggregator):
     rng = np.random.default_rng(0)
     mode = mode_of(settings())
-    exchange = make_exchange("precision", "prior", A, BASE, aggregator, TOLERATED)
+    exchange = make_exchange(
+        BASE,
+        value_sharing="precision",
+        pooling="prior",
+        aggregator=aggregator,
+        byzantine_fraction=BYZANTINE_FRACTION,
+        clamp=mode.clamp,
+    )
 
-    def from_the_wire(wire, *rest):
-        return exchange(mode.bound(mode.inbound(wire)), *rest)
+    def decoded(inputs):
+        return exchange(inputs._replace(received=mode.decode(inputs.received)))
 
     own = LocalSummary(*received(rng, PEERS, CELLS)[:3])
-    edges, opinion = topology.adjacency("complete", PEERS), opinions(rng, PEERS)
-    steps = np.zeros(PEERS, np.float32)
-    rest = edges, opinion, make_hyper(TrainConfig()), Clock(CLOCK, NOW), steps
-    return list(shapes_of(jax.make_jaxpr(from_the_wire)(own, own, *rest).jaxpr))
+    inputs = ExchangeInputs(
+        received=own,  # in mode private a message is the summary
+        own=own,
+        edges=topology.adjacency("complete", PEERS),
+        trust=random_trust(rng, PEERS),
+        own_steps=np.zeros(PEERS, np.float32),
+        hyper=make_hyper(TrainConfig()),
+        clock=CLOCK,
+        now=NOW,
+    )
+    return list(shapes_of(jax.make_jaxpr(decoded)(inputs).jaxpr))
 
 
 def pairs_by_cell(shapes):

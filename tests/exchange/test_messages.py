@@ -192,7 +192,7 @@ def test_values_counts_entropy_and_trend_have_the_noise_they_claim():
 
     def many(**options):
         mode = build(**options)
-        over = jax.jit(jax.vmap(mode.outbound, (None, 0, None, None)))
+        over = jax.jit(jax.vmap(mode.encode, (None, 0, None, None)))
         return jax.tree.map(np.asarray, over(known, keys, ROUND, CLOCK))
 
     noisy = many(value_noise=0.1, pooling="none")
@@ -228,7 +228,7 @@ def test_a_receiver_of_a_consortium_reads_groups_into_seen_cells():
     known = message_inputs(0)
     mode = build(mode="consortium", **EXACT)
     wire = said(mode, known)
-    read = jax.tree.map(lambda x: np.asarray(x)[0], mode.inbound(stack([wire])))
+    read = jax.tree.map(lambda x: np.asarray(x)[0], mode.decode(stack([wire])))
     insight = read.insight
     kept = known.message.insight.valid * (np.arange(K) < 8)
     np.testing.assert_array_equal(insight.valid, kept)
@@ -244,12 +244,12 @@ def test_a_receiver_of_a_consortium_reads_groups_into_seen_cells():
     assert read.performance == 0
     # Noise makes values worth less, and is clipped where it can only be noise.
     noisy = build(mode="consortium")
-    loud = noisy.inbound(stack([said(noisy, known)])).insight
+    loud = noisy.decode(stack([said(noisy, known)])).insight
     assert np.max(loud.confidence) < 0.02
     assert np.max(np.abs(loud.state_value)) <= 2.0
     # Where values are not shared no count lets anybody use them.
     quiet = build(value_sharing="none", pooling="none")
-    told = quiet.inbound(stack([said(quiet, known)])).insight
+    told = quiet.decode(stack([said(quiet, known)])).insight
     np.testing.assert_array_equal(told.count, 0)
     np.testing.assert_array_equal(told.valid[0], known.message.insight.valid)
 
@@ -257,7 +257,7 @@ def test_a_receiver_of_a_consortium_reads_groups_into_seen_cells():
 def test_public_values_can_never_be_used():
     mode = build(mode="public")
     wires = stack([said(mode, message_inputs(j), j) for j in range(4)])
-    read = mode.inbound(wires)
+    read = mode.decode(wires)
     for field in ("count", "state_value", "action_value", "action_mean", "action_std"):
         np.testing.assert_array_equal(getattr(read.insight, field), 0)
     for field in ("valid", "confidence"):
@@ -292,12 +292,12 @@ def test_shapes_and_finiteness(name, size):
     peers = [message_inputs(seed, size) for seed in range(3)]
     known, wire = stack(peers), stack([said(mode, peer) for peer in peers])
     assert all(leaf.size for leaf in jax.tree.leaves(wire))
-    received = mode.inbound(wire)
+    received = mode.decode(wire)
     chex.assert_tree_all_finite((wire, received))
     assert {leaf.dtype for leaf in jax.tree.leaves(received)} == {np.dtype(np.float32)}
     for senders in (1, 16):
         many = jax.tree.map(lambda leaf, s=senders: np.repeat(leaf[:1], s, 0), wire)
-        shape = jax.eval_shape(mode.inbound, many)
+        shape = jax.eval_shape(mode.decode, many)
         chex.assert_shape(
             [*shape.insight[:5], *shape.insight[7:], shape.trend], (senders, K)
         )
@@ -316,7 +316,7 @@ def test_a_peer_without_any_data_says_nothing_that_counts():
     blank = jax.tree.map(np.zeros_like, message_inputs(0))
     for name in ("private", "consortium", "public"):
         mode = build(mode=name) if name == "private" else build(mode=name, **EXACT)
-        read = mode.inbound(stack([said(mode, blank, round_index=np.int32(0))]))
+        read = mode.decode(stack([said(mode, blank, round_index=np.int32(0))]))
         chex.assert_tree_all_finite(read)
         np.testing.assert_array_equal(read.insight.count, 0)
         np.testing.assert_array_equal(read.demand.count, 0)
@@ -324,7 +324,7 @@ def test_a_peer_without_any_data_says_nothing_that_counts():
             np.testing.assert_array_equal(read.insight.valid, 0)
         # Nor does a message that was never written.
         unsaid = jax.tree.map(np.zeros_like, stack([said(mode, message_inputs(0))]))
-        read = mode.inbound(unsaid)
+        read = mode.decode(unsaid)
         chex.assert_tree_all_finite(read)
         np.testing.assert_array_equal(read.insight.valid, 0)
         np.testing.assert_array_equal(read.demand.count, 0)
@@ -334,7 +334,7 @@ def test_one_cell_alone_makes_one_group():
     mode = build(cells=1, pooling="none")
     wire = said(mode, message_inputs(0, cells=1))
     assert wire.value.shape == (1,)
-    chex.assert_tree_all_finite(mode.inbound(stack([wire])))
+    chex.assert_tree_all_finite(mode.decode(stack([wire])))
 
 
 def test_bytes_of_a_message():
@@ -367,6 +367,6 @@ def test_modes_that_cannot_work_are_refused():
 
 def test_noise_beyond_reason_stays_finite():
     mode = build(value_noise=1e6, demand_noise=1e6)
-    read = mode.inbound(stack([said(mode, message_inputs(0))]))
+    read = mode.decode(stack([said(mode, message_inputs(0))]))
     chex.assert_tree_all_finite(read)
     assert not jnp.any(read.demand.precision > 1e-3)

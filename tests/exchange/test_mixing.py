@@ -11,7 +11,6 @@ from hypothesis import strategies as st
 
 from p2p_sac_jax.config import ConfigError
 from p2p_sac_jax.exchange import mixing, topology
-from p2p_sac_jax.simulation import schedules
 
 UNDIRECTED = [
     "complete",
@@ -115,7 +114,7 @@ def test_gossip_keeps_its_bound(name, peers, seed):
 def test_one_peer_exponential_ends_in_exact_consensus(rounds):
     peers = 2**rounds
     support = topology.adjacency("one_peer_exponential", peers)
-    partners = schedules.partners("one_peer_exponential", peers, rounds=100)
+    partners = topology.partners("one_peer_exponential", peers, rounds=100)
     start = x = np.random.default_rng(0).normal(size=peers)
     for t in range(3, 3 + rounds):  # from any round on
         assert np.ptp(x) > 1e-3
@@ -137,7 +136,7 @@ def test_one_peer_exponential_ends_in_exact_consensus(rounds):
     ],
 )
 def test_gap_of_a_cycle_is_that_of_its_product(name, peers, rounds):
-    partners = schedules.partners(name, peers, rounds, seed=1)
+    partners = topology.partners(name, peers, rounds, seed=1)
     assert partners.shape == (peers, rounds)
     product = np.eye(peers)
     for senders in partners.T:
@@ -157,9 +156,9 @@ def test_long_schedules_do_not_underflow():
     """The product of 2000 rounds is far below the smallest float."""
     support = topology.adjacency("random_matching", 8)
     gaps = [
-        mixing.describe(
-            support, schedules.partners("random_matching", 8, rounds, seed)
-        )["spectral_gap"]
+        mixing.describe(support, topology.partners("random_matching", 8, rounds, seed))[
+            "spectral_gap"
+        ]
         for rounds, seed in ((2000, 0), (2000, 1), (1000, 2))
     ]
     assert min(gaps) > 0.25
@@ -181,10 +180,12 @@ def test_direction_is_receiver_by_sender():
 
 
 def test_descriptions_are_plain_and_exist_for_one_peer():
-    for name in (*topology.TOPOLOGIES, "erdos_renyi"):
+    graphs = topology.TOPOLOGIES.items()
+    fixed = [name for name, graph in graphs if graph.edges is not None]
+    for name in (*fixed, "erdos_renyi"):
         for peers in (1, 2, 5):
             found = mixing.describe(
-                topology.adjacency(name, peers), schedules.partners(name, peers, 4)
+                topology.adjacency(name, peers), topology.partners(name, peers, 4)
             )
             assert json.loads(json.dumps(found, allow_nan=False)) == found
             assert 0.0 <= found["spectral_gap"] <= 1.0

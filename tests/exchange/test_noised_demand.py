@@ -111,9 +111,7 @@ def test_a_receiver_reads_the_posterior_back_out_of_the_claim():
     known, prior = message_inputs(0), base_prior(F)
     mode = build(mode="consortium", **EXACT)
     wire = said(mode, known)
-    demand = jax.tree.map(
-        lambda x: np.asarray(x)[0], mode.inbound(stack([wire])).demand
-    )
+    demand = jax.tree.map(lambda x: np.asarray(x)[0], mode.decode(stack([wire])).demand)
     precision = np.diag(1 / np.diag(prior.covariance)) + demand.precision
     mean = np.linalg.solve(
         precision, prior.mean / np.diag(prior.covariance) + demand.shift
@@ -124,5 +122,5 @@ def test_a_receiver_reads_the_posterior_back_out_of_the_claim():
     np.testing.assert_allclose(1 / np.diag(precision), wire.demand_variance, rtol=2e-3)
     assert demand.count == 8
     young = known._replace(statistics=known.statistics._replace(n=np.float32(7)))
-    silent = mode.inbound(stack([said(mode, young)])).demand
+    silent = mode.decode(stack([said(mode, young)])).demand
     chex.assert_trees_all_equal(silent, jax.tree.map(np.zeros_like, silent))

@@ -1,4 +1,4 @@
-"""What every part of the exchange promises: graphs, weights, means, lies, messages.
+"""What every part of the exchange promises: graphs, weights, means, messages.
 
 Whole rounds are held to the same contract in ``test_round_contracts``.
 """
@@ -11,7 +11,7 @@ from p2p_sac_jax.config import ConfigError
 from p2p_sac_jax.config_io import find_field
 from p2p_sac_jax.exchange import mixing, topology
 from p2p_sac_jax.exchange.similarity import context_similarity
-from p2p_sac_jax.simulation import schedules
+from p2p_sac_jax.simulation.schedules import edges_of_round as edges_of
 from tests.helpers.contracts import (
     SIZES,
     P,
@@ -29,11 +29,11 @@ from tests.helpers.contracts import (
     outcome,
     take,
 )
-from tests.helpers.exchange_cases import LIES, PARTS, VALUE_MODES
-from tests.helpers.rounds import WIRES
+from tests.helpers.exchange_cases import ATTACK_KINDS, PARTS, VALUE_MODES
+from tests.helpers.rounds import MODE_KINDS
 
 pytestmark = pytest.mark.slow
-KINDS = {**PARTS, **LIES, **WIRES}
+KINDS = {**PARTS, **ATTACK_KINDS, **MODE_KINDS}
 MEANS = [name for name in PARTS if name.startswith("aggregator: ")]
 
 
@@ -48,7 +48,7 @@ def test_nothing_is_left_out():
             {"none"} if group == "attack" else set()
         )
         assert present == {f"{group}: {name}" for name in wanted}
-    assert {f"estimation: {name}" for name in VALUE_MODES.values()} <= set(KINDS)
+    assert {f"value sharing: {name}" for name in VALUE_MODES.values()} <= set(KINDS)
 
 
 @pytest.mark.parametrize("name", KINDS)
@@ -78,8 +78,8 @@ def test_other_values_do_not_compile_again(name):
     check_one_trace(KINDS[name])
 
 
-# Messages are batched where they are listened to.
-@pytest.mark.parametrize("name", [*PARTS, *LIES])
+# Messages are batched where they are received.
+@pytest.mark.parametrize("name", [*PARTS, *ATTACK_KINDS])
 def test_masked_peers_change_nothing_and_runs_are_a_batch_axis(name):
     check_padding_and_runs(KINDS[name])
 
@@ -91,7 +91,7 @@ def test_one_peer_and_many(name, peers):
 
 
 # Trust inverts matrices, which takes a while step by step; of faults, all at once.
-STEPWISE = {*MEANS, *(name for name in PARTS if "estimation" in name)}
+STEPWISE = {*MEANS, *(name for name in PARTS if "value sharing" in name)}
 STEPWISE |= {"weights: sender", "weights: edge", "fault: all", "schedule"}
 
 
@@ -104,54 +104,54 @@ def test_compiled_or_not_is_the_same(name):
 
 
 def test_weights_sum_to_one_or_are_exactly_zero():
-    """Each sender's weight in a mean is read off by letting it alone say 1."""
+    """The weight of a sender is the mean of an indicator of it."""
     kind = KINDS["aggregator: mean"]
     weight, x, edge, *own = kind.make(P, 0)
     edge[1], weight[:, 2] = 0.0, 0.0
     alone = np.eye(P, dtype=np.float32)[:, :, None, None] * np.ones_like(x)
-    shares = [outcome(kind, (weight, told, edge, *own))[0][..., 0] for told in alone]
+    shares = [outcome(kind, (weight, one, edge, *own))[0][..., 0] for one in alone]
     shares = np.stack(shares, axis=1)  # [I, J, K]
     full = edge[:, :, None] * weight[None]
     total = full.sum(axis=1, keepdims=True)
     assert_close(shares, full / np.where(total > 0, total, 1.0), 1e-6)
     assert_close(shares.sum(axis=1), np.where(total[:, 0] > 0, 1.0, 0.0), 1e-6)
-    for silent in (shares[1], shares[:, :, 2]):
-        np.testing.assert_array_equal(silent, 0.0)
+    for none in (shares[1], shares[:, :, 2]):
+        np.testing.assert_array_equal(none, 0.0)
 
 
 @pytest.mark.parametrize("name", MEANS)
-def test_equal_claims_come_back_and_nothing_comes_of_silence(name):
-    """Robust means have no weights to be read off: that theirs sum to 1 is this."""
+def test_equal_messages_come_back_and_no_weight_gives_zeros(name):
+    """Robust means show no weights: that theirs sum to 1 is tested here."""
     weight, x, edge, own, own_weight = KINDS[name].make(P, 0)
     edge[1], weight[:, 2] = 0.0, 0.0
-    said = np.float32([3.5, -1.25, 7.0, 0.1])[None, :, None]
-    x[:], own[:] = said, said
+    value = np.float32([3.5, -1.25, 7.0, 0.1])[None, :, None]
+    x[:], own[:] = value, value
     mean, mass = outcome(KINDS[name], (weight, x, edge, own, own_weight))
-    heard = (edge[:, :, None] * weight[None]).sum(axis=1) > 0
-    np.testing.assert_array_equal(mass > 0, heard)
-    np.testing.assert_array_equal(mean[~heard], 0.0)
-    np.testing.assert_array_equal(mass[~heard], 0.0)
-    assert_close(mean[heard], np.broadcast_to(said, mean.shape)[heard], 1e-6)
+    reached = (edge[:, :, None] * weight[None]).sum(axis=1) > 0
+    np.testing.assert_array_equal(mass > 0, reached)
+    np.testing.assert_array_equal(mean[~reached], 0.0)
+    np.testing.assert_array_equal(mass[~reached], 0.0)
+    assert_close(mean[reached], np.broadcast_to(value, mean.shape)[reached], 1e-6)
 
 
-@pytest.mark.parametrize("name", WIRES)
-def test_zeros_on_the_wire_say_nothing(name):
-    """They are what neighbours hold of a peer before its first message."""
-    known, seeds, told, *rest = WIRES[name].make(P, 0)
-    (heard,) = outcome(WIRES[name], (known, seeds, 0.0 * told, *rest))
-    for silent in (heard.insight.valid, heard.demand.count, heard.trend):
-        np.testing.assert_array_equal(silent, 0.0)
-    (loud,) = outcome(WIRES[name], (known, seeds, told, *rest))
-    assert loud.insight.valid.any()
-    assert loud.demand.count.any()
+@pytest.mark.parametrize("name", MODE_KINDS)
+def test_a_message_of_zeros_counts_for_nothing(name):
+    """It is what neighbours hold of a peer before its first message."""
+    inputs, seeds, value, *rest = MODE_KINDS[name].make(P, 0)
+    (empty,) = outcome(MODE_KINDS[name], (inputs, seeds, 0.0 * value, *rest))
+    for leaf in (empty.insight.valid, empty.demand.count, empty.trend):
+        np.testing.assert_array_equal(leaf, 0.0)
+    (full,) = outcome(MODE_KINDS[name], (inputs, seeds, value, *rest))
+    assert full.insight.valid.any()
+    assert full.demand.count.any()
 
 
-@pytest.mark.parametrize("name", LIES)
-def test_honest_words_pass_to_the_bit(name):
-    sent, own, edge, byzantine, *rest = LIES[name].make(P, 0)
+@pytest.mark.parametrize("name", ATTACK_KINDS)
+def test_honest_messages_pass_to_the_bit(name):
+    sent, own, edge, byzantine, *rest = ATTACK_KINDS[name].make(P, 0)
     for byzantine_peers in (byzantine, 0.0 * byzantine):
-        (told,) = outcome(LIES[name], (sent, own, edge, byzantine_peers, *rest))
-        if LIES[name].gives == "E":
+        (told,) = outcome(ATTACK_KINDS[name], (sent, own, edge, byzantine_peers, *rest))
+        if ATTACK_KINDS[name].gives == "E":
             told = jax.tree.map(lambda leaf: leaf[2], told)  # to the third receiver
         honest = np.flatnonzero(byzantine_peers == 0)
         assert_same(*take((told, sent), "jj", honest))
@@ -163,7 +163,7 @@ DEGREE = 4
 # Too few peers for a degree of 4 are refused; every other graph exists at any size.
 LEAST = {"k_regular": DEGREE + 1, "small_world": DEGREE + 1}
 DIRECTED = {"exponential", "one_peer_exponential"}
-edges_of_round = jax.jit(schedules.edges_of_round)
+edges_of_round = jax.jit(edges_of)
 
 
 def graph(name, peers, seed=0):
@@ -222,10 +222,10 @@ def test_voices_of_every_topology(name):
 
 
 @pytest.mark.parametrize("peers", SIZES)
-@pytest.mark.parametrize("name", schedules.DYNAMIC)
+@pytest.mark.parametrize("name", topology.DYNAMIC)
 def test_schedules_at_every_size(name, peers):
     """In each round a peer hears at most one sender, and that along an edge."""
-    partners = schedules.partners(name, peers, 7)
+    partners = topology.partners(name, peers, 7)
     edges = np.float32(0.25) * graph(name, peers)
     for t in (0, 1, 6, 7, 1000):
         told = edges_of_round(edges, partners, np.int32(t))

@@ -14,7 +14,7 @@ from tests.helpers.demand import base_prior
 from tests.reference import bayes
 
 F = 5
-accept = jax.jit(sanitize.accept)
+sanitize_insight = jax.jit(sanitize.sanitize_insight)
 SCALE = base_prior(F).record_scale
 
 
@@ -96,7 +96,7 @@ def test_claims_are_bounded(field, claim, confidence):
     insight = honest(2)
     lie = np.array(getattr(insight, field))
     lie[1] = claim
-    got = accept(insight._replace(**{field: lie}))
+    got = sanitize_insight(insight._replace(**{field: lie}))
     assert float(got.confidence[1, 0] * got.valid[1, 0]) == confidence
     same(got, insight, rows=0)
     for leaf in got:
@@ -104,12 +104,12 @@ def test_claims_are_bounded(field, claim, confidence):
 
 
 def test_honest_insights_pass():
-    same(accept(honest(2, 3), 1.0), honest(2, 3))
+    same(sanitize_insight(honest(2, 3), 1.0), honest(2, 3))
 
 
 def test_nobody_saw_more_than_there_was():
     insight = honest(3)._replace(count=np.float32([[5.0], [40.0], [1e6]]))
-    got = accept(insight, jnp.int32(40))
+    got = sanitize_insight(insight, jnp.int32(40))
     np.testing.assert_array_equal(got.count, [[5.0], [40.0], [40.0]])
     summary = weeks()._replace(count=np.float32([40.0, 20.0, 160.0]))
     clipped = sanitize_demand(summary, jnp.int32(40))

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from p2p_sac_jax.exchange import screening
-from p2p_sac_jax.exchange.aggregation import AGGREGATORS
+from p2p_sac_jax.exchange.aggregators import AGGREGATORS
 from p2p_sac_jax.types import DemandSummary
 from tests.helpers.demand import base_prior
 from tests.reference import bayes

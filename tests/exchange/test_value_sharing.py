@@ -1,4 +1,4 @@
-"""Value modes: against loops over the full tensor, on any aggregator, and silence."""
+"""Rules of value sharing: against loops over the full tensor, on any aggregator."""
 
 from functools import partial
 
@@ -12,9 +12,9 @@ from hypothesis import strategies as st
 from p2p_sac_jax.config import TrainConfig
 from p2p_sac_jax.config_io import find_field
 from p2p_sac_jax.exchange import weights
-from p2p_sac_jax.exchange.aggregation import weighted_mean
+from p2p_sac_jax.exchange.aggregators import weighted_mean
 from p2p_sac_jax.exchange.insight import normalise
-from p2p_sac_jax.exchange.value_sharing import USES, VALUE_SHARING, Round
+from p2p_sac_jax.exchange.value_sharing import VALUE_SHARING, ValueSharingInputs
 from p2p_sac_jax.hyper import make_hyper
 from p2p_sac_jax.types import Insight
 from tests.reference import exchange as reference
@@ -26,7 +26,7 @@ HYPER = make_hyper(TrainConfig())
 RULES = HYPER.exchange._replace(
     recency_tau_s=np.float32(20.0), age_max_s=np.float32(40.0)
 )
-SPEAKING = tuple(name for name in VALUE_SHARING if name != "none")
+SHARING = tuple(name for name in VALUE_SHARING if name != "none")
 
 
 def mean_aggregate(edge, weight, x, own, own_weight):
@@ -36,12 +36,12 @@ def mean_aggregate(edge, weight, x, own, own_weight):
 
 @partial(jax.jit, static_argnames=("mode", "aggregate"))
 def estimate(mode, sent, own, edge, aggregate=mean_aggregate):
-    return VALUE_SHARING[mode](
-        Round(
-            sent=sent,
+    return VALUE_SHARING[mode].estimate(
+        ValueSharingInputs(
+            received=sent,
             own=own,
-            edge=edge,
-            weight=weights.sender_weight(sent, NOW, RULES, HYPER.weights),
+            edge_weight=edge,
+            sender_weight=weights.sender_weight(sent, NOW, RULES, HYPER.weights),
             hyper=RULES,
             now=NOW,
             annealing=weights.annealing(STEPS, RULES.value_half_life)[:, None],
@@ -54,13 +54,13 @@ def cells_of(mode):
     return 1 if mode == "scalar" else K
 
 
-def random_insight(rng, peers, cells, silent=0.2):
+def random_insight(rng, peers, cells, empty=0.2):
     shape = (peers, cells)
 
     def normal(*size):
         return rng.normal(size=size).astype(np.float32)
 
-    count = rng.uniform(1, 40, shape) * (rng.uniform(size=shape) >= silent)
+    count = rng.uniform(1, 40, shape) * (rng.uniform(size=shape) >= empty)
     return Insight(
         state_value=3.0 + 2.0 * normal(*shape),
         action_value=normal(*shape),
@@ -76,7 +76,7 @@ def random_insight(rng, peers, cells, silent=0.2):
 
 def full(rng, peers, cells):
     """Insights of which nothing is missing or out of date."""
-    insight = random_insight(rng, peers, cells, silent=0.0)
+    insight = random_insight(rng, peers, cells, empty=0.0)
     return insight._replace(
         timestamp=np.full_like(insight.timestamp, NOW),
         valid=np.ones_like(insight.valid),
@@ -85,25 +85,27 @@ def full(rng, peers, cells):
 
 @settings(deadline=None, max_examples=12)
 @given(seed=st.integers(0, 10_000))
-@pytest.mark.parametrize("mode", SPEAKING)
+@pytest.mark.parametrize("mode", SHARING)
 def test_matches_the_full_tensor(mode, seed):
-    """Cells without a count are silent, as if they were not valid."""
+    """Cells without a count do not count, as if they were not valid."""
     rng = np.random.default_rng(seed)
     sent = random_insight(rng, J, cells_of(mode))
     own = random_insight(rng, RECEIVERS, cells_of(mode))
     edge = rng.choice([0.0, 0.5, 1.0], size=(RECEIVERS, J)).astype(np.float32)
     value, weight = estimate(mode, sent, own, edge)
-    told = sent._replace(valid=sent.valid * (sent.count > 0))
+    counted = sent._replace(valid=sent.valid * (sent.count > 0))
     name = "precision" if mode in ("shaping", "max") else mode
-    expected, share = reference.value_channel(name, edge, told, own, RULES, NOW, STEPS)
+    expected, share = reference.value_channel(
+        name, edge, counted, own, RULES, NOW, STEPS
+    )
     np.testing.assert_allclose(weight, share, rtol=1e-4, atol=1e-6)
-    heard = share > 0
-    np.testing.assert_allclose(value[heard], expected[heard], rtol=1e-4, atol=1e-4)
+    reached = share > 0
+    np.testing.assert_allclose(value[reached], expected[reached], rtol=1e-4, atol=1e-4)
 
 
 @pytest.mark.parametrize("mode", VALUE_SHARING)
 def test_values_without_a_count_never_arrive(mode):
-    """What a mode of privacy does not let out has a count of 0, whatever else."""
+    """A mode marks values that it does not carry by a count of 0."""
     rng = np.random.default_rng(0)
     cells = cells_of(mode)
     sent, own = full(rng, J, cells), full(rng, RECEIVERS, cells)
@@ -112,21 +114,21 @@ def test_values_without_a_count_never_arrive(mode):
     assert (np.asarray(weight) > 0).all() == (mode != "none")
     bare = sent._replace(count=np.zeros_like(sent.count))
     np.testing.assert_array_equal(estimate(mode, bare, own, edge)[1], 0.0)
-    # One sender without counts is not heard among others either.
+    # Nor does one sender without counts among others.
     count = sent.count.copy()
     count[1] = 0.0
-    mute = sent._replace(count=count)
-    shout = mute._replace(state_value=np.where(count > 0, sent.state_value, 1e6))
+    bare_one = sent._replace(count=count)
+    extreme = bare_one._replace(state_value=np.where(count > 0, sent.state_value, 1e6))
     jax.tree.map(
         np.testing.assert_array_equal,
-        estimate(mode, mute, own, edge),
-        estimate(mode, shout, own, edge),
+        estimate(mode, bare_one, own, edge),
+        estimate(mode, extreme, own, edge),
     )
 
 
-@pytest.mark.parametrize("mode", SPEAKING)
+@pytest.mark.parametrize("mode", SHARING)
 def test_the_aggregator_gets_both_sides_on_one_scale(mode):
-    """A robust aggregator compares with the receiver's own, where it knows."""
+    """A robust aggregator compares with the receiver's own, where it has data."""
     rng = np.random.default_rng(1)
     sent = random_insight(rng, J, cells_of(mode))
     own = random_insight(rng, RECEIVERS, cells_of(mode))
@@ -146,12 +148,9 @@ def test_the_aggregator_gets_both_sides_on_one_scale(mode):
 
 
 def test_every_mode_has_one_use_and_a_name_for_users():
-    assert (
-        set(USES)
-        == set(VALUE_SHARING)
-        == set(find_field("exchange.value_sharing").choices())
-    )
-    assert set(USES.values()) == {"none", "mix", "shaping", "max"}
+    assert set(VALUE_SHARING) == set(find_field("exchange.value_sharing").choices())
+    uses = {rule.use for rule in VALUE_SHARING.values()}
+    assert uses == {"none", "mix", "shaping", "max"}
 
 
 def test_the_seed_formula_is_one_cell():
@@ -161,7 +160,7 @@ def test_the_seed_formula_is_one_cell():
         estimate("scalar", sent, own, np.ones((RECEIVERS, J), np.float32))
 
 
-@pytest.mark.parametrize("mode", SPEAKING)
+@pytest.mark.parametrize("mode", SHARING)
 def test_permuting_senders_changes_nothing(mode):
     rng = np.random.default_rng(3)
     sent = random_insight(rng, J, cells_of(mode))

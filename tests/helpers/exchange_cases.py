@@ -1,4 +1,4 @@
-"""Inputs of the exchange, and its parts as kinds: weights, means, lies and faults."""
+"""Inputs of the exchange, and its parts as kinds: weights, means, attacks, faults."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ import numpy as np
 
 from p2p_sac_jax.config import TrainConfig
 from p2p_sac_jax.exchange import trust, weights
-from p2p_sac_jax.exchange.aggregation import AGGREGATORS
-from p2p_sac_jax.exchange.sanitize import accept, sanitize_received
-from p2p_sac_jax.exchange.value_sharing import VALUE_SHARING, Round
+from p2p_sac_jax.exchange.aggregators import AGGREGATORS
+from p2p_sac_jax.exchange.sanitize import sanitize_insight, sanitize_received
+from p2p_sac_jax.exchange.value_sharing import VALUE_SHARING, ValueSharingInputs
 from p2p_sac_jax.hyper import Hyper, make_hyper
-from p2p_sac_jax.simulation.attacks import ATTACKS, PER_RECEIVER, make_attack
+from p2p_sac_jax.simulation.attacks import ATTACKS, make_attack
 from p2p_sac_jax.simulation.faults import make_fault_plan, online, surviving
 from p2p_sac_jax.simulation.schedules import edges_of_round
 from p2p_sac_jax.types import (
@@ -31,11 +31,11 @@ from tests.helpers.demand import base_prior
 
 K, A, F = 4, 1, 5
 CLOCK, NOW = np.int32(12), np.float32(1000.0)
-TOLERATED = 0.34
+BYZANTINE_FRACTION = 0.34
 BASE = base_prior(F)
-# Most lies depend on a liar's place among the liars, and "mimic" copies the first
-# honest peer: both stay where they are, everyone else may move.
-HOSTILE = (0, 1, 0, 1, 0)
+# Most attacks depend on a byzantine peer's rank among them, and "mimic" copies the
+# first honest peer: both stay where they are, everyone else may move.
+BYZANTINE = (0, 1, 0, 1, 0)
 RANKED_ORDER = (0, 4, 1, 2, 3)
 FAULTS: dict[str, dict[str, Any]] = {
     "none": {},
@@ -44,9 +44,6 @@ FAULTS: dict[str, dict[str, Any]] = {
     "partition": {"heal_step": 16},
 }
 FAULTS["all"] = FAULTS["loss"] | FAULTS["churn"] | FAULTS["partition"]
-
-
-# What peers say.
 
 
 def insights(rng: np.random.Generator, peers: int, cells: int) -> Insight:
@@ -68,7 +65,7 @@ def messages(rng: np.random.Generator, peers: int, cells: int = K) -> LocalSumma
     factor = rng.normal(size=(peers, 4 * F, F))
     precision = np.einsum("jnf,jng->jfg", factor, factor)
     theta = BASE.mean + 0.3 * rng.normal(size=(peers, F))
-    told = LocalSummary(
+    summary = LocalSummary(
         insight=insights(rng, peers, cells),
         demand=DemandSummary(
             precision=precision,
@@ -77,7 +74,7 @@ def messages(rng: np.random.Generator, peers: int, cells: int = K) -> LocalSumma
         ),
         performance=rng.normal(size=peers),
     )
-    return single(told)
+    return single(summary)
 
 
 def received(rng: np.random.Generator, peers: int, cells: int = K) -> Received:
@@ -93,7 +90,7 @@ def local_summary(
     x = np.clip(0.3 * rng.normal(size=(peers, steps, F)), -0.5, 0.5)
     x[:, :, 0] = 1.0
     z = x @ np.asarray(BASE.mean) + 0.3 * rng.normal(size=(peers, steps))
-    told = MessageInputs(
+    inputs = MessageInputs(
         message=message,
         statistics=DemandStatistics(
             G=np.einsum("jnf,jng->jfg", x, x),
@@ -106,17 +103,17 @@ def local_summary(
         visits=np.zeros(()),
     )
     visits = rng.integers(2, 12, (peers, cells)).astype(np.int32)
-    return single(told)._replace(visits=visits)
+    return single(inputs)._replace(visits=visits)
 
 
 def edges(rng: np.random.Generator, peers: int) -> np.ndarray:
-    """Voices in [0, 1], most of them there; nobody hears itself."""
+    """Edge weights in [0, 1], most of them positive; none from a peer to itself."""
     edge_weight = rng.integers(1, 9, (peers, peers)) / 8.0
     edge_weight *= (rng.uniform(size=(peers, peers)) < 0.8) & ~np.eye(peers, dtype=bool)
     return edge_weight.astype(np.float32)
 
 
-def opinions(rng: np.random.Generator, peers: int) -> np.ndarray:
+def random_trust(rng: np.random.Generator, peers: int) -> np.ndarray:
     """Trust whose rows sum to 1."""
     odds = rng.uniform(0.5, 1.5, (peers, peers))
     return np.float32(odds / odds.sum(axis=1, keepdims=True))
@@ -142,58 +139,60 @@ def settings(**sections: dict[str, Any]) -> TrainConfig:
 
 
 def hyper(seed: int, **switches: float) -> Hyper:
-    """Hyper-parameters; of an odd seed with every switch of the weights thrown."""
+    """Hyper-parameters; of an odd seed with every switch of the weights flipped."""
     rules = make_hyper(settings())
-    thrown = {
+    flipped = {
         "recency": 0.0,
         "confidence": 0.0,
         "trust_rate": 0.3,
         "performance_filter": 1.0,
         "max_share": 0.4,
     }
-    chosen = (thrown if seed % 2 else {}) | switches
+    chosen = (flipped if seed % 2 else {}) | switches
     chosen = {name: np.float32(value) for name, value in chosen.items()}
     return rules._replace(weights=rules.weights._replace(**chosen))
 
 
 def weight_kinds() -> dict[str, Kind]:
-    def make_claims(peers: int, seed: int) -> tuple:
+    def make_insights(peers: int, seed: int) -> tuple:
         rng = np.random.default_rng([seed, peers])
         return single(insights(rng, peers, K)), hyper(seed), NOW
 
     def sender(sent, rules, now):
-        claims = accept(sent)
-        return (weights.sender_weight(claims, now, rules.exchange, rules.weights),)
+        sane = sanitize_insight(sent)
+        return (weights.sender_weight(sane, now, rules.exchange, rules.weights),)
 
-    def make_earnings(peers: int, seed: int) -> tuple:
+    def make_performances(peers: int, seed: int) -> tuple:
         rng = np.random.default_rng([seed, peers])
         earned = single((rng.normal(size=peers), rng.normal(size=peers)))
-        return *earned, edges(rng, peers), opinions(rng, peers), hyper(seed)
+        return *earned, edges(rng, peers), random_trust(rng, peers), hyper(seed)
 
-    def edge_factor(claimed, earned, edge, opinion, rules):
-        edge_weight = weights.edge_factor(edge, opinion, earned, claimed, rules.weights)
+    def edge_factor(performance, own, edge, opinion, rules):
+        edge_weight = weights.edge_factor(
+            edge, opinion, own, performance, rules.weights
+        )
         report = (
             weights.effective_neighbours(edge_weight),
             weights.largest_share(edge_weight),
         )
         return edge_weight, report
 
-    def make_opinions(peers: int, seed: int) -> tuple:
+    def make_trust(peers: int, seed: int) -> tuple:
         rng = np.random.default_rng([seed, peers])
         sent, own = received(rng, peers), messages(rng, peers)
-        return sent, own, edges(rng, peers), opinions(rng, peers), hyper(seed)
+        return sent, own, edges(rng, peers), random_trust(rng, peers), hyper(seed)
 
     def update(sent, own, edge, opinion, rules):
-        claims = sanitize_received(sent, BASE.record_scale, CLOCK)
-        advice = trust.coefficients(claims.demand, BASE)
+        sane = sanitize_received(sent, BASE.record_scale, CLOCK)
+        advice = trust.coefficients(sane.demand, BASE)
         error = trust.demand_error(own.demand, advice)
-        error = error + trust.value_error(accept(own.insight), claims.insight)
+        error = error + trust.value_error(sanitize_insight(own.insight), sane.insight)
         return error, trust.update_trust(opinion, error, edge > 0.0, rules.weights)
 
     return {
-        "weights: sender": Kind(sender, make_claims, "j--", "j", "absent"),
-        "weights: edge": Kind(edge_factor, make_earnings, "jiET-", "Ei", "finite"),
-        "weights: trust": Kind(update, make_opinions, "jiET-", "TT", "finite"),
+        "weights: sender": Kind(sender, make_insights, "j--", "j", "absent"),
+        "weights: edge": Kind(edge_factor, make_performances, "jiET-", "Ei", "finite"),
+        "weights: trust": Kind(update, make_trust, "jiET-", "TT", "finite"),
     }
 
 
@@ -211,9 +210,9 @@ def aggregator_kind(name: str) -> Kind:
         return single(drawn)
 
     def run(weight, x, edge, own, own_weight):
-        return AGGREGATORS[name](edge, weight, x, own, own_weight, TOLERATED)
+        return AGGREGATORS[name](edge, weight, x, own, own_weight, BYZANTINE_FRACTION)
 
-    # The mean reads claims that have been bounded already.
+    # The mean reads what has been sanitized already.
     return Kind(run, make, "sjEii", "ii", "no" if name == "mean" else "absent")
 
 
@@ -227,21 +226,21 @@ def value_sharing_kind(name: str) -> Kind:
         return single(sent), single(own), edges(rng, peers), steps, hyper(seed), NOW
 
     def run(sent, own, edge, steps, rules, now):
-        claims = accept(sent)
+        sane = sanitize_insight(sent)
         annealing = weights.annealing(steps, rules.exchange.value_half_life)[:, None]
-        return VALUE_SHARING[name](
-            Round(
-                sent=claims,
-                own=accept(own),
-                edge=edge,
-                weight=weights.sender_weight(
-                    claims, now, rules.exchange, rules.weights
+        return VALUE_SHARING[name].estimate(
+            ValueSharingInputs(
+                received=sane,
+                own=sanitize_insight(own),
+                edge_weight=edge,
+                sender_weight=weights.sender_weight(
+                    sane, now, rules.exchange, rules.weights
                 ),
                 hyper=rules.exchange,
                 now=now,
                 annealing=annealing,
                 aggregate=functools.partial(
-                    AGGREGATORS["mean"], byzantine_fraction=TOLERATED
+                    AGGREGATORS["mean"], byzantine_fraction=BYZANTINE_FRACTION
                 ),
             )
         )
@@ -252,16 +251,16 @@ def value_sharing_kind(name: str) -> Kind:
 def attack_kind(name: str) -> Kind:
     def make(peers: int, seed: int) -> tuple:
         rng = np.random.default_rng([seed, peers])
-        byzantine = np.float32([HOSTILE[j % P] for j in range(peers)])
+        byzantine = np.float32([BYZANTINE[j % P] for j in range(peers)])
         sent, own = received(rng, peers), received(rng, peers)
         return sent, own, edges(rng, peers), byzantine, np.int32(seed), NOW
 
     def run(sent, own, edge, byzantine, seed, now):
-        lie = make_attack(name, 1.0).transform
-        return (lie(sent, own, edge, byzantine, jax.random.key(seed), now),)
+        transform = make_attack(name, 1.0).transform
+        return (transform(sent, own, edge, byzantine, jax.random.key(seed), now),)
 
-    gives = "E" if name in PER_RECEIVER else "j"
-    # The adversary sees what all have said, whoever hears it.
+    gives = "E" if ATTACKS[name].per_receiver else "j"
+    # The adversary sees all messages, whoever receives them.
     return Kind(
         run,
         make,
@@ -302,15 +301,16 @@ def schedule_kind() -> Kind:
     return Kind(run, make, "Ep-", "E")
 
 
-# Of two names of one function one is enough: how a value is used, learners decide.
-VALUE_MODES = {function: name for name, function in reversed(VALUE_SHARING.items())}
+# Of two names of one estimate one is enough: how a value is used, learners decide.
+VALUE_MODES = {rule.estimate: name for name, rule in reversed(VALUE_SHARING.items())}
 PARTS = {
     **weight_kinds(),
     **{f"aggregator: {name}": aggregator_kind(name) for name in AGGREGATORS},
     **{
-        f"estimation: {name}": value_sharing_kind(name) for name in VALUE_MODES.values()
+        f"value sharing: {name}": value_sharing_kind(name)
+        for name in VALUE_MODES.values()
     },
     **{f"fault: {name}": fault_kind(name) for name in FAULTS},
     "schedule": schedule_kind(),
 }
-LIES = {f"attack: {name}": attack_kind(name) for name in ATTACKS}
+ATTACK_KINDS = {f"attack: {name}": attack_kind(name) for name in ATTACKS}

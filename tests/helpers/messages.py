@@ -45,7 +45,7 @@ def build(size=F, cells=K, **options):
         action_dim=A,
         base_prior=base_prior(size),
     )
-    return mode._replace(outbound=jax.jit(mode.outbound), inbound=jax.jit(mode.inbound))
+    return mode._replace(encode=jax.jit(mode.encode), decode=jax.jit(mode.decode))
 
 
 def weeks(seed, steps=60, size=F):
@@ -106,7 +106,7 @@ def message_inputs(seed=0, size=F, cells=K, steps=60):
 
 
 def said(mode, known, seed=0, round_index=ROUND):
-    return mode.outbound(known, jax.random.key(seed), round_index, CLOCK)
+    return mode.encode(known, jax.random.key(seed), round_index, CLOCK)
 
 
 def stack(trees):

@@ -10,28 +10,27 @@ import jax.numpy as jnp
 import numpy as np
 
 from p2p_sac_jax.config import TrainConfig
-from p2p_sac_jax.exchange.aggregation import AGGREGATORS
-from p2p_sac_jax.exchange.exchange import POOLINGS, Clock, make_exchange
-from p2p_sac_jax.exchange.messages import MODES, Mode, make_mode
+from p2p_sac_jax.exchange.aggregators import AGGREGATORS
+from p2p_sac_jax.exchange.exchange import POOLINGS, ExchangeInputs, make_exchange
+from p2p_sac_jax.exchange.messages import MODES, Mode, make_mode, payload_bytes
 from p2p_sac_jax.exchange.sanitize import sanitize_received
+from p2p_sac_jax.exchange.send_policy import bytes_received
+from p2p_sac_jax.exchange.topology import DYNAMIC
 from p2p_sac_jax.simulation.faults import make_fault_plan
 from p2p_sac_jax.simulation.network import (
-    Broadcast,
+    Conditions,
     Participation,
-    Receivers,
-    RoundInfo,
-    make_network,
+    make_simulated_network,
 )
-from p2p_sac_jax.simulation.schedules import DYNAMIC
 from tests.helpers.contracts import STRANGER_ORDER, Kind, P
 from tests.helpers.exchange_cases import (
     BASE,
+    BYZANTINE,
+    BYZANTINE_FRACTION,
     CLOCK,
     FAULTS,
-    HOSTILE,
     NOW,
     RANKED_ORDER,
-    TOLERATED,
     VALUE_MODES,
     A,
     K,
@@ -39,7 +38,7 @@ from tests.helpers.exchange_cases import (
     hyper,
     local_summary,
     messages,
-    opinions,
+    random_trust,
     received,
     settings,
 )
@@ -58,7 +57,7 @@ def mode_of(config: TrainConfig) -> Mode:
 
 
 def mode_kind(name: str) -> Kind:
-    """One peer writes, another reads; in between ``told`` replaces what is written."""
+    """Peers encode, another decodes; in between ``value`` replaces a message."""
     mode = mode_of(settings(exchange={"mode": name}))
 
     def make(peers: int, seed: int) -> tuple:
@@ -66,113 +65,119 @@ def mode_kind(name: str) -> Kind:
         seeds = np.arange(peers, dtype=np.int32) + np.int32(100 * seed)
         return local_summary(rng, peers), seeds, np.ones(peers, np.float32), CLOCK, NOW
 
-    def run(known, seeds, told, clock, now):
-        wire = write(mode, known, seeds, told, clock, now)
-        read = mode.bound(mode.inbound(wire))
+    def run(inputs, seeds, value, clock, now):
+        sent = encode(mode, inputs, seeds, value, clock, now)
+        read = mode.clamp(mode.decode(sent))
         return (sanitize_received(read, BASE.record_scale, clock),)
 
     return Kind(run, make, "ssj--", "j", "absent")
 
 
-def write(mode: Mode, known: Any, seeds: Any, told: Any, clock: Any, now: Any) -> Any:
-    """The wire [J, ...]: as the mode writes it where ``told`` is 1, else ``told``."""
+def encode(
+    mode: Mode, inputs: Any, seeds: Any, value: Any, clock: Any, now: Any
+) -> Any:
+    """Messages [J, ...]: the mode's where ``value`` is 1, else all ``value``."""
     keys = jax.vmap(jax.random.key)(seeds)
-    wire = jax.vmap(mode.outbound, (0, 0, None, None))(known, keys, clock // 4, now)
+    sent = jax.vmap(mode.encode, (0, 0, None, None))(inputs, keys, clock // 4, now)
 
     def spoil(leaf: Any) -> Any:
-        instead = told.reshape(told.shape + (1,) * (leaf.ndim - 1))
+        instead = value.reshape(value.shape + (1,) * (leaf.ndim - 1))
         instead = jnp.broadcast_to(instead, leaf.shape)
         return jnp.where(instead == 1.0, leaf, instead.astype(leaf.dtype))
 
-    return jax.tree.map(spoil, wire)
+    return jax.tree.map(spoil, sent)
 
 
 def round_kind(
     value_sharing: str = "precision", aggregator: str = "mean", pooling: str = "prior"
 ) -> Kind:
     cells = 1 if value_sharing == "scalar" else K
-    exchange = make_exchange(value_sharing, pooling, A, BASE, aggregator, TOLERATED)
+    exchange = make_exchange(
+        BASE,
+        value_sharing=value_sharing,
+        pooling=pooling,
+        aggregator=aggregator,
+        byzantine_fraction=BYZANTINE_FRACTION,
+    )
 
     def make(peers: int, seed: int) -> tuple:
         rng = np.random.default_rng([seed, peers])
         steps = rng.uniform(0.0, 200.0, peers).astype(np.float32)
-        return (
-            received(rng, peers, cells),
-            messages(rng, peers, cells),
-            edges(rng, peers),
-            opinions(rng, peers),
-            hyper(seed),
-            Clock(CLOCK, NOW),
-            steps,
+        return ExchangeInputs(
+            received=received(rng, peers, cells),
+            own=messages(rng, peers, cells),
+            edges=edges(rng, peers),
+            trust=random_trust(rng, peers),
+            own_steps=steps,
+            hyper=hyper(seed),
+            clock=CLOCK,
+            now=NOW,
         )
 
     def run(*args):
-        return tuple(exchange(*args))
+        return tuple(exchange(ExchangeInputs(*args)))[:3]
 
-    return Kind(run, make, "jiET--i", "iTi", "absent")
+    return Kind(run, make, "jiETi---", "iTi", "absent")
 
 
-def listen_kind(**sections: dict[str, Any]) -> Kind:
-    """From what peers know to what others make of it, through a mode's messages."""
+def network_kind(**sections: dict[str, Any]) -> Kind:
+    """From what peers know to the guidance of others, through a mode's messages."""
     config = settings(environment={"seconds_per_step": float(NOW / CLOCK)}, **sections)
     mode = mode_of(config)
-    network = make_network(config, A, BASE, mode)
+    network = make_simulated_network(config, BASE, mode)
 
     def make(peers: int, seed: int) -> tuple:
         rng = np.random.default_rng([seed, peers])
         sized = dataclasses.replace(config.population, peers=peers)
         plan = make_fault_plan(dataclasses.replace(config, population=sized), peers)
         joins = np.where(np.arange(peers) == 2, 99, 0).astype(np.int32)
-        byzantine = np.float32([HOSTILE[j % P] for j in range(peers)])
-        known = local_summary(rng, peers)
+        byzantine = np.float32([BYZANTINE[j % P] for j in range(peers)])
+        inputs = local_summary(rng, peers)
         seeds = np.arange(peers, dtype=np.int32) + np.int32(100 * seed)
         partners = ()
         if config.exchange.topology in DYNAMIC:
             partners = rng.integers(-1, peers, (peers, 3)).astype(np.int32)
-        listeners = Receivers(
-            own=known.message,
-            adjacency=(),
-            trust=(),
-            steps=rng.uniform(0.0, 200.0, peers).astype(np.float32),
-            sending=np.ones(peers, np.float32),
-            releases=np.full(peers, 3, np.int32),
-        )
-        presence = Participation(joins, byzantine, plan)
-        graph = edges(rng, peers), opinions(rng, peers)
-        told = np.ones(peers, np.float32)
+        steps = rng.uniform(0.0, 200.0, peers).astype(np.float32)
+        participation = Participation(joins, byzantine, plan)
+        graph = edges(rng, peers), random_trust(rng, peers)
         shared = np.int32(seed), hyper(seed), CLOCK
-        peer = known, seeds, told, listeners, presence, presence, partners
-        return *peer, *graph, *shared
+        sender = inputs, seeds, np.ones(peers, np.float32)
+        receiver = inputs.message, steps
+        joint = participation, participation, partners
+        return *sender, *receiver, *joint, *graph, *shared
 
     def run(
-        known,
+        inputs,
         seeds,
-        told,
-        listeners,
-        presence,
+        value,
+        own,
+        steps,
+        receivers,
         senders,
         partners,
         edge,
-        opinion,
+        trust,
         seed,
         rules,
         clock,
     ):
-        wire = write(mode, known, seeds, told, clock, clock * NOW / CLOCK)
-        listeners = listeners._replace(adjacency=edge, trust=opinion)
-        round_info = RoundInfo(presence, partners, senders, clock)
-        said = Broadcast(wire, listeners.sending)
-        guidance, trust, report = network.listen(
-            said, listeners, rules, seed, round_info
+        now = clock * NOW / CLOCK
+        sent = encode(mode, inputs, seeds, value, clock, now)
+        result = network.exchange(
+            ExchangeInputs(
+                mode.decode(sent), own, edge, trust, steps, rules, clock, now
+            ),
+            Conditions(receivers, senders, partners, seed),
         )
-        books = report.sent, report.releases, report.bytes_received
-        return guidance, trust, report.weighing, books
+        size = payload_bytes(jax.tree.map(lambda leaf: leaf[0], sent))
+        arrived = bytes_received(size, jnp.ones(edge.shape[1]), result.edges)
+        return result.guidance, result.trust, result.metrics, arrived
 
-    # The adversary listens to a sender even where no peer does.
-    lies = config.attack.byzantine > 0
-    order = RANKED_ORDER if lies else STRANGER_ORDER
-    byzantine = "finite" if lies else "absent"
-    return Kind(run, make, "ssjiispET---", "iTib", byzantine, order)
+    # The adversary reads a sender's message even where no peer receives it.
+    attacked = config.attack.byzantine > 0
+    order = RANKED_ORDER if attacked else STRANGER_ORDER
+    byzantine = "finite" if attacked else "absent"
+    return Kind(run, make, "ssjiiispET---", "iTib", byzantine, order)
 
 
 ROUNDS = {
@@ -188,11 +193,11 @@ ROUNDS = {
         if name != "prior"
     },
 }
-LISTENS = {
-    **{f"listen: {name}": listen_kind(exchange={"mode": name}) for name in MODES},
-    "listen: faults": listen_kind(
+NETWORKS = {
+    **{f"network: {name}": network_kind(exchange={"mode": name}) for name in MODES},
+    "network: faults": network_kind(
         exchange={"topology": "random_matching"}, faults=FAULTS["all"]
     ),
-    "listen: dissensus": listen_kind(attack={"kind": "dissensus", "byzantine": 2}),
+    "network: dissensus": network_kind(attack={"kind": "dissensus", "byzantine": 2}),
 }
-WIRES = {f"mode: {name}": mode_kind(name) for name in MODES}
+MODE_KINDS = {f"mode: {name}": mode_kind(name) for name in MODES}

@@ -157,7 +157,7 @@ def test_it_says_what_it_has_seen_and_nothing_of_values(lived):
     assert (np.asarray(told.demand.count) == WEEKS).all()
     # Ten numbers beside the demand statistics go to three neighbours, twice a chunk.
     size = 4 * (5 * 5 + 5 + 1 + 10)
-    sent = np.asarray(lived.metrics[-1].exchange.bytes_received)[..., NETWORK]
+    sent = np.asarray(lived.metrics[-1].traffic.bytes_received)[..., NETWORK]
     np.testing.assert_array_equal(sent, np.full((2, 4), 3 * size))
 
 

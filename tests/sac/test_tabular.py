@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from p2p_sac_jax.exchange.aggregation import weighted_mean
+from p2p_sac_jax.exchange.aggregators import weighted_mean
 from p2p_sac_jax.exchange.guidance import bootstrap, shaped_reward
 from p2p_sac_jax.exchange.weights import annealing
 from p2p_sac_jax.types import Guidance, Prior

@@ -44,8 +44,8 @@ def test_every_choice_is_there_and_nothing_else():
         ConfigError, match=r"attack\.kind='gossip' must be one of: none"
     ):
         make_attack("gossip", 1.0)
-    told = {kind for kind in ATTACKS if make_attack(kind, 1.0).per_receiver}
-    assert told == {"dissensus"}
+    per_receiver = {kind for kind in ATTACKS if make_attack(kind, 1.0).per_receiver}
+    assert per_receiver == {"dissensus"}
 
 
 @pytest.mark.parametrize("kind", ATTACKS)

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from p2p_sac_jax.exchange.exchange import Clock, make_exchange
+from p2p_sac_jax.exchange.exchange import ExchangeInputs, make_exchange
 from p2p_sac_jax.exchange.guidance import bootstrap as guide
 from p2p_sac_jax.experiment.build import build_experiment
 from p2p_sac_jax.hyper import make_hyper
@@ -86,11 +86,13 @@ def test_devices_meet_in_one_all_gather_and_nowhere_else(sharded):
 
 def test_no_gradient_crosses_between_peers(batched):
     setup = batched.setup
-    config = small_config(sac={"discount": 0.9})  # so that targets hear the network
+    config = small_config(sac={"discount": 0.9})  # so that the network enters targets
     hyper = make_hyper(config)
-    one = 1  # store 0 has seen one cell: its values have no scale to hear with
+    one = 1  # store 0 has seen one cell: its values have no scale
     components = make_peer_components(config, setup.world.environment)
-    exchange = make_exchange("precision", "prior", 1, components.memory.base_prior)
+    exchange = make_exchange(
+        components.memory.base_prior, value_sharing="precision", pooling="prior"
+    )
     everyone = peer_of(batched.state, (slice(None), NETWORK))
     key, clock = jax.random.key(0), jnp.asarray(12, jnp.int32)
     inputs = jax.tree.map(lambda leaf: leaf[:, None], everyone)
@@ -103,24 +105,25 @@ def test_no_gradient_crosses_between_peers(batched):
         runs = setup.run_inputs._replace(hyper=jax.tree.map(lambda x: x[None], hyper))
         own = setup.population.local_summary(states, setup.peer_inputs, runs, clock)
         own = peer_of(own, (slice(None), 0))
-        sent = components.mode.inbound(own)  # in mode private a message says it all
+        sent = components.mode.decode(own)  # in mode private a message is the summary
         edges = setup.peer_inputs.adjacency[:, NETWORK]
         now = clock * config.environment.seconds_per_step
-        heard = exchange(
-            sent, own, edges, everyone.trust, hyper, Clock(clock, now), everyone.steps
+        trust, steps = everyone.trust, everyone.steps
+        result = exchange(
+            ExchangeInputs(sent, own, edges, trust, steps, hyper, clock, now)
         )
-        heard = peer_of(heard.guidance, one)
+        guidance = peer_of(result.guidance, one)
         row_key, update_key = jax.random.split(key)
         rows = components.replay.sample(peer_of(everyone.replay, one), row_key, 8)
 
         def bootstrap(value, next_obs):
-            return guide(heard, jax.vmap(components.cell)(next_obs))(value)
+            return guide(guidance, jax.vmap(components.cell)(next_obs))(value)
 
         mine = peer_of(learners, one)
         _, losses = components.sac.update(
             mine, rows, bootstrap, hyper.sac, update_key, jnp.ones(())
         )
-        return losses.critic_loss + losses.actor_loss, heard.value_weight
+        return losses.critic_loss + losses.actor_loss, guidance.value_weight
 
     grads, weight = jax.jit(jax.grad(loss_of_one, has_aux=True))(
         everyone.learner.params

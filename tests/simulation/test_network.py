@@ -1,4 +1,4 @@
-"""The network inside a population: faults, modes, budgets and lies, end to end."""
+"""The network inside a population: faults, modes, budgets, attacks, end to end."""
 
 import jax
 import jax.numpy as jnp
@@ -39,7 +39,7 @@ def with_edges(setup, keep):
     return setup._replace(peer_inputs=peer_inputs)
 
 
-def live_through(keeps):
+def run_with_edges(keeps):
     """A network without faults but with other edges in each chunk: states after."""
     sound = small_run()
     states, state = (
@@ -56,11 +56,11 @@ def live_through(keeps):
     return states
 
 
-def test_who_is_cut_off_lives_as_with_an_empty_adjacency():
+def test_a_peer_that_is_cut_off_learns_as_with_an_empty_adjacency():
     """The faulty run equals, bit for bit, one whose edges are cut by hand."""
     longer = {"root": {"steps": 16}, "sac": {"replay_capacity": 12}}
     faulty = run(small_config(**longer, faults=CHURN | SPLIT))
-    plan = faulty.setup.peer_inputs.presence.plan
+    plan = faulty.setup.peer_inputs.participation.plan
     away = np.asarray(plan.leaves) == 4
     assert away.sum() == 1
     side = np.asarray(plan.side)
@@ -69,24 +69,24 @@ def test_who_is_cut_off_lives_as_with_an_empty_adjacency():
     without = np.outer(~away, ~away).astype(np.float32)
     halves = (side[:, None] == side[None]).astype(np.float32)
 
-    by_hand = live_through([whole, without, halves, whole])
-    assert_identical(without_trade(faulty.state), without_trade(by_hand[-1]))
-    alone = live_through([whole, 0.0 * whole])
+    by_hand = run_with_edges([whole, without, halves, whole])
+    assert_identical(without_sending(faulty.state), without_sending(by_hand[-1]))
+    alone = run_with_edges([whole, 0.0 * whole])
     gone = int(np.flatnonzero(away)[0])
     lonely, cut = peer_of(alone[1], gone), peer_of(by_hand[1], gone)
-    assert_identical(without_trade(lonely), without_trade(cut))
+    assert_identical(without_sending(lonely), without_sending(cut))
 
     for chunk, keep in ((1, without), (2, halves)):
-        reported = faulty.metrics[chunk].exchange.weighing.coverage
-        heard = np.asarray(reported)[:, :, NETWORK] > 0
-        assert heard[:, keep.any(axis=1)].any()
+        reported = faulty.metrics[chunk].exchange.coverage
+        reached = np.asarray(reported)[:, :, NETWORK] > 0
+        assert reached[:, keep.any(axis=1)].any()
         if chunk == 1:
-            assert not heard[:, gone].any()
+            assert not reached[:, gone].any()
 
 
-def without_trade(state):
-    """Without the books of what was sent, which differ where nobody could hear it."""
-    return state._replace(outbox=None)
+def without_sending(state):
+    """Without what was sent, which differs where no peer could receive it."""
+    return state._replace(send_state=None, channel=None)
 
 
 @pytest.mark.thorough
@@ -113,11 +113,9 @@ def test_a_network_in_which_everything_goes_wrong_at_once():
     assert_finite(outcome.state)
     reports = [chunk.exchange for chunk in outcome.metrics]
     assert_finite([chunk.peer.score for chunk in outcome.metrics])
-    heard = np.concatenate([np.asarray(r.has_prior)[:, :, NETWORK] for r in reports])
-    assert heard[-1].any()  # after it has healed the network is back
-    coverage = np.concatenate(
-        [np.asarray(r.weighing.coverage)[:, :, NETWORK] for r in reports]
-    )
+    informed = np.concatenate([np.asarray(r.has_prior)[:, :, NETWORK] for r in reports])
+    assert informed[-1].any()  # after it has healed the network is back
+    coverage = np.concatenate([np.asarray(r.coverage)[:, :, NETWORK] for r in reports])
     assert not coverage[:5].any()  # nothing arrives before the delay has passed
     assert coverage[5:].any()
     weights = [np.asarray(chunk.peer.value_weight) for chunk in outcome.metrics]
@@ -126,7 +124,7 @@ def test_a_network_in_which_everything_goes_wrong_at_once():
 
 @pytest.fixture(scope="module")
 def guarded():
-    """Consortium with a budget of three messages, liars, trust and trimmed means."""
+    """Consortium: a budget of three messages, an attack, trust and trimmed means."""
     config = small_config(
         root={"steps": 16},
         exchange={"mode": "consortium", "aggregator": "trimmed_mean"},
@@ -143,13 +141,13 @@ def guarded():
 
 def test_a_peer_out_of_budget_stops_sharing(guarded):
     sent = np.concatenate(
-        [np.asarray(chunk.exchange.sent)[:, :, NETWORK] for chunk in guarded.metrics]
+        [np.asarray(chunk.traffic.sent)[:, :, NETWORK] for chunk in guarded.metrics]
     )  # [rounds, P]
     assert (sent.sum(axis=0) == 3).all()
     assert not sent[-3:].any()
-    assert (np.asarray(guarded.state.outbox.releases)[:, NETWORK] == 3).all()
+    assert (np.asarray(guarded.state.send_state.releases)[:, NETWORK] == 3).all()
     received = np.concatenate(
-        [np.asarray(c.exchange.bytes_received)[:, :, NETWORK] for c in guarded.metrics]
+        [np.asarray(c.traffic.bytes_received)[:, :, NETWORK] for c in guarded.metrics]
     )
     np.testing.assert_array_equal(received > 0, sent > 0)
 
@@ -171,10 +169,10 @@ def test_the_log_says_whose_budget_is_spent(tmp_path, capfd):
 
 
 def test_isolated_arms_spend_nothing(guarded):
-    assert not np.asarray(guarded.state.outbox.releases)[:, :NETWORK].any()
+    assert not np.asarray(guarded.state.send_state.releases)[:, :NETWORK].any()
 
 
-def test_opinions_form_and_nothing_breaks(guarded):
+def test_trust_moves_and_all_is_finite(guarded):
     assert_finite(guarded.state)
     trust = np.asarray(guarded.state.trust)[:, NETWORK]
     np.testing.assert_allclose(trust.sum(axis=1), 1.0, rtol=1e-5)

@@ -36,7 +36,7 @@ def replays(*sizes):
 def draw(replay, key, active, clock, n=200, pooled=True):
     """As ``Peer.draw``."""
     keys = jax.random.split(jax.random.fold_in(key, clock), STEPS)
-    take = WINDOW.presample_pooled if pooled else WINDOW.draw
+    take = WINDOW.presample_pooled if pooled else WINDOW.presample
     return take(replay, keys, n, active)
 
 

@@ -95,7 +95,9 @@ def test_silence_without_memory_is_plain_sac(straight):
     silent = run(config, programs=straight.programs)
     forgetful = {"memory": {"kind": "none", "pooling": "none"}}
     plain = run(small_config(**changes, **OFF, **forgetful))
-    remembered = dict.fromkeys(("memory", "normalised_error", "outbox", "belief"))
+    remembered = dict.fromkeys(
+        ("memory", "normalised_error", "send_state", "channel", "belief")
+    )
     assert_identical(
         silent.state._replace(**remembered), plain.state._replace(**remembered)
     )
@@ -111,9 +113,13 @@ def test_the_network_changes_something(straight):
 
 def test_every_channel_of_the_network_acts_on_networked_peers_alone(straight):
     last = straight.metrics[-1]
-    said = last.exchange
-    signs = last.peer.value_weight, last.peer.std_weight, said.has_prior, said.sent
-    for sign in (*signs, said.bytes_received, *said.weighing):
+    signs = last.peer.value_weight, last.peer.std_weight
+    for sign in (
+        *signs,
+        *last.exchange,
+        last.traffic.sent,
+        last.traffic.bytes_received,
+    ):
         assert (np.asarray(sign)[:, :, NETWORK] > 0).any()
         assert not np.asarray(sign)[:, :, [PLAIN, MEMORY]].any()
 
@@ -126,7 +132,7 @@ def test_permuting_peers_permutes_the_outcome(straight):
     runs = setup.run_inputs._replace(senders=peer_of(setup.run_inputs.senders, order))
     permuted = run(
         setup.config,
-        setup=setup._replace(peer_inputs=peer_inputs, runs=runs),
+        setup=setup._replace(peer_inputs=peer_inputs, run_inputs=runs),
         programs=straight.programs,
     )
     expected = peer_of(straight.state, order)

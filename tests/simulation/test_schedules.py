@@ -15,13 +15,13 @@ SIZES = [1, 2, 3, 4, 5, 8, 13, 64]
 
 @pytest.mark.parametrize("name", find_field("exchange.topology").choices())
 def test_only_time_varying_topologies_have_partners(name):
-    assert (schedules.partners(name, 4, 3) is None) == (name not in schedules.DYNAMIC)
+    assert (topology.partners(name, 4, 3) is None) == (name not in topology.DYNAMIC)
 
 
-@pytest.mark.parametrize("name", sorted(schedules.DYNAMIC))
+@pytest.mark.parametrize("name", sorted(topology.DYNAMIC))
 @pytest.mark.parametrize("peers", SIZES)
 def test_every_sender_is_a_neighbour(name, peers):
-    partners = schedules.partners(name, peers, rounds=7)
+    partners = topology.partners(name, peers, rounds=7)
     assert partners.dtype == np.int32
     assert partners.shape[0] == peers
     assert partners.shape[1] >= 1
@@ -33,7 +33,7 @@ def test_every_sender_is_a_neighbour(name, peers):
 
 @pytest.mark.parametrize("peers", SIZES)
 def test_one_peer_exponential_follows_its_formula(peers):
-    partners = schedules.partners("one_peer_exponential", peers, rounds=100)
+    partners = topology.partners("one_peer_exponential", peers, rounds=100)
     if peers == 1:
         np.testing.assert_array_equal(partners, [[-1]])
         return
@@ -48,7 +48,7 @@ def test_one_peer_exponential_follows_its_formula(peers):
 
 @pytest.mark.parametrize("peers", SIZES)
 def test_random_matching_pairs_all_but_one_of_an_odd_number(peers):
-    partners = schedules.partners("random_matching", peers, rounds=9)
+    partners = topology.partners("random_matching", peers, rounds=9)
     assert partners.shape == (peers, 9)
     for senders in partners.T:
         paired = np.flatnonzero(senders >= 0)
@@ -58,20 +58,20 @@ def test_random_matching_pairs_all_but_one_of_an_odd_number(peers):
 
 
 def test_random_matching_is_uniform_and_follows_its_seed():
-    partners = schedules.partners("random_matching", 5, rounds=3000, seed=2)
+    partners = topology.partners("random_matching", 5, rounds=3000, seed=2)
     counts = np.stack([np.bincount(row + 1, minlength=6) for row in partners])
     off = ~np.eye(5, dtype=bool)
     np.testing.assert_allclose(counts[:, 0] / 3000, 0.2, atol=0.03)
     np.testing.assert_allclose(counts[:, 1:][off] / 3000, 0.2, atol=0.03)
-    again = schedules.partners("random_matching", 5, rounds=3000, seed=2)
-    other = schedules.partners("random_matching", 5, rounds=3000, seed=3)
+    again = topology.partners("random_matching", 5, rounds=3000, seed=2)
+    other = topology.partners("random_matching", 5, rounds=3000, seed=3)
     np.testing.assert_array_equal(partners, again)
     assert (partners != other).any()
 
 
 def test_a_longer_run_begins_like_a_shorter_one():
-    short = schedules.partners("random_matching", 6, rounds=4, seed=1)
-    long = schedules.partners("random_matching", 6, rounds=9, seed=1)
+    short = topology.partners("random_matching", 6, rounds=4, seed=1)
+    long = topology.partners("random_matching", 6, rounds=9, seed=1)
     np.testing.assert_array_equal(short, long[:, :4])
 
 
@@ -83,11 +83,11 @@ def edges_by_loop(adjacency, partners, t):
     return edges
 
 
-@pytest.mark.parametrize("name", sorted(schedules.DYNAMIC))
+@pytest.mark.parametrize("name", sorted(topology.DYNAMIC))
 def test_the_traced_edges_are_those_of_the_schedule(name):
     rng = np.random.default_rng(0)
     adjacency = rng.uniform(size=(5, 5)).astype(np.float32)
-    partners = schedules.partners(name, 5, rounds=4)
+    partners = topology.partners(name, 5, rounds=4)
 
     @jax.jit
     def run(adjacency, partners):
@@ -103,7 +103,7 @@ def test_the_traced_edges_are_those_of_the_schedule(name):
 
 
 def test_a_block_of_receivers_of_several_runs_hears_what_all_would():
-    partners = schedules.partners("random_matching", 5, rounds=3)
+    partners = topology.partners("random_matching", 5, rounds=3)
     runs = np.random.default_rng(1).uniform(size=(2, 5, 7)).astype(np.float32)
     t = np.int32(TrainConfig().exchange.interval)
     found = jax.jit(jax.vmap(schedules.edges_of_round, in_axes=(0, None, None)))(

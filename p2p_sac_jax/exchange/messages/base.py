@@ -22,20 +22,20 @@ _FLOAT_BYTES = 4
 class Mode(NamedTuple):
     """What leaves a peer, and what receivers read out of it.
 
-    ``outbound(knowledge, key, round_index, clock_s)`` writes the message of ONE peer.
+    ``encode(inputs, key, round_index, clock_s)`` writes the message of ONE peer.
     ``key`` is the peer's own and the same in every round: the mode folds the round
     in itself, since noise of running sums is drawn anew from its first round on.
     ``round_index`` is [] int32 in [0, steps // interval), ``clock_s`` [] seconds.
 
-    ``inbound(wire)`` reads the messages of J peers, leaves [J, ...]. ``bound`` brings
-    what was read back to what the mode's messages can say, leaves [J, ...]: whoever
-    sends may not keep to the bounds that an honest sender applies.
+    ``decode(messages)`` reads the messages of J peers, leaves [J, ...]. ``clamp``
+    brings what was read back to what the mode's messages can hold, leaves [J, ...]: a
+    byzantine sender may not apply the bounds that an honest sender applies.
     """
 
     name: str
-    outbound: Callable[[MessageInputs, Array, Array, Array], Any]
-    inbound: Callable[[Any], Received]
-    bound: Callable[[Received], Received] = lambda received: received
+    encode: Callable[[MessageInputs, Array, Array, Array], Any]
+    decode: Callable[[Any], Received]
+    clamp: Callable[[Received], Received] = lambda received: received
     pool: PriorPool | None = None  # in place of ``memory.pooling``, where not None
 
 

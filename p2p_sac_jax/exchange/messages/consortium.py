@@ -86,7 +86,7 @@ def make_consortium(setting: Setting) -> Mode:
         clipped = jnp.clip(mean, -privacy.clip, privacy.clip)
         return clipped + gaussian(key, (num_groups,), value_std)
 
-    def outbound(
+    def encode(
         inputs: MessageInputs, key: Array, round_index: Array, clock_s: Array
     ) -> ConsortiumMessage:
         insight = inputs.message.insight
@@ -121,54 +121,54 @@ def make_consortium(setting: Setting) -> Mode:
             demand_known=known,
         )
 
-    def read(wire: ConsortiumMessage) -> Received:
+    def decode(message: ConsortiumMessage) -> Received:
         """A group's word holds in each of its cells the sender has seen."""
-        seen = jnp.where(wire.entropy != 0.0, 1.0, 0.0)  # [K]
+        seen = jnp.where(message.entropy != 0.0, 1.0, 0.0)  # [K]
         if setting.shares_values:
-            kept = jnp.where(wire.count >= privacy.min_count, 1.0, 0.0)
+            kept = jnp.where(message.count >= privacy.min_count, 1.0, 0.0)
             valid = seen * kept[group]
             # A group's steps, spread over its cells.
-            steps = wire.count / jnp.maximum(per_group(seen, member), 1.0)
+            steps = message.count / jnp.maximum(per_group(seen, member), 1.0)
             count = valid * steps[group]
             confidence = reliability * count / (count + config.exchange.n0)
         else:  # entropies alone, all alike
             valid, count, confidence = seen, jnp.zeros_like(seen), seen
-        value = jnp.clip(wire.value, -privacy.clip, privacy.clip)
+        value = jnp.clip(message.value, -privacy.clip, privacy.clip)
         insight = Insight(
             state_value=valid * value[group],
             action_value=jnp.zeros_like(valid),
-            entropy=valid * wire.entropy,
+            entropy=valid * message.entropy,
             confidence=confidence,
-            timestamp=jnp.broadcast_to(wire.time, valid.shape),
-            action_mean=valid[:, None] * wire.action_middle[group],
-            action_std=valid[:, None] * wire.action_half_width[group],
+            timestamp=jnp.broadcast_to(message.time, valid.shape),
+            action_mean=valid[:, None] * message.action_middle[group],
+            action_std=valid[:, None] * message.action_half_width[group],
             count=count,
             valid=valid,
         )
-        return Received(insight, demand(wire), jnp.zeros(()), jnp.zeros_like(valid))
+        return Received(insight, demand(message), jnp.zeros(()), jnp.zeros_like(valid))
 
-    def demand(wire: ConsortiumMessage) -> DemandSummary:
+    def demand(message: ConsortiumMessage) -> DemandSummary:
         """What the posterior adds to the base prior, coefficient by coefficient."""
         if coefficients is None:
             return no_demand(setting.num_features)
         prior = setting.base_prior
         prior_variance = np.diagonal(prior.covariance)
-        variance = jnp.clip(wire.demand_variance, 1e-6, prior_variance)
+        variance = jnp.clip(message.demand_variance, 1e-6, prior_variance)
         precision = jnp.maximum(1.0 / variance - 1.0 / prior_variance, 0.0)
         # Far from the prior mean by (m - μ0)(1/var)/precision; no evidence, no shift.
-        pull = (wire.demand_mean - prior.mean) / variance
+        pull = (message.demand_mean - prior.mean) / variance
         informed = precision > 1e-3 / prior_variance
         precision = jnp.where(informed, precision, 0.0)
         evidence = prior.mean + pull / jnp.where(informed, precision, 1.0)
         return diagonal_summary(
             jnp.where(informed, evidence, prior.mean),
             precision,
-            wire.demand_known * privacy.min_weeks,
+            message.demand_known * privacy.min_weeks,
         )
 
     pull = 1.0 / np.diagonal(setting.base_prior.covariance)
     most = 1.0 / LEAST_VARIANCE - pull
-    return Mode("consortium", outbound, jax.vmap(read), make_box(setting, most, pull))
+    return Mode("consortium", encode, jax.vmap(decode), make_box(setting, most, pull))
 
 
 def _action_range(

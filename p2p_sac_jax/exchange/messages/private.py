@@ -16,19 +16,19 @@ def make_private(setting: Setting) -> Mode:
     # Arrays without elements stay at home: some programs cannot return them.
     empty = setting.num_features == 0
 
-    def outbound(
+    def encode(
         inputs: MessageInputs, key: Array, round_index: Array, clock_s: Array
     ) -> PrivateMessage:
         del key, round_index, clock_s
         message = inputs.message
         return message._replace(demand=()) if empty else message
 
-    def read(wire: PrivateMessage) -> Received:
+    def decode(message: PrivateMessage) -> Received:
         return Received(
-            insight=wire.insight,
-            demand=no_demand(0) if empty else wire.demand,
-            performance=wire.performance,
-            trend=jnp.zeros_like(wire.insight.state_value),
+            insight=message.insight,
+            demand=no_demand(0) if empty else message.demand,
+            performance=message.performance,
+            trend=jnp.zeros_like(message.insight.state_value),
         )
 
-    return Mode("private", outbound, jax.vmap(read))
+    return Mode("private", encode, jax.vmap(decode))

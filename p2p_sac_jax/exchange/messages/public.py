@@ -61,7 +61,7 @@ def make_public(setting: Setting) -> Mode:
     belief = entropy_sd**2 / (entropy_sd**2 + entropy_std**2)
     coefficients = make_coefficients(setting) if setting.shares_demand else None
 
-    def outbound(
+    def encode(
         inputs: MessageInputs, key: Array, round_index: Array, clock_s: Array
     ) -> PublicMessage:
         insight = inputs.message.insight
@@ -90,38 +90,38 @@ def make_public(setting: Setting) -> Mode:
             demand_known=known,
         )
 
-    def read(wire: PublicMessage) -> Received:
+    def decode(message: PublicMessage) -> Received:
         # Every message has a sign in every cell: without, there was no message yet.
-        one, zero = jnp.abs(wire.trend), jnp.zeros_like(wire.trend)
+        one, zero = jnp.abs(message.trend), jnp.zeros_like(message.trend)
         no_action = jnp.zeros((setting.num_cells, setting.action_dim))
         # Noise of seven nats would drown every policy: believe what is left of it.
-        entropy = guess + belief * (wire.entropy - guess)
+        entropy = guess + belief * (message.entropy - guess)
         insight = Insight(
             state_value=zero,
             action_value=zero,
             entropy=jnp.clip(entropy, low, high) * one,
             confidence=one,
-            timestamp=wire.time * one,
+            timestamp=message.time * one,
             action_mean=no_action,
             action_std=no_action,
             count=zero,
             valid=one,
         )
-        trend = expected_sign(wire.trend, privacy.trend_epsilon)
-        return Received(insight, demand(wire), jnp.zeros(()), trend)
+        trend = expected_sign(message.trend, privacy.trend_epsilon)
+        return Received(insight, demand(message), jnp.zeros(()), trend)
 
-    def demand(wire: PublicMessage) -> DemandSummary:
+    def demand(message: PublicMessage) -> DemandSummary:
         """The mean, as uncertain as the base prior: no posterior is any wider."""
         if coefficients is None:
             return no_demand(setting.num_features)
         precision = 1.0 / np.diagonal(prior.covariance)
-        count = wire.demand_known * privacy.min_weeks
-        return diagonal_summary(wire.demand_mean, jnp.asarray(precision), count)
+        count = message.demand_known * privacy.min_weeks
+        return diagonal_summary(message.demand_mean, jnp.asarray(precision), count)
 
     most = 1.0 / np.diagonal(prior.covariance)
     pool = None
     if setting.config.memory.pooling != "none":
         pool = partial(mean_prior, min_peers=privacy.min_peers)
     return Mode(
-        "public", outbound, jax.vmap(read), make_box(setting, most, 0.0 * most), pool
+        "public", encode, jax.vmap(decode), make_box(setting, most, 0.0 * most), pool
     )
