@@ -87,7 +87,13 @@ def test_agents_equal_the_simulated_population(mode, tmp_path):
         there, here = peer_of(state, number), plain(agent._state.peer)
         assert int(here.learner.updates) == 4 * WEEKS
         # The market is outside, and the last word of an agent is one round ahead.
-        apart = {"environment": (), "obs": (), "belief": (), "send_state": ()}
+        apart = {
+            "environment": (),
+            "obs": (),
+            "belief": (),
+            "send_state": (),
+            "channel": (),
+        }
         assert_close(here._replace(**apart), there._replace(**apart), 1e-5)
         assert_close(agent._state.belief, there.belief, 1e-5)
         counters = agent.network.status().counters

@@ -124,7 +124,7 @@ def test_a_receiver_without_senders_is_left_alone(name, why):
     for seed in SEEDS:
         args = without_senders(name, tuple(kind.make(P, seed)), why)
         guidance, trust, metrics, *arrived = outcome(kind, args)
-        for prior, base in zip(guidance.prior, BASE, strict=True):
+        for prior, base in zip(guidance.prior, BASE.prior, strict=True):
             np.testing.assert_array_equal(prior, np.broadcast_to(base, prior.shape))
         np.testing.assert_array_equal(trust, args[kind.takes.index("T")])
         for leaf in jax.tree.leaves((guidance._replace(prior=()), metrics)):
