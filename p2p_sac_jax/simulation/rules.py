@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from p2p_sac_jax.config import TrainConfig
+from p2p_sac_jax.exchange.topology import DYNAMIC
 from p2p_sac_jax.fields import refuse
-from p2p_sac_jax.simulation.schedules import DYNAMIC
 
 
 def check(config: TrainConfig) -> None:
