@@ -286,9 +286,8 @@ def _exchange(
     """One round of the exchange with a single receiver."""
     peer, clock, config = _peer(state), state.clock, components.config
     observations = sample_observations(components, peer.replay, peer.key, clock)
-    own = local_summary(components, _peer(state), observations, hyper.exchange, clock)
-    own, mixing_weights, trust, steps = jax.tree.map(
-        lambda leaf: leaf[None], (own, params.mixing_weights, peer.trust, peer.steps)
+    own = local_summary(
+        components, _peer(state), observations, params.hyper.exchange, clock
     )
     own, edges, trust, own_steps = jax.tree.map(
         lambda leaf: leaf[None], (own, params.mixing_weights, peer.trust, peer.steps)
