@@ -1,10 +1,10 @@
-"""A sweep as a table: a row for each point and figure, over its seeds."""
+"""A sweep as a table: a row for each point and measure, over its seeds."""
 
 from __future__ import annotations
 
 import csv
 import math
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -21,13 +21,14 @@ Row = dict[str, Any]
 Array = np.ndarray
 
 DIGITS = 5  # significant ones of every number in a row
+_STYLES = {"steps": ",.0f", "bytes": ",.0f", "return": ",.1f"}  # by unit
 
 
 def _interval(name: str) -> tuple[str, str, str]:
     return name, f"{name}_low", f"{name}_high"
 
 
-# Columns after those that say what a row is about.
+# Columns after those that identify a row.
 _NUMBERS = (
     *("seeds", "missing", "censored", "mean", "iqm", "median", "low", "high", "pairs"),
     *_interval("difference"),
@@ -41,118 +42,97 @@ def make_table(
     reference: str = "",
     *,
     measures: Collection[str] = (),
-    over: Collection[str] = (),
 ) -> list[Row]:
-    """Rows of a sweep, by point and figure.
+    """Rows of a sweep, one for each point and measure.
 
-    A row has ``arm``, the swept fields, ``measure``, and of numbers, rounded to
+    A row has ``arm``, the swept fields, ``measure``, and these numbers, rounded to
     ``DIGITS``:
 
-    * ``seeds`` that have the figure and ``missing``, those that do not: not finished,
+    * ``seeds`` that have the measure and ``missing``, those that do not: unfinished,
       failed or diverged;
     * ``mean`` and ``iqm``, with the interval of the IQM from ``low`` to ``high``; for
-      steps to a threshold instead ``median`` with its interval and ``censored``, how
-      many seeds never got there;
+      steps to a threshold instead ``median`` with its interval and ``censored``, the
+      number of seeds that never got there;
     * ``difference``, the IQM of differences to the reference seed by seed; for steps
       to a threshold instead ``ratio``, how many times more the reference takes;
     * ``improvement``, the probability of doing better than the reference;
     * ``pairs`` of seeds behind these three, each with an interval ``_low``, ``_high``.
 
-    What does not apply is None, and what lies beyond all bounds inf. A point without
-    a finished run has one row without a figure. Intervals hold 95 %.
+    What does not apply is None; inf is beyond the end of the run. A point without a
+    finished run has one row without a measure. Intervals hold 95 %.
 
     Args:
-      sweep: as far as it has come.
-      reference: arm, or one of ``PRICES``, to compare with where it has the same
-        swept values; "" compares nothing.
-      measures: only these figures; all if there are none.
-      over: swept fields whose values are the tasks of one row: seeds of all tasks
-        are pooled, and resampled within theirs.
+      sweep: its finished part.
+      reference: arm, or one of ``PRICES``, to compare with at the same swept values;
+        "" compares nothing.
+      measures: only these; empty is all.
 
     Raises:
-      ConfigError: the reference or a field is unknown.
+      ConfigError: the reference is unknown.
     """
+    known = ["", *sweep.arms, *PRICES]
+    if reference not in known:
+        allowed = ", ".join(map(repr, known))
+        raise ConfigError(f"reference={reference!r} must be one of: {allowed}")
     all_series = read_series(sweep)
-    _check("reference", reference, ["", *sweep.arms, *PRICES])
-    for field in over:
-        _check("over", field, sweep.factors)
     fields = [field for series in all_series for field in series.values]
     fields = dict.fromkeys([*sweep.factors, *fields])
-    fields = [field for field in fields if field not in over]
-    groups: dict[str, list[Series]] = {}
-    for series in all_series:
-        group = [series.arm, *(series.values.get(field) for field in fields)]
-        groups.setdefault(repr(group), []).append(series)
     rows = []
-    for tasks in groups.values():
-        values = {field: tasks[0].values.get(field) for field in fields}
-        pairs = [(task, counterpart(task, all_series, reference)) for task in tasks]
-        for name in _names(tasks, measures):
-            key = {"arm": tasks[0].arm, **values, "measure": name}
-            rows.append(key | _compared(name, pairs))
+    for series in all_series:
+        other = counterpart(series, all_series, reference)
+        values = {field: series.values.get(field) for field in fields}
+        for name in _names(series, measures):
+            key = {"arm": series.arm, **values, "measure": name}
+            rows.append(key | _compared(name, series, other))
     return rows
 
 
-def _check(name: str, value: str, allowed: Iterable[str]) -> None:
-    allowed = list(allowed)
-    if value not in allowed:
-        known = ", ".join(map(repr, allowed))
-        raise ConfigError(f"{name}={value!r} must be one of: {known}")
-
-
-def _names(tasks: list[Series], measures: Collection[str]) -> list[str]:
-    """Figures that any seed of any task has; one "" if no seed has any."""
-    known = dict.fromkeys(n for task in tasks for seed in task.seeds for n in seed)
+def _names(series: Series, measures: Collection[str]) -> list[str]:
+    """Measures that any seed has; one "" if no seed has any."""
+    known = dict.fromkeys(name for seed in series.seeds for name in seed)
     return [n for n in known if not measures or n in measures] if known else [""]
 
 
-def _compared(name: str, pairs: Sequence[tuple[Series, Series | None]]) -> Row:
-    """Everything of a row that is counted or estimated."""
-    tasks = [_seeds(series, name) for series, _ in pairs]
-    present = [~np.isnan(task) for task in tasks]
-    known = [task[there] for task, there in zip(tasks, present, strict=True)]
+def _compared(name: str, series: Series, other: Series | None) -> Row:
+    """All counts and estimates of a row."""
+    values = _values(series, name)
+    known = values[~np.isnan(values)]
     row: Row = dict.fromkeys(_NUMBERS)
-    row["seeds"] = sum(map(len, known))
-    row["missing"] = sum(map(len, tasks)) - row["seeds"]
-    if all(map(len, known)):
+    row |= {"seeds": len(known), "missing": len(values) - len(known)}
+    if len(known):
         row |= _estimates(name, known)
-    others = [other for _, other in pairs if other is not None]
-    if len(others) == len(pairs):
-        theirs = [_seeds(other, name) for other in others]
-        both = [p & ~np.isnan(y) for p, y in zip(present, theirs, strict=True)]
-        tasks = [x[b] for x, b in zip(tasks, both, strict=True)]
-        theirs = [y[b] for y, b in zip(theirs, both, strict=True)]
-        if all(map(len, tasks)):
-            end = min(min(a.end, b.end) for a, b in pairs if b)
-            row |= _comparison(name, tasks, theirs, end)
+    if other is not None:
+        reference = _values(other, name)
+        both = ~np.isnan(values) & ~np.isnan(reference)
+        if both.any():
+            end = min(series.end, other.end)
+            row |= _comparison(name, values[both], reference[both], end)
     return {key: _rounded(value) for key, value in row.items()}
 
 
-def _seeds(series: Series, name: str) -> Array:
-    """[seeds], NaN where a seed does not have the figure."""
-    return np.array([figures.get(name, np.nan) for figures in series.seeds])
+def _values(series: Series, name: str) -> Array:
+    """[seeds], NaN where a seed does not have the measure."""
+    return np.array([seed.get(name, np.nan) for seed in series.seeds])
 
 
-def _estimates(name: str, tasks: list[Array]) -> Row:
-    everyone = np.concatenate(tasks)
+def _estimates(name: str, values: Array) -> Row:
     if name == ARRIVAL:
-        median, low, high = statistics.median_steps(tasks)
-        censored = int(np.isinf(everyone).sum())
+        median, low, high = statistics.median_steps([values])
+        censored = int(np.isinf(values).sum())
         return {"censored": censored, "median": median, "low": low, "high": high}
-    iqm, low, high = statistics.estimate(tasks)
-    return {"mean": everyone.mean(), "iqm": iqm, "low": low, "high": high}
+    iqm, low, high = statistics.estimate([values])
+    return {"mean": values.mean(), "iqm": iqm, "low": low, "high": high}
 
 
-def _comparison(name: str, tasks: list[Array], others: list[Array], end: float) -> Row:
+def _comparison(name: str, values: Array, reference: Array, end: float) -> Row:
     if name == ARRIVAL:
-        row = _spread("ratio", statistics.ratio_of_medians(tasks, others, end))
+        ratio = statistics.ratio_of_medians([values], [reference], end)
+        row = _spread("ratio", ratio)
     else:
-        row = _spread("difference", statistics.difference(tasks, others))
+        row = _spread("difference", statistics.difference([values], [reference]))
     sign = -1.0 if MEASURES[name].better == "lower" else 1.0
-    better = statistics.probability_of_improvement(
-        [sign * task for task in tasks], [sign * other for other in others]
-    )
-    return {"pairs": sum(map(len, tasks)), **row, **_spread("improvement", better)}
+    better = statistics.probability_of_improvement([sign * values], [sign * reference])
+    return {"pairs": len(values), **row, **_spread("improvement", better)}
 
 
 def _spread(name: str, estimate: Estimate) -> Row:
@@ -160,14 +140,14 @@ def _spread(name: str, estimate: Estimate) -> Row:
 
 
 def _rounded(number: float | None) -> float | None:
-    """To ``DIGITS`` significant digits, None for what is not known."""
+    """To ``DIGITS`` significant digits, None for NaN."""
     if number is None or math.isnan(number):
         return None
     return number if isinstance(number, int) else float(f"{number:.{DIGITS}g}")
 
 
 def write_csv(path: Path, rows: Sequence[Row]) -> None:
-    """Writes rows under a line of names; None is an empty cell."""
+    """Writes rows under a header; None is an empty field."""
     with path.open("w", encoding="utf-8", newline="") as file:
         writer = csv.DictWriter(file, _columns(rows), lineterminator="\n")
         writer.writeheader()
@@ -178,15 +158,12 @@ def _columns(rows: Sequence[Row]) -> list[str]:
     return list(rows[0]) if rows else []
 
 
-def format_table(
-    rows: Sequence[Row], measures: Sequence[str], differences: bool = False
-) -> dict[str, Any]:
-    """Rows for a console: a line for each point, a column for each figure.
+def format_table(rows: Sequence[Row], measures: Sequence[str]) -> dict[str, Any]:
+    """Rows for a console: one per point, with a column per measure.
 
     Args:
       rows: of ``make_table``.
       measures: the columns, in order.
-      differences: to the reference, in place of the figures themselves.
 
     Returns:
       ``columns`` and ``rows``; all cells are text.
@@ -195,58 +172,36 @@ def format_table(
     points: dict[tuple[str, ...], dict[str, Row]] = {}
     for row in rows:
         values = [row[name] for name in ("arm", *fields)]
-        place = tuple("" if value is None else str(value) for value in values)
-        points.setdefault(place, {})[row["measure"]] = row
-    form = format_difference if differences else format_figure
+        point = tuple("" if value is None else str(value) for value in values)
+        points.setdefault(point, {})[row["measure"]] = row
     lines = []
-    for place, found in points.items():
+    for point, found in points.items():
         shown = [found.get(name) for name in measures]
-        behind = [row for row in shown if row is not None] or list(found.values())
-        lines.append([*place, _counted(behind), *map(form, shown)])
+        counted = [row for row in shown if row is not None] or list(found.values())
+        lines.append([*point, _counted(counted), *map(format_estimate, shown)])
     titles = [name.replace("_", " ") for name in measures]
     return {"columns": ["", *fields, "seeds", *titles], "rows": lines}
 
 
 def _counted(rows: Sequence[Row]) -> str:
-    """The fewest seeds behind any of the rows, and of how many."""
+    """The fewest seeds of any of the rows, and how many there should be."""
     row = min(rows, key=lambda row: row["seeds"])
-    asked = row["seeds"] + row["missing"]
-    return f"{row['seeds']} of {asked}" if row["missing"] else str(asked)
+    count = row["seeds"] + row["missing"]
+    return f"{row['seeds']} of {count}" if row["missing"] else str(count)
 
 
-def format_figure(row: Row | None) -> str:
+def format_estimate(row: Row | None) -> str:
     """Such as "0.968 [0.967, 0.969]"; "never" is beyond the end of the run."""
     if row is None or not row["seeds"]:
         return ""
-    centre = "median" if row["measure"] == ARRIVAL else "iqm"
-    ends = [row[name] for name in (centre, "low", "high")]
-    return _bracketed(ends, _style(row["measure"]), "never")
-
-
-def format_difference(row: Row | None) -> str:
-    """Such as "+0.004 [+0.002, +0.006]", of steps "3.2 [2.1, unbounded] times"."""
-    if row is None or not row["pairs"]:
-        return ""
-    if row["measure"] == ARRIVAL:
-        ratio = [row[name] for name in _interval("ratio")]
-        return f"{_bracketed(ratio, '.1f', 'unbounded')} times"
-    ends = [row[name] for name in _interval("difference")]
-    return _bracketed(ends, f"+{_style(row['measure'])}", "unbounded")
-
-
-def _style(measure: str) -> str:
-    styles = {"steps": ",.0f", "bytes": ",.0f", "return": ",.1f"}
-    return styles.get(MEASURES[measure].unit, ".3f")
-
-
-def _bracketed(ends: Sequence[float | None], style: str, beyond: str) -> str:
-    """The figure, and its interval if there is one that is not all beyond."""
+    style = _STYLES.get(MEASURES[row["measure"]].unit, ".3f")
 
     def text(number: float | None) -> str:
         if number is None:
             return "?"
-        return beyond if math.isinf(number) else format(number, style)
+        return "never" if math.isinf(number) else format(number, style)
 
-    value, low, high = ends
+    value = row["median" if row["measure"] == ARRIVAL else "iqm"]
+    low, high = row["low"], row["high"]
     known = low is not None and high is not None and math.isfinite(low)
     return f"{text(value)} [{text(low)}, {text(high)}]" if known else text(value)

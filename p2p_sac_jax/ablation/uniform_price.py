@@ -1,7 +1,7 @@
-"""What a seller could earn who never learns: the best price to charge every week.
+"""The best constant price of each peer, a baseline without learning.
 
-A yardstick between the historical price and the oracle: the oracle moves with season,
-cost and rival; this price does not, but it is the best of those that do not.
+It lies between the historical price and the oracle, whose price moves with season,
+cost and rival price.
 """
 
 from __future__ import annotations
@@ -59,13 +59,13 @@ def _search(
     key = jax.random.fold_in(jax.random.key(seed), peer)
     keys = jax.vmap(jax.random.fold_in, (None, 0))(key, np.arange(EPISODES))
 
-    def worth(action: Array) -> tuple[Array, Array, Array]:
+    def mean_profit(action: Array) -> tuple[Array, Array, Array]:
         """Price, mean profit and the oracle's [] of one action [] every week."""
-        live = partial(_episode, environment, weeks, params, action)
-        return jax.tree.map(jnp.mean, jax.vmap(live)(keys))
+        episode = partial(_episode, environment, weeks, params, action)
+        return jax.tree.map(jnp.mean, jax.vmap(episode)(keys))
 
     def best(actions: Array) -> tuple[Array, tuple[Array, Array, Array]]:
-        outcomes = jax.vmap(worth)(actions)
+        outcomes = jax.vmap(mean_profit)(actions)
         index = jnp.argmax(outcomes[1])
         return actions[index], jax.tree.map(lambda leaf: leaf[index], outcomes)
 
