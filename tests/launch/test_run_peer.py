@@ -57,7 +57,7 @@ class Peer:
                 return weeks[-1]
             assert self.process.poll() is None, self.events("week")[-3:]
             time.sleep(0.1)
-        raise AssertionError(f"waited in vain: {self.events('week')[-3:]}")
+        raise AssertionError(f"timeout: {self.events('week')[-3:]}")
 
     def end(self, number=signal.SIGTERM):
         self.process.send_signal(number)
@@ -67,7 +67,7 @@ class Peer:
 
 
 @pytest.mark.slow
-def test_two_peers_talk_one_is_killed_and_goes_on(tmp_path):
+def test_two_peers_exchange_and_one_resumes_after_a_kill(tmp_path):
     names = "anna", "bela"
     write_network(tmp_path / "network", "shops", "consortium", names)
     anna_port, bela_port, metrics = free_ports(3)
@@ -83,7 +83,7 @@ def test_two_peers_talk_one_is_killed_and_goes_on(tmp_path):
         with urllib.request.urlopen(url) as answer:
             shown = answer.read().decode()
         assert "p2p_sac_health 2.0" in shown
-        assert "p2p_sac_earned_share" in shown
+        assert "p2p_sac_profit_share" in shown
 
         before = peers["bela"].events("week")[-1]
         peers["bela"].end(signal.SIGKILL)
@@ -91,7 +91,7 @@ def test_two_peers_talk_one_is_killed_and_goes_on(tmp_path):
         count = len(peers["bela"].events("week"))
         peers["bela"] = Peer(tmp_path, "bela", ports, origin)
         after = peers["bela"].wait_for(count + 1)
-        # It goes on from what was saved, and the market's clock has gone on meanwhile.
+        # It resumes from its saved state; the clock of the market has moved.
         assert 1 < after["week"] <= before["week"] + 1
         assert after["clock"] > before["clock"]
         peers["anna"].wait_for(1, lambda week: week["clock"] > after["clock"])
