@@ -136,8 +136,10 @@ def make_accountant(
         _refuse("memory.decay", config.memory.decay, reason)
     if mode == "public":
         accountant = _public(config, num_cells, has_demand)
-    else:
+    elif mode == "consortium":
         accountant = _consortium(config, num_groups, has_demand)
+    else:
+        raise NotImplementedError(f"exchange.mode={mode!r} has no accounting")
     if budget > 0 and not accountant.bounded:
         reason = "must be 0 where no noised channel leaves: no values and no demand"
         _refuse("privacy.epsilon", budget, reason)

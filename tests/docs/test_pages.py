@@ -77,9 +77,9 @@ def test_files_and_programs_exist(page):
 
 
 def extension_files() -> set[str]:
-    """Files that the recipes of ``docs/extending.md`` tell the reader to write."""
-    page = TEXT["docs/extending.md"]
-    return set(re.findall(r"^ *# (\S+/\S+\.py)$", page, re.MULTILINE))
+    """Files that the recipes of the pages on extending tell the reader to write."""
+    text = TEXT["docs/extending.md"] + TEXT["docs/extending_exchange.md"]
+    return set(re.findall(r"^ *# (\S+/\S+\.py)$", text, re.MULTILINE))
 
 
 @current

@@ -1,4 +1,4 @@
-"""Every recipe of ``docs/extending.md`` works as written, in a copy of the tree.
+"""Every recipe of the pages on extending works as written, in a copy of the tree.
 
 A recipe is a section with numbered steps. A ``python`` block whose first line is
 ``# PATH`` is a whole file. A ``diff`` block whose first line is ``--- PATH`` edits a
@@ -20,7 +20,8 @@ from typing import NamedTuple
 import pytest
 
 ROOT = Path(__file__).parents[2]
-PAGE = (ROOT / "docs" / "extending.md").read_text("utf-8")
+PAGES = ("extending.md", "extending_exchange.md")
+TEXT = "\n".join((ROOT / "docs" / page).read_text("utf-8") for page in PAGES)
 COPIED = ("p2p_sac_jax", "launch", "configs", "tests", "tools", "docs", "setup.cfg")
 
 
@@ -51,7 +52,7 @@ def parse(section: str) -> Recipe:
 
 
 def recipes() -> dict[str, Recipe]:
-    sections = re.split(r"^## ", PAGE, flags=re.MULTILINE)[1:]
+    sections = re.split(r"^## ", TEXT, flags=re.MULTILINE)[1:]
     parsed = {section.splitlines()[0]: parse(section) for section in sections}
     return {name: recipe for name, recipe in parsed.items() if recipe.commands}
 
@@ -92,6 +93,22 @@ def run(command: list[str], folder: Path) -> None:
     output = f"{done.stdout[-6000:]}\n{done.stderr[-3000:]}"
     assert done.returncode == 0, f"{shlex.join(command)}\n{output}"
     assert "no tests ran" not in output
+
+
+def test_all_kinds_have_a_recipe():
+    titles = " ".join(RECIPES)
+    for kind in (
+        "environment",
+        "topology",
+        "aggregator",
+        "value-sharing rule",
+        "mode",
+        "attack",
+        "price memory",
+        "configuration field",
+        "arm",
+    ):
+        assert kind in titles
 
 
 def test_recipes_apply_together(tmp_path):
