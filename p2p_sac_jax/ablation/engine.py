@@ -60,7 +60,7 @@ class SweepInterrupted(Interrupted):
         """``finished`` of ``runs`` need not be computed again."""
         name = signal.Signals(number).name
         Exception.__init__(
-            self, f"{name}: {finished} of {runs} runs finished; run again to go on"
+            self, f"{name}: {finished} of {runs} runs finished; run again to resume"
         )
         self.exit_status = 128 + number
 
@@ -188,7 +188,7 @@ class _SweepTrainer:
         return parts if shared < own else [batch]
 
     def _train_batch(self, batch: Batch) -> bool:
-        """Trains and saves one batch; an error fails its runs and the sweep goes on."""
+        """Trains and saves one batch; an error fails its runs only."""
         same = [other for other in self._waiting if other.shape == batch.shape]
         updates = batch.updates + sum(other.updates for other in same)
         try:
@@ -196,7 +196,7 @@ class _SweepTrainer:
             trained = train_batch(prepared, self._compiled, updates, self._on_chunk)
         except SweepInterrupted:
             raise
-        except Exception as error:  # any error: the other batches go on
+        except Exception as error:  # any error: the other batches are trained
             reason = " ".join(f"{type(error).__name__}: {error}".split())[:500]
             self._save_failures([(run, reason) for run in batch.runs])
             return False

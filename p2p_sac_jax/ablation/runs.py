@@ -139,7 +139,7 @@ def _canonical_isolated(config: TrainConfig) -> TrainConfig:
         synchronisation=SynchronisationConfig(),
         privacy=PrivacyConfig(),
         faults=FaultsConfig(),
-        # Byzantine peers count in no figure, isolated ones neither.
+        # Byzantine peers count in no measure, isolated ones neither.
         attack=AttackConfig(byzantine=config.attack.byzantine),
     )
 

@@ -128,7 +128,7 @@ def abandon(error: BaseException) -> NoReturn:
         reason = [*str(error).splitlines(), ""][0]
         text = (
             f"error: no contact with another process ({reason});"
-            " the same command goes on from the last checkpoint"
+            " the same command resumes from the last checkpoint"
         )
         if "RESOURCE_EXHAUSTED" in str(error):
             text = f"error: out of memory: {reason}"

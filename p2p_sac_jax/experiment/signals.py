@@ -15,7 +15,7 @@ class Interrupted(Exception):
     def __init__(self, number: int, step: int) -> None:
         """``number`` of the signal; ``step`` that the checkpoint holds."""
         name = signal.Signals(number).name
-        super().__init__(f"{name}: saved at step {step}; run again to go on")
+        super().__init__(f"{name}: saved at step {step}; run again to resume")
         self.exit_status = 128 + number
 
 

@@ -190,7 +190,7 @@ def test_a_run_stopped_twice_ends_as_if_uninterrupted(finished, tmp_path):
     first = interrupt(tmp_path, signal.SIGINT, has_step(tmp_path, 4), TWO)
     assert first.returncode == 130, first.stderr
     last_line = first.stderr.splitlines()[-1]
-    assert re.fullmatch(r"SIGINT: saved at step \d+; run again to go on", last_line)
+    assert re.fullmatch(r"SIGINT: saved at step \d+; run again to resume", last_line)
     assert f"saved at step {saved_steps(tmp_path)[-1]};" in last_line
 
     later = saved_steps(tmp_path)[-1] + 4
