@@ -22,7 +22,7 @@ from p2p_sac_jax.experiment.build import Experiment, build_experiment
 from p2p_sac_jax.experiment.devices import choose_placement
 from p2p_sac_jax.hyper import Hyper
 from p2p_sac_jax.peer import PeerState
-from p2p_sac_jax.peer.components import (
+from p2p_sac_jax.peer.context import (
     MARKET,
     SELECT_ACTION,
     PeerComponents,
@@ -160,7 +160,7 @@ def _demand(components: PeerComponents) -> DemandModel:
     demand = components.environment.demand
     if demand is None:
         raise ConfigError(
-            f"environment.name={components.config.environment.name!r} must be"
+            "environment.name must be"
             " pricing: the attacker's week has a price and sales"
         )
     return demand

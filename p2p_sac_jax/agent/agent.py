@@ -121,7 +121,7 @@ class P2PSACAgent:
         self._interval = config.exchange.interval
         self._folder = None if folder is None else Path(folder)
         connected = len(setup.peers) > 1 and config.exchange.network_weight > 0
-        accountant = privacy_accountant(self._core.components)
+        accountant = privacy_accountant(config, self._core.components)
         self._releases = ReleaseLog(config, accountant, self._folder, connected)
         self._training = asyncio.Lock()
         own = setup.peers.index(setup.name) if peer_id is None else peer_id
@@ -224,7 +224,7 @@ class P2PSACAgent:
         environment = components.environment
         if not self._progress.pending:
             raise ConfigError("observe must come after select_action, once for each")
-        if log_sales is None and components.world_model is None:
+        if log_sales is None and components.memory.model is None:
             log_sales = 0.0
         transition = Transition(
             obs=self._progress.obs,
@@ -258,7 +258,7 @@ class P2PSACAgent:
           ConfigError: the batch size is invalid.
         """
         if batch_size is None:
-            batch_size = self._core.components.config.sac.batch_size
+            batch_size = self._core.components.batch_size
         train_step = self._core.train_step(whole("batch_size", batch_size, least=1))
         state = self._state  # of this call: others may replace it meanwhile
         async with self._training:
@@ -374,7 +374,7 @@ class P2PSACAgent:
             self.clock % self._interval > 0 or self._progress.exchanged == self.round
         )
         latest = (self.round + int(passed)) * self._interval
-        seconds = latest * self._core.components.config.environment.seconds_per_step
+        seconds = latest * self._core.components.seconds_per_step
         refusal = self._latest.take(delivery, seconds)
         if refusal is not None:
             self._connection.refuse(delivery.sender, refusal)

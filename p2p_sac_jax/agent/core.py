@@ -22,14 +22,14 @@ from p2p_sac_jax.exchange.exchange import Exchange, ExchangeInputs, exchange_of
 from p2p_sac_jax.exchange.guidance import potential
 from p2p_sac_jax.exchange.send_policy import SendState
 from p2p_sac_jax.exchange.trust import uniform_trust
-from p2p_sac_jax.exchange.value_sharing import VALUE_SHARING
 from p2p_sac_jax.hyper import Hyper
 from p2p_sac_jax.peer.behaviour import greedy_policy
-from p2p_sac_jax.peer.components import (
+from p2p_sac_jax.peer.context import (
     REPEATED_TRAINING,
     ROWS,
     PeerComponents,
     RoundContext,
+    StepInputs,
     make_peer_components,
     step_keys,
     stream,
@@ -37,13 +37,8 @@ from p2p_sac_jax.peer.components import (
 from p2p_sac_jax.peer.learning import pretrain_on_model
 from p2p_sac_jax.peer.message import local_summary, make_message, sample_observations
 from p2p_sac_jax.peer.model_rollouts import model_blend_weight
-from p2p_sac_jax.peer.stages import (
-    PeerState,
-    init_state,
-    observe,
-    select_action,
-    update,
-)
+from p2p_sac_jax.peer.state import PeerState, init_state
+from p2p_sac_jax.peer.step import observe, select_action, update
 from p2p_sac_jax.sac.sac import SacMetrics, SacState
 from p2p_sac_jax.types import Array, Guidance, Transition
 
@@ -187,14 +182,15 @@ def _context(state: AgentState, params: AgentParams) -> RoundContext:
     return RoundContext(state.guidance, params.environment, params.hyper, jnp.ones(()))
 
 
+def _inputs(state: AgentState, params: AgentParams) -> StepInputs:
+    keys = step_keys(jax.random.wrap_key_data(state.peer.key), state.clock)
+    return StepInputs(state.belief, _context(state, params), keys, state.clock)
+
+
 def _select_action(
     components: PeerComponents, state: AgentState, obs: Array, params: AgentParams
 ) -> Array:
-    peer = _peer(state, obs)
-    keys = step_keys(peer.key, state.clock)
-    return select_action(components, peer, state.belief, _context(state, params), keys)[
-        0
-    ]
+    return select_action(components, _peer(state, obs), _inputs(state, params))[0]
 
 
 def _greedy(
@@ -214,11 +210,9 @@ def _observe(
     peer = observe(
         components,
         state.peer,
-        state.belief,
         step.transition,
         step.log_sales,
-        _context(state, params),
-        state.clock,
+        _inputs(state, params),
     )
     replay = components.replay.insert(peer.replay, step.transition, step.kept)
     return state._replace(
@@ -232,22 +226,16 @@ def _train(
     components: PeerComponents, state: AgentState, nth: Array, params: AgentParams
 ) -> tuple[SacState, TrainMetrics]:
     """The updates of the last observed step; a repeated call draws anew."""
-    peer, sac, step = state.peer, components.config.sac, state.clock - 1
+    peer, step = state.peer, state.clock - 1
     again = stream(jax.random.wrap_key_data(peer.key), REPEATED_TRAINING, nth)
     data = jnp.where(nth > 0, jax.random.key_data(again), peer.key)
     row_key = stream(jax.random.wrap_key_data(data), ROWS, step)
-    count = sac.updates_per_step * sac.batch_size if components.learns else 0
-    context = _context(state, params)
-    learner, losses, share = update(
-        components,
-        peer.learner,
-        components.replay.sample(peer.replay, row_key, count),
-        state.belief,
-        jnp.maximum(peer.steps - 1, 0),
-        peer.normalised_error,
-        context._replace(active=(peer.replay.size > 0).astype(jnp.float32)),
-        step_keys(jax.random.wrap_key_data(data), step),
-    )
+    rows = components.replay.sample(peer.replay, row_key, components.rows_per_step)
+    active = (peer.replay.size > 0).astype(jnp.float32)
+    context = _context(state, params)._replace(active=active)
+    keys = step_keys(jax.random.wrap_key_data(data), step)
+    inputs = StepInputs(state.belief, context, keys, step)
+    learner, losses, share = update(components, peer, rows, inputs)
     weights = state.guidance.value_weight, state.guidance.std_weight
     return learner, TrainMetrics(
         losses, share, *(jnp.mean(weight) for weight in weights)
@@ -308,7 +296,7 @@ def _exchange(
         lambda leaf: leaf[0], (result.guidance, result.trust)
     )
     after = state.peer._replace(trust=trust)
-    if VALUE_SHARING[config.exchange.value_sharing].use == "shaping":
+    if components.value_use == "shaping":
         after = after._replace(potential=potential(guidance))
     return state._replace(
         peer=after,

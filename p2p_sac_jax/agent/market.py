@@ -19,7 +19,7 @@ from p2p_sac_jax.agent.settings import named_environment
 from p2p_sac_jax.config import ConfigError, TrainConfig
 from p2p_sac_jax.environments.base import Environment, TimeStep
 from p2p_sac_jax.environments.registry import make_world
-from p2p_sac_jax.peer.components import MARKET, RESET, stream
+from p2p_sac_jax.peer.context import MARKET, RESET, stream
 from p2p_sac_jax.types import Array, Score
 
 

@@ -30,8 +30,8 @@ from p2p_sac_jax.exchange.exchange import POOLINGS
 from p2p_sac_jax.exchange.sanitize import sanitize_demand
 from p2p_sac_jax.exchange.screening import screen_demand
 from p2p_sac_jax.peer.behaviour import candidates_of
-from p2p_sac_jax.peer.components import PeerComponents
-from p2p_sac_jax.peer.stages import make_experience
+from p2p_sac_jax.peer.context import PeerComponents
+from p2p_sac_jax.peer.step import make_experience
 from p2p_sac_jax.types import Array
 
 
@@ -80,7 +80,7 @@ def _memory_programs(config: TrainConfig, environment: Environment) -> _MemoryPr
             belief, candidates(obs, params), jax.random.key(0)
         )
 
-    belief = functools.partial(_belief, components)
+    belief = functools.partial(_belief, config, components)
     return _MemoryPrograms(*map(jax.jit, (update, belief, bonus, std, regions)))
 
 
@@ -216,13 +216,17 @@ class P2PPriceMemory:
 
 
 def _belief(
-    components: PeerComponents, memory: Any, messages: Any, params: AgentParams
+    config: TrainConfig,
+    components: PeerComponents,
+    memory: Any,
+    messages: Any,
+    params: AgentParams,
 ) -> Any:
     """The posterior under the prior from the neighbours' messages, as in a round.
 
     A memory on its own trusts all peers equally and bounds times by a run's length.
     """
-    config, base = components.config, components.memory.base_prior
+    base = components.memory.base_prior
     received = components.mode.clamp(components.mode.decode(messages))
     demand = sanitize_demand(received.demand, base.record_scale, config.steps)
     connected = params.hyper.exchange.network_weight > 0.0

@@ -23,7 +23,7 @@ from p2p_sac_jax.environments.base import Environment
 from p2p_sac_jax.environments.registry import ENVIRONMENTS, make_world
 from p2p_sac_jax.exchange import mixing
 from p2p_sac_jax.hyper import make_hyper
-from p2p_sac_jax.peer.components import PeerComponents
+from p2p_sac_jax.peer.context import PeerComponents
 from p2p_sac_jax.privacy.accountant import PrivacyAccountant, make_accountant
 from p2p_sac_jax.types import Array, Score
 from p2p_sac_jax.validation import validate
@@ -223,7 +223,9 @@ def roster(network: PeerNetwork, config: TrainConfig) -> tuple[tuple[str, ...], 
     return tuple(network.peers), network.name
 
 
-def privacy_accountant(components: PeerComponents) -> PrivacyAccountant:
+def privacy_accountant(
+    config: TrainConfig, components: PeerComponents
+) -> PrivacyAccountant:
     """Accountant of the privacy that each message of the agent costs.
 
     Raises:
@@ -231,11 +233,11 @@ def privacy_accountant(components: PeerComponents) -> PrivacyAccountant:
     """
     in_group = components.environment.cells_per_group if components.num_cells > 1 else 1
     return make_accountant(
-        components.config,
+        config,
         num_cells=components.num_cells,
         num_groups=-(-components.num_cells // in_group),
-        has_demand=components.world_model is not None
-        and components.config.memory.pooling != "none",
+        has_demand=components.memory.model is not None
+        and config.memory.pooling != "none",
     )
 
 

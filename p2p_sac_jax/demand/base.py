@@ -48,10 +48,6 @@ class Regions(NamedTuple):
 class MemoryModel(NamedTuple):
     """What a memory of demand predicts of any price; functions of its posterior."""
 
-    # (posterior, candidates) -> [A] best under the mean demand curve
-    best_action: Callable[[Posterior, Candidates], Array]
-    # (posterior, candidates, key, S) -> [S, A] best under S drawn demand curves
-    draw_actions: Callable[[Posterior, Candidates, Array, int], Array]
     # (posterior, experience not yet learned) -> [] standardised squared error
     prediction_error: Callable[[Posterior, Experience], Array]
     # (posterior, features [..., F]) -> [...] ln(units / usual units)
@@ -83,6 +79,10 @@ class PriceMemory(NamedTuple):
     optimal_exploration_std: Callable[[Posterior, Candidates, Array, Array], Array]
     # (posterior, candidates, key) -> Regions
     promising_regions: Callable[[Posterior, Candidates, Array], Regions]
+    # (posterior, candidates) -> [A] best action under the posterior mean
+    best_action: Callable[[Posterior, Candidates], Array]
+    # (posterior, candidates, key, S) -> [S, A] best actions under S posterior draws
+    draw_actions: Callable[[Posterior, Candidates, Array, int], Array]
     model: MemoryModel | None = None  # None: other prices cannot be predicted
 
 

@@ -125,6 +125,17 @@ def make_binned_memory(num_cells: int) -> PriceMemory:
         mean = w @ local.mean
         return rank_regions(values, candidates, mean, jnp.sqrt(variance), count)
 
+    def best_action(belief: Posterior, candidates: Candidates) -> Array:
+        mean = _candidate_weights(candidates) @ at(belief, candidates.cell).mean
+        return candidates.actions[jnp.argmax(mean)]
+
+    def draw_actions(
+        belief: Posterior, candidates: Candidates, key: Array, draws: int
+    ) -> Array:
+        local = at(belief, candidates.cell)
+        values = _draw_values(local, candidates, key, draws)
+        return candidates.actions[jnp.argmax(values, axis=-1)]
+
     return PriceMemory(
         init=init,
         base_prior=make_base_prior(()),
@@ -135,6 +146,8 @@ def make_binned_memory(num_cells: int) -> PriceMemory:
         exploration_bonus=exploration_bonus,
         optimal_exploration_std=optimal_exploration_std,
         promising_regions=promising_regions,
+        best_action=best_action,
+        draw_actions=draw_actions,
     )
 
 

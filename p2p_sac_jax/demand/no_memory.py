@@ -14,7 +14,7 @@ from p2p_sac_jax.demand.base import (
     empty_statistics,
     empty_summary,
 )
-from p2p_sac_jax.types import Array, Experience, Prior
+from p2p_sac_jax.types import Array, Candidates, Experience, Prior
 
 
 class Nothing(NamedTuple):
@@ -40,6 +40,16 @@ def make_no_memory() -> PriceMemory:
     def no_regions(*_: Any) -> Regions:
         return Regions(*(jnp.zeros(NUM_REGIONS) for _ in Regions._fields))
 
+    def first_action(belief: Any, candidates: Candidates) -> Array:
+        del belief
+        return candidates.actions[0]
+
+    def first_actions(
+        belief: Any, candidates: Candidates, key: Array, draws: int
+    ) -> Array:
+        del belief, key
+        return jnp.repeat(candidates.actions[:1], draws, axis=0)
+
     return PriceMemory(
         init=Nothing,
         base_prior=make_base_prior(()),
@@ -50,4 +60,6 @@ def make_no_memory() -> PriceMemory:
         exploration_bonus=zero,
         optimal_exploration_std=zero,
         promising_regions=no_regions,
+        best_action=first_action,
+        draw_actions=first_actions,
     )

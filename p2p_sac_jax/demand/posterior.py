@@ -138,9 +138,9 @@ def make_demand_memory(coefficients: tuple[CoefficientSpec, ...]) -> PriceMemory
         exploration_bonus=exploration_bonus,
         optimal_exploration_std=optimal_exploration_std,
         promising_regions=promising_regions,
+        best_action=best_action,
+        draw_actions=draw_actions,
         model=MemoryModel(
-            best_action=best_action,
-            draw_actions=draw_actions,
             prediction_error=prediction_error,
             mean_log_demand=mean_log_demand,
             std_log_demand=std_log_demand,

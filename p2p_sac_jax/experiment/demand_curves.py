@@ -11,7 +11,7 @@ import numpy as np
 from p2p_sac_jax.experiment import distributed
 from p2p_sac_jax.experiment.build import Experiment
 from p2p_sac_jax.peer import PeerState
-from p2p_sac_jax.peer.components import PeerComponents, make_peer_components
+from p2p_sac_jax.peer.context import PeerComponents, make_peer_components
 from p2p_sac_jax.types import Array
 
 BAND_STD = 2.0  # half width of the band, in posterior standard deviations

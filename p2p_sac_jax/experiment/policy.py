@@ -20,7 +20,7 @@ from p2p_sac_jax.experiment.devices import Placement
 from p2p_sac_jax.hyper import Hyper
 from p2p_sac_jax.peer import PeerState
 from p2p_sac_jax.peer.behaviour import candidates_of, greedy_policy
-from p2p_sac_jax.peer.components import PeerComponents, make_peer_components
+from p2p_sac_jax.peer.context import PeerComponents, make_peer_components
 from p2p_sac_jax.peer.model_rollouts import model_blend_weight
 from p2p_sac_jax.types import Array, Candidates
 
@@ -110,10 +110,9 @@ def _advise(
 ) -> Array:
     """[3] price, low, high."""
     belief, candidates = _belief_and_candidates(components, state, params, obs)
-    model = components.memory.model
-    if model is None:
-        raise TypeError("advice needs a memory of demand")
-    best = model.draw_actions(belief, candidates, jax.random.key(0), THOMPSON_DRAWS)
+    best = components.memory.draw_actions(
+        belief, candidates, jax.random.key(0), THOMPSON_DRAWS
+    )
     band = jnp.quantile(best, jnp.array(BAND), axis=0)
     greedy = greedy_policy(components, state.learner, state.belief, share, params)(obs)
     return jax.vmap(pricing.action_price)(jnp.concatenate([greedy[None], band]))

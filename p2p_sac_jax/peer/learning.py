@@ -1,4 +1,4 @@
-"""How one peer learns: real weeks, imagined prices, and the network's values."""
+"""Gradient updates of one peer: real rows, model rollouts, the network's values."""
 
 from __future__ import annotations
 
@@ -8,14 +8,13 @@ import jax
 import jax.numpy as jnp
 
 from p2p_sac_jax.exchange import guidance as guide
-from p2p_sac_jax.exchange.value_sharing import VALUE_SHARING
 from p2p_sac_jax.hyper import SacHyper
-from p2p_sac_jax.peer.components import (
+from p2p_sac_jax.peer.context import (
     PRETRAIN,
     ROWS,
     PeerComponents,
     RoundContext,
-    StepKeys,
+    StepInputs,
     stream,
 )
 from p2p_sac_jax.peer.model_rollouts import mix_model_rollouts, pretrain_rows
@@ -24,6 +23,62 @@ from p2p_sac_jax.sac.round_replay import Presampled
 from p2p_sac_jax.sac.sac import SacMetrics, SacState
 from p2p_sac_jax.tree import half_life_decay
 from p2p_sac_jax.types import Array, Transition
+
+
+def presample(
+    components: PeerComponents, replay: Replay, key: Array, active: Array, clock: Array
+) -> Presampled:
+    """The replay rows that each step of the round from ``clock`` on will read.
+
+    Args:
+      components: the peer's functions.
+      replay: as it is before the round; with ``sac.replay=pooled`` those of all
+        peers of the run, leaves [P, ...].
+      key: the peer's key; the stream ``ROWS`` is folded from it.
+      active: [] 1 if the peer takes part.
+      clock: [] int32 first step of the round.
+
+    Returns:
+      Leaves [S, M, ...], S steps of M rows.
+    """
+    clocks = clock + jnp.arange(components.interval)
+    keys = jax.vmap(stream, (None, None, 0))(key, ROWS, clocks)
+    sample = components.round_replay.presample
+    if components.pooled_replay:
+        sample = components.round_replay.presample_pooled
+    return sample(replay, keys, components.rows_per_step, active)
+
+
+def train_step(
+    components: PeerComponents,
+    learner: SacState,
+    rows: Transition,
+    share: Array,
+    inputs: StepInputs,
+) -> tuple[SacState, SacMetrics]:
+    """The updates of one step, on real rows mixed with model rollouts.
+
+    Args:
+      components: the peer's functions.
+      learner: state before.
+      rows: [M, ...] real transitions for all of the step's updates, uniform.
+      share: [] share of model rollouts.
+      inputs: of this step, its belief after the step; the keys ``update`` and
+        ``model_rollout`` are used. Nothing is learned where ``active`` is 0.
+
+    Returns:
+      State after, and mean metrics; unchanged, and zeros, where the memory acts.
+    """
+    if not components.learns:
+        return learner, SacMetrics(*(jnp.zeros(()) for _ in SacMetrics._fields))
+    context, keys = inputs.context, inputs.keys
+    market = components.believed_market(inputs.belief, context.params)
+    if market is not None:
+        rows = mix_model_rollouts(
+            market, rows, share, components.batch_size, keys.model_rollout
+        )
+    learner, losses = update_epochs(components, learner, rows, context, keys.update)
+    return learner, jax.tree.map(jnp.mean, losses)
 
 
 def update_epochs(
@@ -46,9 +101,7 @@ def update_epochs(
     Returns:
       State after, and metrics with an axis of updates in front.
     """
-    batch_size = components.config.sac.batch_size
-    use = VALUE_SHARING[components.config.exchange.value_sharing].use
-    gamma = context.hyper.sac.discount
+    use, gamma = components.value_use, context.hyper.sac.discount
 
     def bootstrap(value: Array, next_obs: Array) -> Array:
         cells = jax.vmap(components.cell)(next_obs)
@@ -70,89 +123,23 @@ def update_epochs(
             batch = batch._replace(reward=shaped(batch))
         update_key = jax.random.fold_in(key, number)
         return components.sac.update(
-            state,
-            batch,
-            bootstrap,
-            context.hyper.sac,
-            update_key,
-            context.active,
+            state, batch, bootstrap, context.hyper.sac, update_key, context.active
         )
 
-    batches = jax.tree.map(lambda x: x.reshape(-1, batch_size, *x.shape[1:]), rows)
+    batches = jax.tree.map(
+        lambda x: x.reshape(-1, components.batch_size, *x.shape[1:]), rows
+    )
     numbers = jnp.arange(batches.reward.shape[0])
     return jax.lax.scan(update, learner, (batches, numbers))
 
 
 def annealed(hyper: SacHyper, steps: Array) -> SacHyper:
-    """The learning rate after ``steps`` [] own steps.
+    """The hyper-parameters with the learning rate of ``steps`` [] own steps.
 
-    Early a store must move fast on little; later it averages over many draws.
+    A high rate serves the few first weeks, a low one averages over later ones.
     """
     left = half_life_decay(hyper.learning_rate_half_life, steps)
     return hyper._replace(learning_rate=left * hyper.learning_rate)
-
-
-def presample(
-    components: PeerComponents, replay: Replay, key: Array, active: Array, clock: Array
-) -> Presampled:
-    """The rows that each step of the round from ``clock`` on will study.
-
-    Args:
-      components: the peer's functions.
-      replay: as it is before the round; with ``sac.replay=pooled`` those of all
-        peers of the run, leaves [P, ...].
-      key: the peer's key; the stream ``ROWS`` is folded from it.
-      active: [] 1 if the peer takes part.
-      clock: [] int32 first step of the round.
-
-    Returns:
-      Leaves [S, M, ...], S steps of M rows.
-    """
-    sac, steps = components.config.sac, components.config.exchange.interval
-    clocks = clock + jnp.arange(steps)
-    keys = jax.vmap(stream, (None, None, 0))(key, ROWS, clocks)
-    count = sac.updates_per_step * sac.batch_size if components.learns else 0
-    pooled = sac.replay == "pooled"
-    presample = (
-        components.round_replay.presample_pooled
-        if pooled
-        else components.round_replay.presample
-    )
-    return presample(replay, keys, count, active)
-
-
-def train_step(
-    components: PeerComponents,
-    learner: SacState,
-    rows: Transition,
-    belief: Any,
-    share: Array,
-    context: RoundContext,
-    keys: StepKeys,
-) -> tuple[SacState, SacMetrics]:
-    """The updates of one step, on real weeks mixed with imagined prices.
-
-    Args:
-      components: the peer's functions.
-      learner: state before.
-      rows: [M, ...] real transitions for all of the step's updates, uniform.
-      belief: demand posterior; not read without a world model.
-      share: [] share of imagined rows.
-      context: of this round; nothing is learned where ``active`` is 0.
-      keys: of this step; ``update`` and ``model_rollout`` are used.
-
-    Returns:
-      State after, and mean metrics; untouched, and zeros, where nobody learns.
-    """
-    if not components.learns:
-        return learner, SacMetrics(*(jnp.zeros(()) for _ in SacMetrics._fields))
-    market = components.believed_market(belief, context.params)
-    if market is not None:
-        rows = mix_model_rollouts(
-            market, rows, share, components.config.sac.batch_size, keys.model_rollout
-        )
-    learner, losses = update_epochs(components, learner, rows, context, keys.update)
-    return learner, jax.tree.map(jnp.mean, losses)
 
 
 def pretrain_on_model(
@@ -163,11 +150,11 @@ def pretrain_on_model(
     key: Array,
     clock: Array,
 ) -> SacState:
-    """Trains a newcomer on imagined weeks alone, before its first real one.
+    """Trains a newcomer on model rollouts alone, before its first real step.
 
     Args:
-      components: the peer's functions; without a world model or a policy nothing is
-        learned.
+      components: the peer's functions; without a model of demand or without a policy
+        nothing is learned.
       learner: state before.
       belief: demand posterior under the network's prior.
       context: of this round; nothing is learned where ``active`` is 0.
@@ -183,7 +170,7 @@ def pretrain_on_model(
     if market is None:
         return learner
     row_key, update_key = jax.random.split(stream(key, PRETRAIN, clock))
-    count = components.config.memory.pretrain_updates * components.config.sac.batch_size
+    count = components.pretrain_updates * components.batch_size
     rows = pretrain_rows(market, count, row_key)
     learner, _ = update_epochs(components, learner, rows, context, update_key)
     return learner

@@ -1,8 +1,8 @@
-"""What one peer knows, and what of it leaves: insight -> privacy -> message."""
+"""The message of one peer: local summary, privacy mode, send policy."""
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -14,8 +14,8 @@ from p2p_sac_jax.exchange.send_policy import (
     init_send_state,
     is_due,
 )
-from p2p_sac_jax.hyper import ExchangeHyper, Hyper, make_hyper
-from p2p_sac_jax.peer.components import (
+from p2p_sac_jax.hyper import ExchangeHyper, Hyper
+from p2p_sac_jax.peer.context import (
     INSIGHT,
     PRIVACY,
     SAMPLE_OBSERVATIONS,
@@ -24,49 +24,28 @@ from p2p_sac_jax.peer.components import (
 )
 from p2p_sac_jax.sac import distributions
 from p2p_sac_jax.sac.replay import Replay
-from p2p_sac_jax.sac.sac import SacState
 from p2p_sac_jax.types import Array, Insight, LocalSummary, MessageInputs
+
+if TYPE_CHECKING:
+    from p2p_sac_jax.peer.state import PeerState
 
 INSIGHT_ROWS = 256  # replay rows behind one insight
 PERFORMANCE_DECAY = 0.95
-# Who has not done anything yet filters nobody by what they do.
+# Performance of a peer without steps: it never excludes a neighbour as worse.
 _UNKNOWN = -1e9
 
 
-class Speaker(Protocol):
-    """The part of a peer's state that speaking reads."""
-
-    @property
-    def key(self) -> Array: ...  # noqa: D102
-    @property
-    def steps(self) -> Array: ...  # noqa: D102
-    @property
-    def learner(self) -> SacState: ...  # noqa: D102
-    @property
-    def memory(self) -> Any: ...  # noqa: D102
-    @property
-    def performance(self) -> Array: ...  # noqa: D102
-    @property
-    def last_seen(self) -> Array: ...  # noqa: D102
-    @property
-    def visits(self) -> Array: ...  # noqa: D102
-    @property
-    def potential(self) -> Array: ...  # noqa: D102
-    @property
-    def send_state(self) -> SendState: ...  # noqa: D102
-
-
 class ReplaySample(NamedTuple):
-    """What a peer calls to mind before it speaks."""
+    """Observations that an insight is computed on."""
 
-    obs: Array  # [M, D] of uniform rows of its replay
-    size: Array  # [] int32 rows there are
+    obs: Array  # [M, D] of uniform rows of the replay
+    size: Array  # [] int32 rows in the replay
 
 
 def sample_observations(
     components: PeerComponents, replay: Replay, key: Array, clock: Array
 ) -> ReplaySample:
-    """256 observations of the replay, with the peer's ``key``."""
+    """Observations of 256 rows of the replay, drawn with the peer's ``key``."""
     rows = components.replay.sample(
         replay, stream(key, SAMPLE_OBSERVATIONS, clock), INSIGHT_ROWS
     )
@@ -75,15 +54,15 @@ def sample_observations(
 
 def local_summary(
     components: PeerComponents,
-    state: Speaker,
-    past: ReplaySample,
+    state: PeerState,
+    sample: ReplaySample,
     hyper: ExchangeHyper,
     clock: Array,
 ) -> LocalSummary:
-    """Everything one peer could say at ``clock``, from what it calls to mind."""
-    seen = state.last_seen * components.config.environment.seconds_per_step
+    """The full summary of one peer at ``clock``, its replay read as ``sample``."""
+    seen = state.last_seen * components.seconds_per_step
     return LocalSummary(
-        insight=_insight(components, state, past, seen, hyper, clock)
+        insight=_insight(components, state, sample, seen, hyper, clock)
         if components.learns
         else _no_insight(components, seen),
         demand=components.memory.summary(state.memory),
@@ -93,17 +72,19 @@ def local_summary(
 
 def _insight(
     components: PeerComponents,
-    state: Speaker,
-    past: ReplaySample,
+    state: PeerState,
+    sample: ReplaySample,
     seen: Array,
     hyper: ExchangeHyper,
     clock: Array,
 ) -> Insight:
-    """Values and policy by cell; ``seen`` [K] seconds is when it was last visited."""
+    """Values and policy by cell; ``seen`` [K] is the time of the last visit, s."""
     value_key = stream(state.key, INSIGHT, clock)
-    mean, log_std = components.sac.policy(state.learner, past.obs)
-    state_value, action_value = components.sac.value(state.learner, past.obs, value_key)
-    cells = jax.vmap(components.cell)(past.obs)
+    mean, log_std = components.sac.policy(state.learner, sample.obs)
+    state_value, action_value = components.sac.value(
+        state.learner, sample.obs, value_key
+    )
+    cells = jax.vmap(components.cell)(sample.obs)
     shaped = state.potential[cells]  # the critics have learned this much less
     inputs = InsightInputs(
         cell=cells,
@@ -112,14 +93,14 @@ def _insight(
         entropy=distributions.entropy(log_std),
         action_mean=jnp.tanh(mean),
         action_std=jnp.exp(log_std),
-        size=past.size,
+        size=sample.size,
         td_error=state.learner.td_error,
     )
     return make_insight(inputs, components.num_cells, seen, hyper)
 
 
 def _no_insight(components: PeerComponents, seen: Array) -> Insight:
-    """What a peer without a policy says of any cell: nothing, but how fresh it is."""
+    """The insight of a peer without a policy: timestamps alone."""
     none = jnp.zeros((components.num_cells,))
     no_action = jnp.zeros((components.num_cells, components.environment.action_dim))
     return Insight(
@@ -135,17 +116,18 @@ def _no_insight(components: PeerComponents, seen: Array) -> Insight:
     )
 
 
-def _performance(state: Speaker) -> Array:
-    """Moving average of rewards, unbiased from the first; as low as can be before."""
-    seen = 1.0 - PERFORMANCE_DECAY ** state.steps.astype(jnp.float32)
-    lived = state.steps > 0
-    return jnp.where(lived, state.performance / jnp.where(lived, seen, 1.0), _UNKNOWN)
+def _performance(state: PeerState) -> Array:
+    """Bias-corrected moving average of rewards; ``_UNKNOWN`` before any."""
+    weight = 1.0 - PERFORMANCE_DECAY ** state.steps.astype(jnp.float32)
+    any_steps = state.steps > 0
+    mean = state.performance / jnp.where(any_steps, weight, 1.0)
+    return jnp.where(any_steps, mean, _UNKNOWN)
 
 
 def make_message(
     components: PeerComponents,
-    state: Speaker,
-    past: ReplaySample,
+    state: PeerState,
+    sample: ReplaySample,
     hyper: Hyper,
     allowed: Array,
     clock: Array,
@@ -155,58 +137,52 @@ def make_message(
     Args:
       components: the peer's functions.
       state: before the round.
-      past: what its insight is computed on.
+      sample: observations that its insight is computed on.
       hyper: of the run.
       allowed: [] int32 messages that it may have sent in all; 0 sends nothing.
-      clock: [] int32.
+      clock: [] int32 step of the shared clock.
 
     Returns:
       The state of sending after the round, with the message that neighbours hold;
-      everything the peer knows; and 1 if a message was sent in this round.
+      the full summary, which does not leave the peer; and 1 if a message was sent.
     """
-    own = local_summary(components, state, past, hyper.exchange, clock)
-    message = _write(components, state, own, clock)
-    before, round_index = state.send_state, clock // components.config.exchange.interval
+    own = local_summary(components, state, sample, hyper.exchange, clock)
+    before, round_index = state.send_state, clock // components.interval
+    past = before.past_value[0], before.past_valid[0]
+    message = _encode(components, state, own, past, clock)
     sent = is_due(before, own, hyper.synchronisation, round_index, clock)
     sent &= before.releases < allowed
     after = after_round(before, message, own, sent, clock)
     return after, own, sent.astype(jnp.float32)
 
 
-def new_send_state(components: PeerComponents, state: Speaker) -> SendState:
-    """The state before any message, of the form that ``state`` will write."""
-    config, start = components.config, jnp.zeros((), jnp.int32)
-    hyper = make_hyper(config).exchange
+def new_send_state(components: PeerComponents, state: PeerState) -> SendState:
+    """The state before any message, of the shapes that ``state`` will write."""
+    start = jnp.zeros((), jnp.int32)
 
-    def write(state: Speaker, replay: Replay, cells: Array) -> Any:
-        past = sample_observations(components, replay, state.key, start)
-        own = local_summary(components, state, past, hyper, start)
-        return _write_with(components, state, own, cells, cells, start)
+    def write(state: PeerState, replay: Replay, cells: Array, zero: Array) -> Any:
+        hyper = ExchangeHyper(*(zero for _ in ExchangeHyper._fields))
+        sample = sample_observations(components, replay, state.key, start)
+        own = local_summary(components, state, sample, hyper, start)
+        return _encode(components, state, own, (cells, cells), start)
 
     cells = jax.ShapeDtypeStruct((components.num_cells,), jnp.float32)
+    zero = jax.ShapeDtypeStruct((), jnp.float32)
     replay = jax.eval_shape(components.replay.init)
-    message = jax.eval_shape(write, state, replay, cells)
-    return init_send_state(message, components.num_cells, config.privacy.trend_window)
+    message = jax.eval_shape(write, state, replay, cells, zero)
+    return init_send_state(message, components.num_cells, components.trend_window)
 
 
-def _write(
-    components: PeerComponents, state: Speaker, own: LocalSummary, clock: Array
-) -> Any:
-    past = state.send_state.past_value[0], state.send_state.past_valid[0]
-    return _write_with(components, state, own, *past, clock)
-
-
-def _write_with(
+def _encode(
     components: PeerComponents,
-    state: Speaker,
+    state: PeerState,
     own: LocalSummary,
-    past_value: Array,
-    past_valid: Array,
+    past: tuple[Array, Array],
     clock: Array,
 ) -> Any:
-    """The outbound message of the mode, with noise of the peer's own."""
-    config = components.config
-    known = MessageInputs(
+    """The mode's message; ``past`` is values and validity [K] of a former round."""
+    past_value, past_valid = past
+    inputs = MessageInputs(
         message=own,
         statistics=components.memory.statistics(state.memory),
         past_value=past_value,
@@ -214,8 +190,8 @@ def _write_with(
         visits=state.visits,
     )
     return components.mode.encode(
-        known,
+        inputs,
         stream(state.key, PRIVACY, 0),
-        clock // config.exchange.interval,
-        clock * config.environment.seconds_per_step,
+        clock // components.interval,
+        clock * components.seconds_per_step,
     )

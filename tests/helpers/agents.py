@@ -15,7 +15,7 @@ from p2p_sac_jax.agent.settings import named_environment
 from p2p_sac_jax.agent.transport.in_process import Hub, in_process_network
 from p2p_sac_jax.config import TrainConfig
 from p2p_sac_jax.environments.registry import World, make_world
-from p2p_sac_jax.peer.components import MARKET, RESET, stream
+from p2p_sac_jax.peer.context import MARKET, RESET, stream
 from tests.helpers.populations import small_config
 
 PEERS = 3

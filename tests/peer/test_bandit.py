@@ -1,6 +1,7 @@
 """The demand memory alone: Thompson's draws, the best price, and nothing learned."""
 
 import functools
+from types import SimpleNamespace
 
 import jax
 import jax.numpy as jnp
@@ -12,18 +13,20 @@ from p2p_sac_jax.demand.base import Posterior
 from p2p_sac_jax.environments.observation import observation
 from p2p_sac_jax.environments.registry import make_world
 from p2p_sac_jax.hyper import make_hyper
-from p2p_sac_jax.peer.behaviour import choose_action, greedy_policy
-from p2p_sac_jax.peer.components import (
+from p2p_sac_jax.peer.behaviour import greedy_policy
+from p2p_sac_jax.peer.context import (
     BANDIT,
     EVALUATE,
     MARKET,
     RESET,
     RoundContext,
+    StepInputs,
     make_peer_components,
     step_keys,
     stream,
 )
 from p2p_sac_jax.peer.learning import pretrain_on_model
+from p2p_sac_jax.peer.step import select_action
 from p2p_sac_jax.types import Experience
 from p2p_sac_jax.validation import validate
 from tests.helpers.populations import assert_close, assert_identical, run, small_config
@@ -52,10 +55,11 @@ def best_price(cost, slope):
 def draw_prices(state, obs, key, count):
     """[count] prices and distances of the behaviour policy in one state."""
     context = RoundContext(None, PARAMS, make_hyper(CONFIG), jnp.ones(()))
+    peer = SimpleNamespace(obs=obs)  # nothing else of a peer is read
 
     def one(clock):
-        keys = step_keys(key, clock)
-        return choose_action(COMPONENTS, None, state, obs, context, 0.0, False, keys)
+        inputs = StepInputs(state, context, step_keys(key, clock), clock)
+        return select_action(COMPONENTS, peer, inputs)
 
     action, away = jax.vmap(one)(jnp.arange(count))
     return jnp.exp(np.log(1.5) * action[:, 0]), away

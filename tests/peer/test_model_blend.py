@@ -15,7 +15,7 @@ from p2p_sac_jax.environments.observation import observation
 from p2p_sac_jax.environments.registry import make_world
 from p2p_sac_jax.hyper import MemoryHyper
 from p2p_sac_jax.peer.behaviour import blend_with_model, candidates_of, greedy_policy
-from p2p_sac_jax.peer.components import make_peer_components
+from p2p_sac_jax.peer.context import make_peer_components
 from p2p_sac_jax.peer.model_rollouts import model_blend_weight
 
 CONFIG = TrainConfig()

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from p2p_sac_jax.config import ConfigError
 from p2p_sac_jax.experiment.build import build_experiment
-from p2p_sac_jax.peer import components as components
+from p2p_sac_jax.peer import context
 from p2p_sac_jax.sac.replay import make_replay
 from p2p_sac_jax.sac.round_replay import make_round_replay
 from p2p_sac_jax.types import Transition
@@ -88,12 +88,12 @@ def test_a_replay_smaller_than_a_round_is_refused():
 
 def test_the_keys_of_a_step_are_those_of_its_streams():
     key, clock = jax.random.key(5), jnp.asarray(7, jnp.int32)
-    made = jax.random.key_data(jnp.stack(components.step_keys(key, clock)))
-    names = components.StepKeys._fields
-    stages = [getattr(components, name.upper()) for name in names]
+    made = jax.random.key_data(jnp.stack(context.step_keys(key, clock)))
+    names = context.StepKeys._fields
+    stages = [getattr(context, name.upper()) for name in names]
     assert len(set(stages)) == len(names)
     for stage, data in zip(stages, made, strict=True):
-        own = components.stream(jax.random.clone(key), stage, clock)
+        own = context.stream(jax.random.clone(key), stage, clock)
         np.testing.assert_array_equal(jax.random.key_data(own), data)
 
 

@@ -11,7 +11,7 @@ from p2p_sac_jax.exchange.exchange import ExchangeInputs, make_exchange
 from p2p_sac_jax.exchange.guidance import bootstrap as guide
 from p2p_sac_jax.experiment.build import build_experiment
 from p2p_sac_jax.hyper import make_hyper
-from p2p_sac_jax.peer.components import make_peer_components
+from p2p_sac_jax.peer.context import make_peer_components
 from tests.helpers.populations import (
     assert_close,
     peer_of,

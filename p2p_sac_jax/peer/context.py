@@ -1,8 +1,8 @@
-"""What the stages of one peer share.
+"""What the functions of one peer share: functions, static sizes, streams of keys.
 
-``PeerComponents`` holds the pure functions and static sizes, furnished once from the
-configuration: what acts, what stores, what remembers, what learns. ``RoundContext``
-holds the data that a round brings from outside. ``stream`` is all randomness.
+``PeerComponents`` holds the pure functions and static sizes of one peer.
+``RoundContext`` holds the data that a round brings from outside, ``StepInputs`` what
+one step reads beside the peer's state. ``stream`` derives every random key.
 """
 
 from __future__ import annotations
@@ -14,10 +14,11 @@ import jax.numpy as jnp
 import numpy as np
 
 from p2p_sac_jax.config import TrainConfig
-from p2p_sac_jax.demand.base import MemoryModel, PriceMemory
+from p2p_sac_jax.demand.base import PriceMemory
 from p2p_sac_jax.demand.registry import PRICE_MEMORIES
-from p2p_sac_jax.environments.base import DemandModel, Environment
+from p2p_sac_jax.environments.base import Environment
 from p2p_sac_jax.exchange.messages import Mode, make_mode
+from p2p_sac_jax.exchange.value_sharing import VALUE_SHARING
 from p2p_sac_jax.hyper import Hyper
 from p2p_sac_jax.peer.model_rollouts import BelievedMarket
 from p2p_sac_jax.sac.replay import ReplayBuffer, make_replay
@@ -63,18 +64,26 @@ _STEP = StepKeys(MARKET, SELECT_ACTION, THOMPSON, UPDATE, MODEL_ROLLOUT, WARMUP,
 
 
 class RoundContext(NamedTuple):
-    """What surrounds one peer in one round, and stays as it is within it."""
+    """What surrounds one peer in one round, and is constant within it."""
 
-    guidance: Guidance  # what the network said
+    guidance: Guidance  # of the network
     params: Any  # of the environment
     hyper: Hyper
     active: Array  # [] 1 if the peer takes part, else 0
 
 
+class StepInputs(NamedTuple):
+    """What one step reads beside the state of the peer."""
+
+    belief: Any  # posterior of the price memory under the round's prior
+    context: RoundContext
+    keys: StepKeys
+    clock: Array  # [] int32 step of the shared clock
+
+
 class PeerComponents(NamedTuple):
     """Pure functions and static sizes of one peer."""
 
-    config: TrainConfig
     environment: Environment
     sac: Sac
     replay: ReplayBuffer
@@ -82,18 +91,27 @@ class PeerComponents(NamedTuple):
     memory: PriceMemory
     mode: Mode  # what may leave the peer
     num_cells: int  # K, cells of an insight
+    learns: bool  # whether a policy acts and learns; else the price memory acts
+    value_use: str  # what becomes of the network's values
+    pooled_replay: bool  # whether rows come from the replays of all peers
+    interval: int  # S, steps of a round
+    batch_size: int
+    updates_per_step: int
+    pretrain_updates: int
+    evaluation_steps: int
+    seconds_per_step: float
+    trend_window: int  # rounds over which a trend is measured
 
     @property
-    def world_model(self) -> DemandModel | None:
-        """The demand model, if the memory can say what other prices would sell."""
-        return None if self.memory.model is None else self.environment.demand
+    def rows_per_step(self) -> int:
+        """M, replay rows that the updates of one step read."""
+        return self.updates_per_step * self.batch_size if self.learns else 0
 
-    @property
-    def model(self) -> MemoryModel:
-        """Predictions of the memory, where there is a world model."""
-        if self.memory.model is None:
-            raise TypeError("this price memory predicts no demand")
-        return self.memory.model
+    def cell(self, obs: Array) -> Array:
+        """Context cell [] int32 of one observation [D] in the exchange."""
+        if self.num_cells == 1:
+            return jnp.zeros((), jnp.int32)
+        return self.environment.cell(obs)
 
     def believed_market(self, belief: Any, params: Any) -> BelievedMarket | None:
         """The market under ``belief``; None where no demand can be predicted."""
@@ -102,24 +120,13 @@ class PeerComponents(NamedTuple):
             return None
         return BelievedMarket(demand, model, belief, params)
 
-    @property
-    def learns(self) -> bool:
-        """Whether a policy names the price and studies; else the demand memory does."""
-        return self.config.learner == "sac"
-
-    def cell(self, obs: Array) -> Array:
-        """Context cell [] int32 of one observation [D] in the exchange."""
-        if self.num_cells == 1:
-            return jnp.zeros((), jnp.int32)
-        return self.environment.cell(obs)
-
 
 def make_peer_components(
     config: TrainConfig, environment: Environment
 ) -> PeerComponents:
-    """Furnishes the rooms of one peer from a validated configuration."""
-    # The seed's scalar insight is the case of a single cell; so is one that says
-    # nothing of any, for want of values.
+    """Builds the functions of one peer from a validated configuration."""
+    # A scalar insight is the case of a single cell; so is the insight of a peer that
+    # has no values.
     scalar = config.exchange.value_sharing == "scalar" or config.learner != "sac"
     sizes = environment.observation_dim, environment.action_dim
     num_cells = 1 if scalar else environment.num_cells
@@ -129,7 +136,6 @@ def make_peer_components(
     )
     replay = make_replay(config.sac.replay_capacity or config.steps, *sizes)
     return PeerComponents(
-        config=config,
         environment=environment,
         sac=make_sac(config.sac, *sizes),
         replay=replay,
@@ -143,6 +149,16 @@ def make_peer_components(
             base_prior=memory.base_prior,
         ),
         num_cells=num_cells,
+        learns=config.learner == "sac",
+        value_use=VALUE_SHARING[config.exchange.value_sharing].use,
+        pooled_replay=config.sac.replay == "pooled",
+        interval=config.exchange.interval,
+        batch_size=config.sac.batch_size,
+        updates_per_step=config.sac.updates_per_step,
+        pretrain_updates=config.memory.pretrain_updates,
+        evaluation_steps=config.evaluation_weeks,
+        seconds_per_step=config.environment.seconds_per_step,
+        trend_window=config.privacy.trend_window,
     )
 
 
