@@ -272,7 +272,7 @@ def _exchange(
     params: AgentParams,
 ) -> AgentState:
     """One round of the exchange with a single receiver."""
-    peer, clock, config = _peer(state), state.clock, components.config
+    peer, clock = _peer(state), state.clock
     observations = sample_observations(components, peer.replay, peer.key, clock)
     own = local_summary(
         components, _peer(state), observations, params.hyper.exchange, clock
@@ -289,7 +289,7 @@ def _exchange(
             own_steps=own_steps,
             hyper=params.hyper,
             clock=clock,
-            now=clock * config.environment.seconds_per_step,
+            now=clock * components.seconds_per_step,
         )
     )
     guidance, trust = jax.tree.map(
