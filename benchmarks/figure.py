@@ -52,7 +52,7 @@ def draw_benchmark(rows: Sequence[Row]) -> str:
 
     description = _description(rows)
     size = (2 * _PANEL[0], len(sizes) * _PANEL[1])
-    svg = stand_alone(draw("benchmark", description, paint, size))
+    svg = stand_alone(draw(description, paint, size))
     head, body = svg.split(">", 1)
     return f"{head}><title>{html.escape(description)}</title>{body}"
 

@@ -11,7 +11,7 @@ from p2p_sac_jax.ablation.results import is_sweep
 from p2p_sac_jax.report.page import render, save
 from p2p_sac_jax.report.picture import save_picture
 from p2p_sac_jax.report.run import run_page
-from p2p_sac_jax.report.run_data import load_run
+from p2p_sac_jax.report.run_data import load_run_data
 from p2p_sac_jax.report.sweep import sweep_page
 from p2p_sac_jax.report.sweep_data import load_sweep_data
 
@@ -36,7 +36,7 @@ def write_report(workdir: str | pathlib.Path) -> pathlib.Path:
     """
     workdir = pathlib.Path(workdir)
     if is_sweep(workdir):
-        html = render(sweep_page(load_sweep_data(workdir)), "sweep.j2")
+        html = render(sweep_page(load_sweep_data(workdir)))
     else:
-        html = render(run_page(load_run(workdir)), "run.j2")
+        html = render(run_page(load_run_data(workdir)))
     return save(html, workdir)

@@ -1,4 +1,4 @@
-"""What stands behind the results: code, machine, configuration."""
+"""What stands behind the results: limits, code, machine, configuration."""
 
 from __future__ import annotations
 
@@ -24,86 +24,66 @@ _ALIKE = {
     "layout": "layout",
     "layout_devices": "devices used",
 }
+_TIMES = {
+    "compile_s": "compile time (s)",
+    "wall_s": "wall time (s)",
+    "resumed_at": "resumed at step",
+    "env_steps_per_s": "environment steps per second, all arms and seeds",
+    "updates_per_s": "gradient updates per second, all arms and seeds",
+}
 
 
-def run_provenance(data: RunData) -> Section:
-    """Code, machine and configuration of one run."""
-    run, summary = data.run, data.summary
-    commit = str(run.get("git_commit") or "unknown")
-    versions = run.get("versions", {}).items()
-    rows: list[tuple[str, Any]] = [
-        ("started", run.get("started")),
-        ("code", commit + " (with uncommitted changes)" * bool(run.get("git_dirty"))),
-        ("configuration", run.get("config_hash")),
-        ("seeds", ", ".join(map(str, run.get("seeds", [])))),
-        ("platform", run.get("platform")),
-        ("devices", ", ".join(map(str, run.get("devices", [])))),
-        ("layout", run.get("layout")),
-        ("versions", ", ".join(f"{name} {version}" for name, version in versions)),
-    ]
-    timings = {
-        "compile_s": "compile time (s)",
-        "wall_s": "wall time (s)",
-        "resumed_at": "resumed at step",
-        "env_steps_per_s": "environment steps per second, all runs",
-        "updates_per_s": "gradient updates per second, all runs",
-    }
-    rows += [(label, summary[n]) for n, label in timings.items() if n in summary]
-    kinds = {
-        "plain": "Soft Actor-Critic on the peer's own steps, without exchange",
-        "memory": "with a price memory and model rollouts, without exchange",
-        "network": "the same, and it exchanges messages with its neighbours",
-    }
-    arms = [
-        [data.look(arm).label, kinds.get(arm, "as configured")] for arm in data.arms
-    ]
-    default = dict(flatten(dataclasses.asdict(TrainConfig())))
-    used = [(name, labels.value(value)) for name, value in flatten(data.config)]
-    changed = [
-        [name, labels.value(value), labels.value(default.get(name, labels.MISSING))]
-        for name, value in flatten(data.config)
-        if default.get(name) != value
-    ]
-    content = {
-        "run": Table("Provenance", ["what", "value"], rows, "words"),
-        "arms": Table("Arms", ["arm", "what it is"], arms, "words"),
-        "changed": Table(
-            "Configuration changed", ["field", "this run", "default"], changed, "words"
-        ),
-        "config": Table("Configuration", ["field", "this run"], used, "words"),
-    }
-    return Section("provenance", "Provenance", content)
+def badge(data: SweepData) -> str:
+    """How many seeds there are."""
+    return "1 seed: indicative" if data.seeds == 1 else f"{data.seeds} seeds"
 
 
-def sweep_provenance(data: SweepData) -> Section:
+def facts(data: SweepData, steps: str) -> list[str]:
+    """Population, steps and arms, for the line under the title."""
+    population = data.sweep.meta["config"]["population"]["name"]
+    market = [f"{population} population"] if data.step == "week" else []
+    arms = len(data.sweep.arms)
+    return [*market, f"{steps} {data.step}s", f"{arms} arm{'s' if arms > 1 else ''}"]
+
+
+def limits(data: SweepData) -> Section:
+    """What the results cannot say."""
+    content = {"seeds": data.seeds, "step": data.step, "arms": data.sweep.arms}
+    return Section("limits", "What this cannot say", content, "Limits")
+
+
+def provenance(data: SweepData, run: RunData | None = None) -> Section:
     """Code, machine and dates of the runs, and what differs between them."""
-    runs = {id(run): run for point in data.sweep.points for run in point.runs if run}
-    metas = [run.meta for run in runs.values()]
+    runs = {id(one): one for point in data.sweep.points for one in point.runs if one}
+    metas = [one.meta for one in runs.values()]
     rows: list[tuple[str, Any]] = [
-        ("sweep", data.sweep.meta.get("name")),
+        ("configuration", run.run.get("config_hash") if run else None),
         ("different runs", len(metas)),
         ("seeds", ", ".join(map(str, data.sweep.seeds))),
     ]
+    rows = [row for row in rows if row[1] is not None]
     for field, name in _ALIKE.items():
         values = Counter(_flat(meta.get(field)) for meta in metas)
-        if values.keys() == {"unknown"}:
-            continue
-        if len(values) == 1:
-            rows.append((name, next(iter(values))))
-        else:
+        if len(values) > 1:
             listed = "; ".join(f"{v} ({n} runs)" for v, n in values.most_common())
             rows.append((f"{name}: differs between runs", listed))
+        elif "unknown" not in values:
+            rows.append((name, next(iter(values))))
     started = sorted(str(m["started"])[:16] for m in metas if m.get("started"))
     if started:
         ends = dict.fromkeys((started[0], started[-1]))
         rows.append(("started", " to ".join(ends).replace("T", " ")))
-    for field, name in (("run_s", "running (s)"), ("compile_s", "compiling (s)")):
-        rows.append((f"{name}, all runs", sum(meta.get(field, 0.0) for meta in metas)))
+    if run is not None:
+        times = _TIMES.items()
+        rows += [(name, run.summary[f]) for f, name in times if f in run.summary]
+    else:
+        for field, name in (("run_s", "running (s)"), ("compile_s", "compiling (s)")):
+            total = sum(meta.get(field, 0.0) for meta in metas)
+            rows.append((f"{name}, all runs", total))
+    columns = ["arm", "what it sets"]
     content = {
         "runs": Table("Provenance", ["what", "value"], rows, "words"),
-        "config": Table(
-            "Configuration", ["arm", "what it sets"], _settings(data), "words"
-        ),
+        "config": Table("Configuration", columns, _settings(data), "words"),
     }
     return Section("provenance", "Provenance", content)
 

@@ -1,13 +1,14 @@
-"""The kinds of figure that reports are drawn with, each returned as inline SVG."""
+"""Figures with a line or a point for each arm; each has tooltips and a text."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
 from p2p_sac_jax.report import labels
+from p2p_sac_jax.report.page import Figure
 from p2p_sac_jax.report.svg import Tip, draw, end_labels
 from p2p_sac_jax.report.theme import EDGE, INK, MUTED, PAPER, Look
 
@@ -16,10 +17,10 @@ if TYPE_CHECKING:
     from matplotlib.axis import Axis
 
 Array = np.ndarray
+Levels = Sequence[tuple[str, float]]  # names and heights to compare with
 
 # Inches; text keeps its size where a page sets three figures in a row.
-SMALL = (3.7, 2.5)
-WIDE = (4.7, 2.9)
+SMALL, WIDE = (3.7, 2.5), (4.7, 2.9)
 _MOST_TIPS = 14  # of a line
 _DASHED = (0, (2, 2))
 
@@ -40,52 +41,45 @@ class Trace(NamedTuple):
     middle: Array  # [N]
     low: Array  # [N]
     high: Array  # [N]
-    single: Array | None = None  # [S, N] single seeds, drawn thin
 
 
-def ends(traces: Sequence[Trace], unit: str, place: str = "the end") -> str:
-    """Where lines end, as text for a screen reader.
+def line(look: Look, x: Array, values: Array) -> Trace:
+    """A trace without a band."""
+    return Trace(look.label, look, x, values, values, values)
 
-    Args:
-      traces: the lines.
-      unit: of what they show.
-      place: where they end.
-    """
-    shown = [
-        f"{trace.label} {labels.quantity(unit, float(trace.middle[-1]))}"
-        for trace in traces
-        if len(trace.middle)
-    ]
-    return f"At {place}: {', '.join(shown)}."
+
+def ends(traces: Sequence[Trace], unit: str) -> str:
+    """Where lines end, as text."""
+    last = [(t.label, float(t.middle[-1])) for t in traces if len(t.middle)]
+    shown = [f"{label} {labels.quantity(unit, value)}" for label, value in last]
+    return f"At the end: {', '.join(shown)}."
 
 
 def lines(
-    name: str,
-    label: str,
+    title: str,
     traces: Sequence[Trace],
     x: Quantity,
     y: Quantity,
     *,
-    levels: Sequence[tuple[str, float]] = (),
+    levels: Levels = (),
     start: float | None = 0.0,
     limits: tuple[float | None, float | None] = (None, None),
     log: bool = False,
     tail: int = 1,
     width: float = 1.8,
     size: tuple[float, float] = WIDE,
-) -> str:
+) -> Figure:
     """Lines with bands against something continuous, named at their right ends.
 
     A trace of no extent, such as one that sends no bytes, is drawn as a point with a
     thin line across.
 
     Args:
-      name: identifier, unique on the page.
-      label: text for a screen reader.
+      title: of the figure; with the names of the axes it is unique on the page.
       traces: what is drawn.
       x: of the horizontal axis.
       y: of the vertical axis.
-      levels: names and heights to compare with.
+      levels: heights to compare with.
       start: where the horizontal axis begins, None for the first value.
       limits: of the vertical axis, None where it fits the lines.
       log: whether the vertical axis is logarithmic, where values are positive and
@@ -96,86 +90,74 @@ def lines(
     """
 
     def paint(ax: Axes) -> list[Tip]:
-        names = [(height, words, MUTED) for words, height in levels]
-        for _, height in levels:
-            solid = "solid" if height == 1.0 else _DASHED
-            ax.axhline(height, color=INK, lw=1.0, ls=solid, zorder=1)
-        tips = []
+        names, tips = _levels(ax, levels), []
         for trace in traces:
-            look, thin = trace.look, 1.0 if trace.look.colour == INK else width
-            height = _last(trace.middle, tail)
+            look, height = trace.look, _last(trace.middle, tail)
             if len(trace.x) and np.ptp(trace.x) == 0:
                 ax.axhline(height, color=look.colour, ls=look.dashes, lw=0.8)
                 ax.plot(trace.x[-1:], [height], look.marker, color=look.colour)
             else:
-                style = {"color": look.colour, "lw": 0}
+                thin = 1.0 if look.colour == INK else width
+                style = {"color": look.colour, "ls": look.dashes, "lw": thin}
+                ax.plot(trace.x, trace.middle, **style)
                 if not np.array_equal(trace.low, trace.high, equal_nan=True):
-                    ax.fill_between(trace.x, trace.low, trace.high, alpha=0.15, **style)
-                for row in trace.single if trace.single is not None else ():
-                    ax.plot(trace.x, row, color=look.colour, lw=0.6, alpha=0.55)
-                ax.plot(
-                    trace.x, trace.middle, color=look.colour, ls=look.dashes, lw=thin
-                )
+                    area = {"color": look.colour, "alpha": 0.15, "lw": 0}
+                    ax.fill_between(trace.x, trace.low, trace.high, **area)
             names.append((height, trace.label, look.text))
             tips += _tips(trace, x, y)
         values = np.concatenate([trace.middle for trace in traces])
         if log and 0.0 < np.nanmin(values) < np.nanmax(values) / 3.0:
             ax.set_yscale("log")
-            _plain_logarithm(ax.yaxis, np.nanmin(values), np.nanmax(values))
             ax.set_ylabel(f"{y.label}, log scale")
+            ax.yaxis.set_major_formatter(lambda value, _: labels.tick("", value))
+            ax.yaxis.set_minor_formatter(lambda *_: "")
         else:
             _format(ax.yaxis, y)
         across = np.concatenate([trace.x for trace in traces])
-        ax.set_xlim(
-            across.min() if start is None else start,
-            across.max() if np.ptp(across) > 0 else None,
-        )
+        first, last = across.min() if start is None else start, across.max()
+        ax.set_xlim(first, last if last > across.min() else None)
         _format(ax.xaxis, x, across.max())
         ax.set_ylim(*limits)
         end_labels(ax, names)
         return tips
 
-    return draw(name, label, paint, size)
+    label = f"Line chart: {y.label} against {x.label}. {title}. {ends(traces, y.unit)}"
+    return Figure(draw(label, paint, size), title)
 
 
 def trend(
-    name: str,
-    label: str,
+    title: str,
     field: str,
     values: Sequence[Any],
     traces: Sequence[Trace],
     y: Quantity,
     *,
     end: float = np.inf,
-    log: bool = False,
-    levels: Sequence[tuple[str, float]] = (),
-) -> str:
+    levels: Levels = (),
+) -> Figure:
     """Values with intervals against the values of a factor.
 
     Args:
-      name: identifier, unique on the page.
-      label: text for a screen reader.
+      title: of the figure, unique on the page.
       field: the factor.
       values: of the factor, in order; numbers keep their distances.
       traces: ``x`` holds positions in ``values``.
       y: of the vertical axis.
       end: where observation ended; what is not finite is drawn there, hollow.
-      log: whether heights are on a logarithmic axis.
-      levels: names and heights to compare with.
+      levels: heights to compare with.
     """
+    numeric = {type(value) for value in values} <= {int, float} and len(values) > 1
+    at = np.array(values if numeric else range(len(values)), float)
+    if numeric and at.min() > 0 and at.max() / at.min() >= 8:
+        at = np.log(at)
+    gap = np.diff(np.sort(at)).min() if len(at) > 1 else 1.0
 
     def paint(ax: Axes) -> list[Tip]:
-        places, numeric = _places(ax, values)
-        names = [(height, words, MUTED) for words, height in levels]
-        for _, height in levels:
-            ax.axhline(height, color=INK, lw=1.0, ls=_DASHED, zorder=1)
-        offsets = (np.arange(len(traces)) - (len(traces) - 1) / 2) * min(
-            0.1, 0.6 / len(traces)
-        )
-        tips = []
-        for trace, offset in zip(traces, offsets, strict=True):
-            look, across = trace.look, places(trace.x, offset)
-            height, low, high = (np.minimum(v, end) for v in trace[3:6])
+        names, tips = _levels(ax, levels), []
+        for index, trace in enumerate(traces):
+            look, aside = trace.look, index - (len(traces) - 1) / 2
+            across = at[trace.x] + aside * min(0.1, 0.6 / len(traces)) * gap
+            height, low, high = (np.minimum(v, end) for v in trace[3:])
             ax.vlines(across, low, high, color=look.colour, lw=1.4, alpha=0.7)
             if numeric:
                 ax.plot(across, height, color=look.colour, ls=look.dashes, lw=1.3)
@@ -183,64 +165,45 @@ def trend(
             dots = {"color": look.colour, "marker": look.marker, "ls": "none", "ms": 6}
             ax.plot(across[~beyond], height[~beyond], mec=PAPER, mew=0.6, **dots)
             ax.plot(across[beyond], height[beyond], mfc=PAPER, mew=1.4, **dots)
-            if len(height):
-                names.append((float(height[-1]), trace.label, look.text))
-            for index, (place, up) in enumerate(zip(across, height, strict=True)):
-                at = labels.setting(field, values[int(trace.x[index])])
-                shown = labels.band(y.unit, *(v[index] for v in trace[3:6]))
-                tips.append(Tip(place, up, f"{trace.label}, {at}: {shown}"))
+            names.append((float(height[-1]), trace.label, look.text))
+            for i, x in enumerate(trace.x):
+                shown = labels.band(y.unit, *(v[i] for v in trace[3:]))
+                text = f"{trace.label}, {labels.setting(field, values[x])}: {shown}"
+                tips.append(Tip(across[i], height[i], text))
         if any(np.isinf(trace.high).any() for trace in traces):
             ax.axhline(end, color=EDGE, lw=1.0, zorder=0)
             names.append((end, "end", MUTED))
         _format(ax.yaxis, y)
-        if log:
-            ax.set_yscale("log")
-            _logarithmic(ax.yaxis, np.concatenate([trace.middle for trace in traces]))
+        shown = [labels.value(value) for value in values]
+        ax.set_xticks(at, shown, rotation=0 if sum(map(len, shown)) < 40 else 20)
+        ax.set_xlim(at.min() - 0.45 * gap, at.max() + 0.45 * gap)
         ax.set_xlabel(labels.field(field))
         end_labels(ax, names)
         return tips
 
-    return draw(name, label, paint, WIDE)
+    label = f"Chart with intervals: {title}. {ends(traces, y.unit)}"
+    return Figure(draw(label, paint, WIDE), title)
 
 
-def scatter(
-    name: str, label: str, traces: Sequence[Trace], x: Quantity, y: Quantity
-) -> str:
-    """Points with vertical intervals against a positive quantity on a log axis."""
-
-    def paint(ax: Axes) -> list[Tip]:
-        ax.axhline(0.0, color=INK, lw=1.0, zorder=1)
-        names, tips = [], []
-        for trace in traces:
-            look = trace.look
-            low, high = trace.low, trace.high
-            ax.vlines(trace.x, low, high, color=look.colour, lw=1.4, alpha=0.7)
-            dot = {"color": look.colour, "ms": 6, "mec": PAPER, "mew": 0.6}
-            ax.plot(trace.x, trace.middle, look.marker, **dot)
-            names.append((float(trace.middle[-1]), trace.label, look.text))
-            tips += _tips(trace, x, y)
-        _format(ax.yaxis, y)
-        _format(ax.xaxis, x)
-        ax.set_xscale("log")
-        _logarithmic(ax.xaxis, np.concatenate([trace.x for trace in traces]))
-        end_labels(ax, names)
-        return tips
-
-    return draw(name, label, paint, WIDE)
+def _levels(ax: Axes, levels: Levels) -> list[tuple[float, str, str]]:
+    """Draws levels; returns their names for ``end_labels``."""
+    for _, height in levels:
+        dashes = "solid" if height == 1.0 else _DASHED
+        ax.axhline(height, color=INK, lw=1.0, ls=dashes, zorder=1)
+    return [(height, name, MUTED) for name, height in levels]
 
 
 def _tips(trace: Trace, x: Quantity, y: Quantity) -> list[Tip]:
-    """What a line says at some of its places."""
+    """Values of a line at some of its places."""
     known = np.flatnonzero(np.isfinite(trace.middle))
-    count = min(len(known), _MOST_TIPS)
-    tips = []
-    for index in known[np.linspace(0, len(known) - 1, count).round().astype(int)]:
-        across, middle, low, high = (float(v[index]) for v in trace[2:6])
-        time = x.unit in ("week", "step")
+    places = np.linspace(0, len(known) - 1, min(len(known), _MOST_TIPS))
+    time, tips = x.unit in ("week", "step"), []
+    for index in known[places.round().astype(int)]:
+        across, *values = (float(v[index]) for v in trace[2:])
         at = labels.quantity("" if time else x.unit, across)
         place = f"{x.unit if time else x.label} {at}"
-        shown = labels.band(y.unit, middle, low, high)
-        tips.append(Tip(across, middle, f"{trace.label}, {place}: {shown}"))
+        shown = labels.band(y.unit, *values)
+        tips.append(Tip(across, values[0], f"{trace.label}, {place}: {shown}"))
     return tips
 
 
@@ -256,44 +219,3 @@ def _format(axis: Axis, what: Quantity, end: float = 0.0) -> None:
     if what.unit == "week" and end > 26:
         every = 26 * max(1, round(end / 52 / 2.5))
         axis.set_ticks(np.arange(0, end + 1, every))
-
-
-def _logarithmic(axis: Axis, values: Array) -> None:
-    """Limits of a logarithmic axis, with some margin around ``values``."""
-    low, high = values.min() / 1.5, values.max() * 1.5
-    axis.set_view_interval(low, high, ignore=True)
-    _plain_logarithm(axis, low, high)
-
-
-def _plain_logarithm(axis: Axis, low: float, high: float) -> None:
-    """Plain numbers on a logarithmic axis, more of them where it is short."""
-    from matplotlib.ticker import FixedLocator
-
-    digits = (1, 2, 5) if high / low < 100 else (1,)
-    if high / low < 8:
-        digits = (1, 1.5, 2, 3, 4, 5, 7)
-    decades = range(int(np.floor(np.log10(low))), int(np.ceil(np.log10(high))) + 1)
-    ticks = [digit * 10.0**decade for decade in decades for digit in digits]
-    limits = axis.get_view_interval()
-    axis.set_major_locator(FixedLocator(ticks))
-    axis.set_major_formatter(lambda value, _: labels.tick("", value))
-    axis.set_minor_locator(FixedLocator([]))
-    axis.set_view_interval(*limits, ignore=True)
-
-
-def _places(ax: Axes, values: Sequence[Any]) -> tuple[Callable[..., Array], bool]:
-    """Sets the horizontal axis for a factor.
-
-    Returns:
-      A function from indices into ``values`` to places on the axis, moved aside by a
-      share of the distance between neighbours; and whether the values are numbers.
-    """
-    numeric = {type(value) for value in values} <= {int, float} and len(values) > 1
-    at = np.array(values if numeric else range(len(values)), float)
-    if numeric and at.min() > 0 and at.max() / at.min() >= 8:
-        at = np.log(at)
-    shown = [labels.value(value) for value in values]
-    ax.set_xticks(at, shown, rotation=0 if sum(map(len, shown)) < 40 else 20)
-    gap = np.diff(np.sort(at)).min() if len(at) > 1 else 1.0
-    ax.set_xlim(at.min() - 0.45 * gap, at.max() + 0.45 * gap)
-    return lambda index, offset: at[np.asarray(index, int)] + offset * gap, numeric

@@ -34,11 +34,6 @@ def percent(value: float | None) -> str:
     return MISSING if value is None else _minus(f"{100 * value:.1f}{_NBSP}%")
 
 
-def points(value: float) -> str:
-    """A difference of shares in percentage points, without its sign."""
-    return f"{100 * abs(value):.1f} points"
-
-
 def size(count: float) -> str:
     """A number of bytes."""
     if count < 1000:
@@ -225,12 +220,6 @@ def improvement(row: Row | None) -> str:
         return MISSING
     keys = ("improvement", "improvement_low", "improvement_high")
     return _bracketed([None if row[k] is None else f"{row[k]:.2f}" for k in keys])
-
-
-def per_megabyte(gain: float, sent: float, unit: str) -> str:
-    """A difference to the control over the bytes that it took."""
-    rate = gain / (sent / 1e6)
-    return _minus(f"{100 * rate:+.3g} points") if unit == "points" else plain(rate)
 
 
 def _signed(unit: str, content: float) -> str:

@@ -1,4 +1,4 @@
-"""Curves of one population against what learning costs, and their bands over seeds."""
+"""Curves of populations against what learning costs, and their figures."""
 
 from __future__ import annotations
 
@@ -11,8 +11,10 @@ from p2p_sac_jax.ablation.results import RunResult
 from p2p_sac_jax.ablation.run_curves import Curves
 from p2p_sac_jax.experiment import statistics
 from p2p_sac_jax.experiment.metrics import oracle_fraction
-from p2p_sac_jax.report.figures import Array, Quantity, Trace
-from p2p_sac_jax.report.theme import Look
+from p2p_sac_jax.report import figures, labels
+from p2p_sac_jax.report.figures import SMALL, WIDE, Array, Quantity, Trace
+from p2p_sac_jax.report.page import Figure, Section
+from p2p_sac_jax.report.sweep_data import MOST_LINES, FinishedPoint, SweepData
 
 Curve = Callable[[RunResult], Array]  # [E] of one population
 _RESAMPLES = 1000  # a band is looked at, not quoted
@@ -27,15 +29,14 @@ class CostAxis(NamedTuple):
     of: Curve
 
 
-def cost_axes(step: str) -> list[CostAxis]:
-    """The axes to choose from.
-
-    Args:
-      step: what one environment step is called.
-    """
+def cost_axes(data: SweepData) -> list[CostAxis]:
+    """The axes to choose from; that of time only where times are known."""
 
     def steps(run: RunResult) -> Array:
         return run.curves.steps.astype(float)
+
+    def total(run: RunResult) -> Array:
+        return steps(run) * len(run.curves.joins)
 
     def seconds(run: RunResult) -> Array:
         return run.meta["run_s"] * steps(run) / run.curves.steps[-1]
@@ -45,43 +46,103 @@ def cost_axes(step: str) -> list[CostAxis]:
         received = np.nansum(run.curves.bytes_received, axis=1)
         return np.cumsum(received) / len(run.curves.joins)
 
+    step = data.step
+    everyone = Quantity(f"{step}s of training, all peers together")
+    time = Quantity("seconds, share of its batch, without compiling")
+    timed = all("run_s" in run.meta for point in data.points for run in point.runs)
     return [
-        CostAxis(f"{step}s per peer", Quantity(f"{step} of training", step), steps),
-        CostAxis(
-            f"total {step}s",
-            Quantity(f"{step}s of training, all peers together"),
-            lambda run: steps(run) * len(run.curves.joins),
-        ),
-        CostAxis(
-            "wall clock",
-            Quantity("seconds, share of its batch, without compiling"),
-            seconds,
-        ),
+        CostAxis(f"{step}s per peer", data.time, steps),
+        CostAxis(f"total {step}s", everyone, total),
+        *([CostAxis("wall clock", time, seconds)] if timed else []),
         CostAxis("bytes", Quantity("bytes sent per peer"), sent),
     ]
 
 
-def has_oracle(curves: Curves) -> bool:
-    """Whether the best attainable reward is known."""
-    return bool(np.isfinite(curves.oracle).any())
+def learning(data: SweepData) -> Section:
+    """Every panel against every axis, one axis at a time."""
+    panels = data.panels()
+    first, *rest = panels
+    curves = ("score", "earned") if data.has_oracle else ("score",)
+    panes = []
+    for axis in cost_axes(data):
+        made = [panel_figure(data, axis, first, curve) for curve in curves]
+        small = [panel_figure(data, axis, panel, "score", SMALL) for panel in rest]
+        panes.append({"title": axis.title, "figures": made, "small": small})
+    content = {
+        "panes": panes,
+        "field": labels.field(data.panel_field),
+        "omitted": max(0, len(panels[first]) - MOST_LINES),
+        "has_oracle": data.has_oracle,
+        "seeds": data.seeds,
+    }
+    return Section("learning", "Learning curves", content, "Learning")
 
 
-def by_peer(curves: Curves, evaluation_weeks: int) -> Array:
+def panel_figure(
+    data: SweepData,
+    axis: CostAxis,
+    panel: str,
+    curve: str,
+    size: tuple[float, float] = WIDE,
+) -> Figure:
+    """Lines of the points of a panel, with constant prices in the same market.
+
+    Args:
+      data: the sweep.
+      axis: horizontal axis.
+      panel: key of ``data.panels()``.
+      curve: "score" of evaluations, or what was "earned" so far.
+      size: width and height in inches.
+    """
+    points = data.panels()[panel][:MOST_LINES]
+    name = "Learned policy" if curve == "score" else "Earned so far"
+    return figures.lines(
+        f"{name}, {panel}" if panel else name,
+        [_trace(point, axis, curve) for point in points],
+        axis.quantity,
+        data.score,
+        levels=data.levels(points[0], "earned" if curve == "earned" else data.final),
+        size=size,
+    )
+
+
+def _trace(point: FinishedPoint, axis: CostAxis, curve: str) -> Trace:
+    """IQM over seeds of a curve; of one seed the band is the middle half of peers."""
+    values = [
+        earned(run.curves, run.curves.achieved)
+        if curve == "earned"
+        else over_peers(run.curves, by_peer(run))
+        for run in point.runs
+    ]
+    trace = over_seeds(point, axis.of, np.array(values))
+    if curve == "score" and len(point.runs) == 1:
+        (run,) = point.runs
+        there = np.where(present(run.curves, run.curves.steps), by_peer(run), np.nan)
+        _, low, high = middle_half(there.T)
+        kept = np.isin(axis.of(run), trace.x)
+        return trace._replace(low=low[kept], high=high[kept])
+    return trace
+
+
+def over_seeds(point: FinishedPoint, x: Curve, values: Array) -> Trace:
+    """IQM of curves [S, E] with its band, against an axis."""
+    across = np.median([x(run) for run in point.runs], axis=0)
+    count = min(len(across), _MOST_POINTS)
+    chosen = np.linspace(0, len(across) - 1, count).round().astype(int)
+    ends = band(values[:, chosen])
+    return Trace(point.look.label, point.look, across[chosen], *ends)
+
+
+def by_peer(run: RunResult) -> Array:
     """[E, P] evaluations: shares of the oracle's, or returns where none is known."""
-    if has_oracle(curves):
-        return curves.oracle_fraction
-    return curves.score * evaluation_weeks
+    if np.isfinite(run.curves.oracle).any():
+        return run.curves.oracle_fraction
+    return run.curves.score * run.meta["config"]["evaluation_weeks"]
 
 
 def over_peers(curves: Curves, values: Array) -> Array:
     """[E] mean of ``values`` [E, P] over the honest peers that have joined."""
     return values.mean(axis=1, dtype=float, where=present(curves, curves.steps))
-
-
-def lowest(curves: Curves, values: Array) -> Array:
-    """[E] lowest of ``values`` [E, P] among the same peers."""
-    there = present(curves, curves.steps)
-    return values.min(axis=1, where=there, initial=np.inf)
 
 
 def earned(curves: Curves, achieved: Array) -> Array:
@@ -128,8 +189,12 @@ def band(values: Array) -> tuple[Array, Array, Array]:
     return middle, low, high
 
 
-def band_trace(look: Look, x: Array, values: Array, label: str = "") -> Trace:
-    """IQM of curves [S, E] with its band, against ``x`` [E]."""
-    count = min(len(x), _MOST_POINTS)
-    chosen = np.unique(np.linspace(0, len(x) - 1, count).round().astype(int))
-    return Trace(label or look.label, look, x[chosen], *band(values[:, chosen]))
+def middle_half(values: Array) -> tuple[Array, Array, Array]:
+    """Mean and quartiles of [N, T] over what is there, NaN where nothing is."""
+    columns = [column[np.isfinite(column)] for column in values.T]
+    found = [
+        (c.mean(), *np.quantile(c, (0.25, 0.75))) if c.size else (np.nan,) * 3
+        for c in columns
+    ]
+    middle, low, high = np.array(found, float).reshape(-1, 3).T
+    return middle, low, high

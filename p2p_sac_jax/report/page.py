@@ -57,12 +57,8 @@ class Page(NamedTuple):
     footer: str = ""
 
 
-def render(page: Page, template: str) -> str:
+def render(page: Page) -> str:
     """The page as HTML; every text in it is escaped.
-
-    Args:
-      page: what it shows.
-      template: file with a macro for every section.
 
     Raises:
       ConfigError: jinja2 is not installed.
@@ -77,18 +73,14 @@ def render(page: Page, template: str) -> str:
     )
     safe = optional("markupsafe").Markup
     environment.filters |= {
-        "percent": labels.percent,
-        "points": labels.points,
         "plain": labels.plain,
-        "size": labels.size,
         "picture": lambda svg: safe(theme.themed(svg)),
     }
-    sheet, _, _ = environment.loader.get_source(environment, "style.css")
     return environment.get_template("page.j2").render(
         page=page,
-        texts=environment.get_template(template).module,
+        texts=environment.get_template("sections.j2").module,
         policy=_POLICY,
-        style=safe(theme.variables() + sheet),
+        style=safe(theme.SHEET),
     )
 
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pathlib
 
-from p2p_sac_jax.report.run import score_figure
-from p2p_sac_jax.report.run_data import load_run
+from p2p_sac_jax.report.learning_curves import cost_axes, panel_figure
+from p2p_sac_jax.report.run_data import load_run_data
 
 _FONT = "system-ui, -apple-system, 'Segoe UI', Roboto, Arial, sans-serif"
 
@@ -29,8 +29,9 @@ def save_picture(workdir: str | pathlib.Path, path: str | pathlib.Path) -> pathl
         extra `report` is not installed.
     """
     path = pathlib.Path(path)
-    svg = score_figure(load_run(pathlib.Path(workdir)), size=(6.4, 3.2))
-    path.write_text(stand_alone(svg), encoding="utf-8")
+    data = load_run_data(pathlib.Path(workdir)).data
+    figure = panel_figure(data, cost_axes(data)[0], "", "score", size=(6.4, 3.2))
+    path.write_text(stand_alone(figure.svg), encoding="utf-8")
     return path
 
 

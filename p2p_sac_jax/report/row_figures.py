@@ -1,23 +1,24 @@
-"""Figures made of rows: dots and differences by row, maps of two factors, networks."""
+"""Figures made of rows, and drawings of networks."""
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
 from p2p_sac_jax.report import labels
-from p2p_sac_jax.report.figures import WIDE, Array
+from p2p_sac_jax.report.figures import WIDE, Array, Quantity
+from p2p_sac_jax.report.page import Figure
 from p2p_sac_jax.report.svg import Tip, draw, optional
-from p2p_sac_jax.report.theme import BLUE, EDGE, FAINT, INK, PAPER, Look
+from p2p_sac_jax.report.theme import BLUE, FAINT, INK, PAPER, Look
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 _SMALLEST = 2e-4  # a smaller difference is as good as none, and not to be magnified
 _EDGES_DRAWN = 4000
+_DOT = {"ms": 5.5, "mec": PAPER, "mew": 0.6}
 
 
 class Mark(NamedTuple):
@@ -32,23 +33,19 @@ class Mark(NamedTuple):
 
 
 def dots(
-    name: str,
-    label: str,
+    title: str,
     rows: Sequence[str],
     columns: Mapping[Look, Array],
-    x_label: str,
-    unit: str,
+    x: Quantity,
     level: tuple[str, float] | None = None,
-) -> str:
+) -> Figure:
     """A row of dots for each name, one dot for each look, first row on top.
 
     Args:
-      name: identifier, unique on the page.
-      label: text for a screen reader.
+      title: of the figure, unique on the page.
       rows: names of the R rows.
       columns: [R] values of each look, NaN where it has none.
-      x_label: quantity of the horizontal axis.
-      unit: of the values.
+      x: of the horizontal axis.
       level: name and value to compare with.
     """
     values = np.array(list(columns.values()))
@@ -57,137 +54,77 @@ def dots(
         places, tips = np.arange(len(rows))[::-1], []
         low, high = np.nanmin(values, axis=0), np.nanmax(values, axis=0)
         ax.hlines(places, low, high, color=FAINT, lw=1.2)
-        for look, heights in columns.items():
-            dot = {"color": look.colour, "ms": 5.5, "mec": PAPER, "mew": 0.6}
-            ax.plot(heights, places, look.marker, label=look.label, **dot)
-            for row, place, x in zip(rows, places, heights, strict=True):
-                shown = labels.quantity(unit, x)
-                tips.append(Tip(x, place, f"{row}, {look.label}: {shown}"))
+        for look, of in columns.items():
+            style = {"color": look.colour, "label": look.label, **_DOT}
+            ax.plot(of, places, look.marker, **style)
+            for row, place, value in zip(rows, places, of, strict=True):
+                shown = labels.quantity(x.unit, value)
+                tips.append(Tip(value, place, f"{row}, {look.label}: {shown}"))
         if level:
             style = {"color": INK, "lw": 1.0, "ls": (0, (2, 2)), "zorder": 0}
             ax.axvline(level[1], label=level[0], **style)
-        _rows_axis(ax, rows, unit, x_label)
-        ax.legend(
-            loc="lower center",
-            bbox_to_anchor=(0.42, 1.0),
-            ncols=2,
-            frameon=False,
-            fontsize=8.5,
-            handletextpad=0.3,
-            columnspacing=1.2,
-        )
+        _rows_axis(ax, rows, x)
+        style = {"frameon": False, "fontsize": 8.5, "handletextpad": 0.3}
+        above = {"loc": "lower center", "bbox_to_anchor": (0.42, 1.0)}
+        ax.legend(ncols=2, columnspacing=1.2, **above, **style)
         return tips
 
-    return draw(name, label, paint, (WIDE[0], 1.3 + 0.2 * len(rows)))
+    label = f"Dot plot: {x.label} of {len(rows)} peers. {title}."
+    return Figure(draw(label, paint, (WIDE[0], 1.3 + 0.2 * len(rows))), title)
 
 
-def forest(
-    name: str, label: str, marks: Sequence[Mark], x_label: str, unit: str
-) -> str:
+def forest(title: str, marks: Sequence[Mark], x: Quantity) -> Figure:
     """Rows of differences with intervals about zero, first row on top.
 
     What lies so far out that it would squeeze all others stands at the edge, as text.
+    The facts of the figure count intervals above and below 0.
 
     Args:
-      name: identifier, unique on the page.
-      label: text for a screen reader.
+      title: of the figure, unique on the page.
       marks: the rows.
-      x_label: quantity of the horizontal axis.
-      unit: of the differences.
+      x: of the horizontal axis.
     """
     low, high = _limits(marks)
 
     def paint(ax: Axes) -> list[Tip]:
         ax.axvline(0.0, color=INK, lw=1.0, zorder=1)
         tips = []
-        for row, mark in zip(itertools.count(len(marks) - 1, -1), marks, strict=False):
-            colour = mark.look.colour
-            shown = labels.tick(unit, mark.middle)
+        for index, mark in enumerate(marks):
+            row, look = len(marks) - 1 - index, mark.look
+            shown = labels.tick(x.unit, mark.middle)
             if mark.low < mark.high:
-                interval = (labels.tick(unit, end) for end in (mark.low, mark.high))
+                interval = (labels.tick(x.unit, end) for end in (mark.low, mark.high))
                 shown += f" [{', '.join(interval)}]"
             tips.append(Tip(mark.middle, row, f"{mark.label}: {shown}"))
             if low <= mark.middle <= high:
-                ax.plot([mark.low, mark.high], [row, row], color=colour, lw=1.6)
-                dot = {"color": colour, "ms": 5.5, "mec": PAPER, "mew": 0.6}
-                ax.plot(mark.middle, row, mark.look.marker, **dot)
+                ax.plot([mark.low, mark.high], [row, row], color=look.colour, lw=1.6)
+                ax.plot(mark.middle, row, look.marker, color=look.colour, **_DOT)
                 continue
             left = mark.middle < low
+            text = f"← {shown}" if left else f"{shown} →"
+            place: Any = {"ha": "left" if left else "right", "va": "center_baseline"}
             ax.text(
-                low if left else high,
-                row,
-                f"← {shown}" if left else f"{shown} →",
-                color=mark.look.text,
-                fontsize=8.5,
-                ha="left" if left else "right",
-                va="center_baseline",
+                low if left else high, row, text, color=look.text, size=8.5, **place
             )
-        _rows_axis(ax, [mark.label for mark in marks], unit, x_label)
+        _rows_axis(ax, [mark.label for mark in marks], x)
         margin = 0.04 * (high - low)
         ax.set_xlim(low - margin, high + margin)
         ax.locator_params(axis="x", nbins=6)
         return tips
 
-    return draw(name, label, paint, (WIDE[0], 1.0 + 0.21 * len(marks)))
+    above, below = sum(m.low > 0 for m in marks), sum(m.high < 0 for m in marks)
+    facts = {"points": len(marks), "above": above, "below": below}
+    label = f"Forest plot: {title}, {len(marks)} points; the interval lies above 0 in"
+    label += f" {above} and below 0 in {below}."
+    svg = draw(label, paint, (WIDE[0], 1.0 + 0.21 * len(marks)))
+    return Figure(svg, title, facts)
 
 
-def heat(
-    name: str,
-    label: str,
-    fields: tuple[str, str],
-    rows: Sequence[str],
-    columns: Sequence[str],
-    middle: Array,
-    cells: Sequence[Sequence[str]],
-) -> str:
-    """A map of two factors: deeper colour for more, the values as text.
-
-    Args:
-      name: identifier, unique on the page.
-      label: text for a screen reader.
-      fields: what rows and columns are.
-      rows: names of the R rows, first on top.
-      columns: names of the C columns.
-      middle: [R, C] what is coloured, NaN where there is nothing.
-      cells: [R][C] text.
-    """
-    low, span = (
-        np.nanmin(middle),
-        max(float(np.nanmax(middle) - np.nanmin(middle)), 1e-12),
-    )
-
-    def paint(ax: Axes) -> list[Tip]:
-        rectangle, tips = optional("matplotlib.patches").Rectangle, []
-        for row, column in itertools.product(range(len(rows)), range(len(columns))):
-            known = np.isfinite(middle[row, column])
-            strength = (
-                0.12 + 0.63 * (middle[row, column] - low) / span if known else 0.12
-            )
-            style = {"fc": BLUE if known else EDGE, "alpha": strength, "ec": "none"}
-            ax.add_patch(rectangle((column - 0.48, row - 0.47), 0.96, 0.94, **style))
-            centred = {"ha": "center", "va": "center", "fontsize": 8.5, "color": INK}
-            ax.text(column, row, cells[row][column], **centred)
-            shown = cells[row][column].replace("\n", ", ")
-            tips.append(Tip(column, row, f"{rows[row]}, {columns[column]}: {shown}"))
-        ax.set_xlim(-0.5, len(columns) - 0.5)
-        ax.set_ylim(len(rows) - 0.5, -0.5)
-        ax.set_xticks(range(len(columns)), columns)
-        ax.set_yticks(range(len(rows)), rows)
-        ax.set_xlabel(fields[1])
-        ax.set_ylabel(fields[0])
-        ax.grid(visible=False)
-        ax.spines[:].set_visible(False)
-        ax.tick_params(length=0)
-        return tips
-
-    width = max(WIDE[0], 1.1 + 0.62 * len(columns))
-    return draw(name, label, paint, (width, 1.0 + 0.5 * len(rows)))
-
-
-def network(adjacency: Sequence[Sequence[float]], name: str, title: str) -> str:
+def network(title: str, adjacency: Sequence[Sequence[float]]) -> Figure:
     """Peers on a circle; a line for both directions, an arrow for one."""
     receives = _edges(adjacency)
-    angles = 2 * np.pi * np.arange(len(receives)) / len(receives)
+    peers = len(receives)
+    angles = 2 * np.pi * np.arange(peers) / peers
     positions = np.stack([np.sin(angles), np.cos(angles)], axis=1)
 
     def paint(ax: Axes) -> list[Tip]:
@@ -195,10 +132,8 @@ def network(adjacency: Sequence[Sequence[float]], name: str, title: str) -> str:
         mutual = np.argwhere(np.triu(receives & receives.T))
         mutual = mutual[:: max(1, -(-len(mutual) // _EDGES_DRAWN))]
         if len(mutual):
-            pairs = path(
-                positions[mutual].reshape(-1, 2),
-                [path.MOVETO, path.LINETO] * len(mutual),
-            )
+            codes = [path.MOVETO, path.LINETO] * len(mutual)
+            pairs = path(positions[mutual].reshape(-1, 2), codes)
             alpha = float(np.clip(12 / len(mutual) ** 0.6, 0.08, 0.7))
             style = {"fill": False, "ec": BLUE, "lw": 0.9, "alpha": alpha}
             ax.add_patch(optional("matplotlib.patches").PathPatch(pairs, **style))
@@ -207,22 +142,24 @@ def network(adjacency: Sequence[Sequence[float]], name: str, title: str) -> str:
         for receiver, sender in np.argwhere(receives & ~receives.T)[:_EDGES_DRAWN]:
             ends = tuple(positions[receiver]), tuple(positions[sender])
             ax.annotate("", *ends, arrowprops=arrow)
-        size = float(np.clip(90 / len(positions) ** 0.5, 4, 20))
+        size = float(np.clip(90 / peers**0.5, 4, 20))
         ax.plot(*positions.T, "o", ms=size, color=BLUE, mec=PAPER, mew=1.2)
-        tips: list[Tip] = []
-        centred: Any = {"ha": "center", "va": "center_baseline"}
-        for peer, (x, y) in enumerate(positions):
-            if len(positions) <= 40:
-                ax.text(x, y, str(peer), color=PAPER, fontsize=8, **centred)
-            count = int(receives[peer].sum())
-            tips.append(Tip(x, y, f"peer {peer}: receives from {count} peers"))
+        centred: Any = {"ha": "center", "va": "center_baseline", "size": 8}
+        for peer, (x, y) in enumerate(positions if peers <= 40 else ()):
+            ax.text(x, y, str(peer), color=PAPER, **centred)
         ax.set_aspect("equal")
         ax.set_xlim(-1.15, 1.15)
         ax.set_ylim(-1.15, 1.15)
         ax.axis("off")
-        return tips
+        counts = receives.sum(axis=1)
+        return [
+            Tip(x, y, f"peer {peer}: receives from {counts[peer]} peers")
+            for peer, (x, y) in enumerate(positions)
+        ]
 
-    return draw(name, f"{title}: {describe_network(adjacency)}", paint, (3.4, 3.4))
+    text = describe_network(adjacency)
+    svg = draw(f"Network diagram, {title}: {text}", paint, (3.4, 3.4))
+    return Figure(svg, title, {"text": text})
 
 
 def describe_network(adjacency: Sequence[Sequence[float]]) -> str:
@@ -251,13 +188,13 @@ def _edges(adjacency: Sequence[Sequence[float]]) -> Array:
     return receives
 
 
-def _rows_axis(ax: Axes, rows: Sequence[str], unit: str, x_label: str) -> None:
+def _rows_axis(ax: Axes, rows: Sequence[str], x: Quantity) -> None:
     ax.set_yticks(np.arange(len(rows))[::-1], rows, fontsize=9)
     ax.set_ylim(-0.7, len(rows) - 0.3)
     ax.grid(visible=False, axis="y")
     ax.grid(visible=True, axis="x")
-    ax.xaxis.set_major_formatter(lambda value, _: labels.tick(unit, value))
-    ax.set_xlabel(x_label)
+    ax.xaxis.set_major_formatter(lambda value, _: labels.tick(x.unit, value))
+    ax.set_xlabel(x.label)
 
 
 def _limits(marks: Sequence[Mark]) -> tuple[float, float]:

@@ -6,16 +6,21 @@ import html
 import importlib
 import io
 import re
+import zlib
 from collections.abc import Callable, Sequence
+from importlib import resources
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
 from p2p_sac_jax.config import ConfigError
-from p2p_sac_jax.report.theme import COST, EDGE, INK, MUTED, RULE
+from p2p_sac_jax.report.theme import COST, INK, MUTED
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+
+
+_STYLE = resources.files("p2p_sac_jax.report").joinpath("templates/figures.mplstyle")
 
 
 class Tip(NamedTuple):
@@ -24,34 +29,6 @@ class Tip(NamedTuple):
     x: float  # in data units
     y: float
     text: str
-
-
-_SETTINGS: Any = {
-    "axes.axisbelow": True,
-    "axes.edgecolor": EDGE,
-    "axes.grid": True,
-    "axes.grid.axis": "y",
-    "axes.labelcolor": MUTED,
-    "axes.labelsize": 9.5,
-    "axes.linewidth": 0.8,
-    "axes.spines.right": False,
-    "axes.spines.top": False,
-    "axes.unicode_minus": True,
-    "font.family": "DejaVu Sans",
-    "font.size": 9.5,
-    "grid.color": RULE,
-    "grid.linewidth": 0.8,
-    "lines.linewidth": 1.8,
-    "lines.solid_capstyle": "round",
-    "lines.dash_capstyle": "round",
-    "svg.fonttype": "none",
-    "text.color": INK,
-    "text.parse_math": False,  # names may hold what looks like a formula
-    "xtick.color": MUTED,
-    "xtick.major.size": 3,
-    "ytick.color": MUTED,
-    "ytick.major.size": 0,
-}
 
 
 def optional(module: str) -> Any:
@@ -70,7 +47,6 @@ def optional(module: str) -> Any:
 
 
 def draw(
-    name: str,
     label: str,
     paint: Callable[[Axes], Sequence[Tip] | None],
     size: tuple[float, float] = (5.2, 3.1),
@@ -78,21 +54,22 @@ def draw(
     """Paints one figure and returns it as inline SVG.
 
     Args:
-      name: identifier, unique on the page.
-      label: what a screen reader says instead of the picture.
+      label: what a screen reader says instead of the picture; unique on the page.
       paint: draws on the axes given to it, and returns its tooltips.
       size: width and height in inches.
 
     Raises:
       ConfigError: matplotlib is not installed.
     """
-    matplotlib = optional("matplotlib")
-    layout_engine = optional("matplotlib.layout_engine")
+    matplotlib, style = optional("matplotlib"), optional("matplotlib.style")
+    layouts = optional("matplotlib.layout_engine")
+    name = f"f{zlib.crc32(label.encode()):08x}"
     buffer = io.StringIO()
     with matplotlib.rc_context():
         matplotlib.rcdefaults()  # the reader's own style files change nothing
-        matplotlib.rcParams.update(_SETTINGS | {"svg.hashsalt": name})
-        layout = layout_engine.ConstrainedLayoutEngine(w_pad=0.06, h_pad=0.06)
+        style.use(str(_STYLE))
+        matplotlib.rcParams["svg.hashsalt"] = name
+        layout = layouts.ConstrainedLayoutEngine(w_pad=0.06, h_pad=0.06)
         figure = optional("matplotlib.figure").Figure(size, dpi=72, layout=layout)
         ax = figure.subplots()
         tips = paint(ax) or ()

@@ -20,6 +20,7 @@ from p2p_sac_jax.ablation.table import Row, make_table
 from p2p_sac_jax.config import ConfigError
 from p2p_sac_jax.experiment.statistics import iqm
 from p2p_sac_jax.report import labels
+from p2p_sac_jax.report.figures import Quantity
 from p2p_sac_jax.report.theme import LOOKS, Look, look, other_look
 
 PEERS, TOPOLOGY = "population.peers", "exchange.topology"
@@ -32,13 +33,6 @@ REPORTED = (
 )
 _EARLY = ("earned_50", "earned", "return_area")  # the first that there is
 _CONTROLS = ("memory", "plain")  # arms without exchange, the better one first
-
-
-class Omitted(NamedTuple):
-    """A figure that this sweep cannot have."""
-
-    what: str
-    why: str
 
 
 class FinishedPoint(NamedTuple):
@@ -61,14 +55,6 @@ class FinishedPoint(NamedTuple):
     def peers(self) -> int:
         """Number of peers."""
         return self.runs[0].meta["config"]["population"]["peers"]
-
-
-class PointPanel(NamedTuple):
-    """Points that meet in one figure."""
-
-    title: str
-    points: list[FinishedPoint]
-    omitted: int  # points that would be too many
 
 
 @dataclasses.dataclass(frozen=True)
@@ -127,6 +113,18 @@ class SweepData:
         """A measure in plain words."""
         return labels.measure(measure, self.step)
 
+    @property
+    def score(self) -> Quantity:
+        """What evaluations are measured by."""
+        if self.has_oracle:
+            return Quantity("share of the best profit", "share")
+        return Quantity("return of an episode", "return")
+
+    @property
+    def time(self) -> Quantity:
+        """The axis of steps."""
+        return Quantity(f"{self.step} of training", self.step)
+
     def of_arm(self, arm: str) -> list[FinishedPoint]:
         """Points of an arm."""
         return [point for point in self.points if point.arm == arm]
@@ -173,28 +171,22 @@ class SweepData:
 
         return max(self.of_arm(self.main), key=rank)
 
-    def panels(self) -> list[PointPanel]:
+    def panels(self) -> dict[str, list[FinishedPoint]]:
         """Points by the value of the panels' factor, that of the headline first.
 
-        An arm that sets the factor itself is in every panel.
+        An arm that sets the factor itself is in every panel. What is compared comes
+        first, should there be too many for a figure.
         """
-        field = self.panel_field
+        field, compared = self.panel_field, (self.control, self.main)
+        points = sorted(self.points, key=lambda point: point.arm not in compared)
         if not field:
-            return [self._panel("", self.points)]
+            return {"": points}
         first = self.headline().settings.get(field)
-        values = sorted(self.factors[field], key=lambda value: value != first)
-        panels = []
-        for value in values:
-            points = [p for p in self.points if p.values.get(field, value) == value]
-            if points:
-                panels.append(self._panel(labels.setting(field, value), points))
-        return panels
-
-    def _panel(self, title: str, points: list[FinishedPoint]) -> PointPanel:
-        """What is compared comes first, should there be too many."""
-        compared = self.control, self.main
-        points = sorted(points, key=lambda point: point.arm not in compared)
-        return PointPanel(title, points[:MOST_LINES], len(points[MOST_LINES:]))
+        panels = {
+            value: [p for p in points if p.values.get(field, value) == value]
+            for value in sorted(self.factors[field], key=lambda value: value != first)
+        }
+        return {labels.setting(field, value): of for value, of in panels.items() if of}
 
 
 def load_sweep_data(folder: pathlib.Path) -> SweepData:
@@ -204,17 +196,21 @@ def load_sweep_data(folder: pathlib.Path) -> SweepData:
       ConfigError: the folder holds no sweep, or not one finished run.
     """
     sweep = load_sweep(folder)
-    finished = [point.arm for point in sweep.points if any(point.runs)]
-    if not finished:
+    if not any(any(point.runs) for point in sweep.points):
         failed = f", {len(sweep.failed)} failed" if sweep.failed else ""
         raise ConfigError(f"{folder} holds a sweep without a finished run{failed}")
+    return compare(sweep)
+
+
+def compare(sweep: Sweep) -> SweepData:
+    """Chooses the arms that the report compares, and makes the table."""
+    finished = [point.arm for point in sweep.points if any(point.runs)]
     arms = [arm for arm in sweep.arms if arm in finished]
     isolated = [arm for arm in arms if sweep.arms[arm].get(TOPOLOGY) == "empty"]
     control = next((arm for arm in (*_CONTROLS, *isolated) if arm in arms), "")
     connected = [arm for arm in arms if arm not in (*_CONTROLS, *isolated)]
     wanted = ("network", *reversed(connected), *reversed(arms))
     main = next((arm for arm in wanted if arm in arms and arm != control), control)
-    series = read_series(sweep)
     rows = make_table(sweep, control, measures=REPORTED)
     columns = list(rows[0])
     fields = columns[1 : columns.index("measure")]  # the first one is the arm
@@ -224,7 +220,7 @@ def load_sweep_data(folder: pathlib.Path) -> SweepData:
         control=control,
         main=main,
         points=[],
-        series=series,
+        series=read_series(sweep),
         fields=fields,
         rows={_key(row["arm"], row, fields, row["measure"]): row for row in rows},
     )

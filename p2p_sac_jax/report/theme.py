@@ -7,44 +7,22 @@ apart; every arm also has a dash pattern and a marker of its own.
 from __future__ import annotations
 
 import re
+from importlib import resources
 from typing import Any, NamedTuple
 
 from p2p_sac_jax.report import labels
 
-# Name of the CSS variable, colour on a light ground, colour on a dark one. Figures
-# are painted in the light colours and name the variables once they are on a page.
+SHEET = (
+    resources.files("p2p_sac_jax.report")
+    .joinpath("templates/style.css")
+    .read_text("utf-8")
+)
+# Name of a CSS variable: colour on a light ground, colour on a dark one.
 PALETTE = {
-    "ground": ("#f6f7f9", "#0e1116"),
-    "paper": ("#ffffff", "#171b21"),
-    "ink": ("#1b1f24", "#e7eaee"),
-    "muted": ("#5d6670", "#a3acb6"),
-    "rule": ("#e3e6ea", "#2b3138"),
-    "edge": ("#b4bbc2", "#525b66"),
-    "faint": ("#d3d8dd", "#3c444e"),
-    "cost": ("#a9773f", "#cb9c68"),
-    "blue": ("#0072b2", "#3ea0de"),
-    "blue-text": ("#005a8e", "#74bdec"),
-    "orange": ("#d55e00", "#ef7d38"),
-    "orange-text": ("#a64900", "#ff9f66"),
-    "green": ("#009e73", "#21b88a"),
-    "green-text": ("#00734f", "#4bd2a6"),
-    "purple": ("#cc79a7", "#dc92bb"),
-    "purple-text": ("#9a4576", "#e6a9ca"),
-    "sky": ("#56b4e9", "#7cc7f0"),
-    "sky-text": ("#1f749f", "#93d1f4"),
-    "amber": ("#e69f00", "#f2b134"),
-    "amber-text": ("#8a5f00", "#f5c362"),
-    "indigo": ("#5e4fa2", "#9d90e2"),
-    "indigo-text": ("#4a3d86", "#b3a8ec"),
-    "brown": ("#8c564b", "#c08a7c"),
-    "brown-text": ("#6e4339", "#d2a498"),
-    "olive": ("#7d8a1a", "#b3c04a"),
-    "olive-text": ("#5a640f", "#c6d26a"),
-    "grey": ("#777777", "#a0a0a0"),
-    "grey-text": ("#5a5a5a", "#b8b8b8"),
-    "badge": ("#fff3d6", "#3a2f12"),
-    "badge-edge": ("#ecd08a", "#6b5520"),
-    "badge-text": ("#6b4e00", "#f3d48a"),
+    name: (light, dark)
+    for name, light, dark in re.findall(
+        r"--([a-z-]+): light-dark\((#\w{6}), (#\w{6})\);", SHEET
+    )
 }
 _NAMES = {light: name for name, (light, _) in PALETTE.items()}
 INK, MUTED, RULE, EDGE, FAINT, PAPER, BLUE = (
@@ -97,20 +75,6 @@ def look(arm: str, arms: list[str]) -> Look:
         return LOOKS[arm]
     others = [name for name in arms if name not in LOOKS]
     return other_look(labels.arm(arm), others.index(arm))
-
-
-def variables() -> str:
-    """Style sheet that gives every name its colour."""
-    light, dark = (
-        ";".join(f"--{name}:{pair[column]}" for name, pair in PALETTE.items())
-        for column in (0, 1)
-    )
-    return (
-        f":root{{color-scheme:light dark;{light}}}\n"
-        f"@media(prefers-color-scheme:dark){{:root{{{dark}}}}}\n"
-        # Paper is white whatever the screen was.
-        f"@media print{{:root{{color-scheme:light;{light}}}}}\n"
-    )
 
 
 def themed(svg: str) -> str:

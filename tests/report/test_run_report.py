@@ -13,8 +13,10 @@ import pytest
 from launch import report
 from p2p_sac_jax.config import ConfigError
 from p2p_sac_jax.report import labels, write_report
+from p2p_sac_jax.report.learning_curves import by_peer, earned
+from p2p_sac_jax.report.peers import chosen_peers
 from p2p_sac_jax.report.row_figures import describe_network, network
-from p2p_sac_jax.report.run_data import HISTORICAL, load_run, sustained_step
+from p2p_sac_jax.report.run_data import load_run_data
 from tests.helpers.pages import check_page
 from tests.helpers.runs import write_run
 
@@ -26,7 +28,7 @@ def folder(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def run(folder):
-    return load_run(folder)
+    return load_run_data(folder)
 
 
 @pytest.fixture(scope="module")
@@ -60,7 +62,7 @@ def test_full_run_gives_a_small_self_contained_page(tmp_path):
         "includes exploration noise",
         "value target idle: sac.discount is 0",
         "193 kB",  # 927 bytes a step, 208 steps
-        "evaluation_weeks 52 104",
+        "evaluation_weeks = 52 (default 104)",
         "every peer receives from every other",
     ):
         assert words in page.words
@@ -100,59 +102,54 @@ def test_unfinished_run_with_broken_values(tmp_path):
 
 def test_measures_match_the_rows(run, rows):
     last = {(r["run"], r["seed"]): r for r in rows if r.get("population")}
-    for arm in ("plain", "memory", "network"):
+    for point in run.data.points:
         for name, field in (
             ("final", "oracle_fraction"),
             ("worst", "oracle_fraction_worst"),
             ("gap_closed", "gap_closed"),
         ):
-            expected = np.mean([last[arm, seed][field] for seed in (0, 1)])
-            assert run.mean(arm, name) == pytest.approx(expected, abs=1e-5), name
-        earned = [np.mean(shares(rows, arm, s, "achieved")) for s in (0, 1)]
-        middle, low, high = run.value(arm, "earned")
-        assert middle == pytest.approx(np.mean(earned), abs=1e-6)
-        assert low == pytest.approx(min(earned), abs=1e-6)  # two seeds: the two ends
-        assert high == pytest.approx(max(earned), abs=1e-6)
+            found = run.data.row(point, name)
+            expected = [last[point.arm, seed][field] for seed in (0, 1)]
+            assert found["iqm"] == pytest.approx(np.mean(expected), abs=1e-4), name
+        found = run.data.row(point, "earned")
+        per_seed = [np.mean(shares(rows, point.arm, s, "achieved")) for s in (0, 1)]
+        assert found["iqm"] == pytest.approx(np.mean(per_seed), abs=1e-5)
+        ends = found["low"], found["high"]  # of two seeds: the seeds
+        assert ends == pytest.approx((min(per_seed), max(per_seed)), abs=1e-5)
     usual = np.mean([np.mean(shares(rows, "network", s, "baseline")) for s in (0, 1)])
-    assert run.mean(HISTORICAL, "earned") == pytest.approx(usual, abs=1e-6)
-    assert run.mean("network", "newcomers_earned") is None
+    found = run.data.historical(run.data.headline(), "earned")
+    assert found == pytest.approx(usual, abs=1e-6)
 
 
 def test_curves_match_the_rows(run, rows):
-    np.testing.assert_array_equal(run.steps, range(4, 53, 4))
-    evaluated, earned = run.by_peer("network"), run.earned("network")
-    for row in rows:
-        if row["run"] == "network" and "peer" in row:
-            index = row["step"] // 4 - 1
-            found = evaluated[row["seed"], index, row["peer"]]
-            assert found == pytest.approx(row["oracle_fraction"])
-    for step in (4, 28, 52):
-        expected = np.mean(shares(rows, "network", 1, "achieved", until=step))
-        assert earned[1, step // 4 - 1] == pytest.approx(expected, abs=1e-6)
+    (network,) = run.data.of_arm("network")
+    for seed, one in enumerate(network.runs):
+        np.testing.assert_array_equal(one.curves.steps, range(4, 53, 4))
+        evaluated, so_far = by_peer(one), earned(one.curves, one.curves.achieved)
+        for row in rows:
+            if (row["run"], row["seed"]) == ("network", seed) and "peer" in row:
+                found = evaluated[row["step"] // 4 - 1, row["peer"]]
+                assert found == pytest.approx(row["oracle_fraction"])
+        for step in (4, 28, 52):
+            expected = np.mean(shares(rows, "network", seed, "achieved", until=step))
+            assert so_far[step // 4 - 1] == pytest.approx(expected, abs=1e-6)
     path = run.prices("memory", 2)
     np.testing.assert_array_equal(path["step"], range(1, 53))
     assert path["price"][5] == run.rows["memory", 0, 2][1]["price"][1]
-    places = dict(run.chosen_peers())
-    final = run.final_by_peer("network", [0])
+    places = dict(chosen_peers(run))
+    final = by_peer(network.runs[0])[-1]
     assert final[places["best"]] >= final[places["median"]] >= final[places["worst"]]
 
 
-def test_the_page_shows_what_the_rows_hold(folder, run, rows):
+def test_the_page_shows_what_the_rows_hold(folder, rows):
     page = check_page(write_report(folder))
-    final = 100 * run.mean("network", "final")
-    found = re.search(r"by the arm network earn ([\d.]+) % of the best", page.words)
+    last = [r for r in rows if r.get("population") and r["step"] == 52]
+    final = 100 * np.mean([r["oracle_fraction"] for r in last if r["run"] == "network"])
+    found = re.search(r"ends at a policy that earns ([\d.]+) %", page.words)
     assert float(found[1]) == pytest.approx(final, abs=0.06)
     # The last place of a line in the tooltips of its figure.
     shown = [re.match(r"network, week 52: ([\d.]+)\s%", tip) for tip in page.tips]
     assert float(next(filter(None, shown))[1]) == pytest.approx(final, abs=0.06)
-
-
-@pytest.mark.parametrize(
-    ("values", "step"),
-    [([0.96, 0.9, 0.95, 0.97], 12), ([0.96] * 4, 4), ([0.96, 0.97, 0.98, 0.9], None)],
-)
-def test_sustained_step(values, step):
-    assert sustained_step(np.arange(4, 20, 4), np.array(values), 0.95) == step
 
 
 def test_network_as_text():
@@ -161,7 +158,7 @@ def test_network_as_text():
     assert "no links" in describe_network(np.eye(4))
     chain = np.eye(3, k=1)
     assert "3 groups" in describe_network(chain)
-    assert "peer 2: receives from 0 peers" in network(chain, "chain", "A chain")
+    assert "peer 2: receives from 0 peers" in network("A chain", chain).svg
 
 
 @pytest.mark.parametrize(

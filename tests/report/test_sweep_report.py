@@ -25,12 +25,12 @@ from p2p_sac_jax.config import (
 from p2p_sac_jax.experiment import statistics
 from p2p_sac_jax.report import (
     background,
+    comparisons,
     figures,
+    headline,
     labels,
+    neighbours,
     row_figures,
-    sweep_factors,
-    sweep_network,
-    sweep_results,
     theme,
     write_report,
 )
@@ -107,7 +107,7 @@ def test_every_axis_has_its_panels(page):
     labels = [label or "" for label in page.attributes("svg", "aria-label")]
     for axis in ("week of training", "all peers together", "seconds", "bytes"):
         panels_of_axis = [x for x in labels if x.startswith("Line") and axis in x]
-        assert len(panels_of_axis) >= 5  # 2 of each number of peers, 2 over peers
+        assert len(panels_of_axis) >= 3  # 2 of 4 peers, 1 of 2 peers
 
 
 def test_headline_says_what_the_cells_hold(folder, page):
@@ -145,7 +145,7 @@ def test_failed_and_missing_cells_are_listed(folder, page):
 
 
 def test_tables_hold_every_point(data):
-    content = sweep_results.tables(data).content
+    content = headline.tables(data).content
     for name in ("figures", "differences", "improvement"):
         arms = [row[0] for row in content[name].rows]
         assert arms.count("network") == 4
@@ -172,7 +172,7 @@ def test_one_seed_claims_nothing(tmp_path):
     assert "1 seed: indicative" in words
     assert "indicative, no claim" in words
     assert "The interval" not in words
-    assert "performance profiles , as no line has 5 populations" in words
+    assert "How often it goes well" not in words
 
 
 def test_control_task_shows_returns(tmp_path):
@@ -211,7 +211,7 @@ def test_control_task_shows_returns(tmp_path):
 def test_no_claim_without_an_interval_beyond_zero(changes, said):
     row = {"measure": "final", "pairs": 5, "difference": 0.02}
     row |= {"difference_low": 0.01, "difference_high": 0.03}
-    assert said in sweep_results.claim(row | changes)
+    assert said in headline.claim(row | changes)
 
 
 def test_headline_is_not_chosen_by_its_result(tmp_path):
@@ -222,11 +222,11 @@ def test_headline_is_not_chosen_by_its_result(tmp_path):
 
 
 def test_panels_put_what_is_compared_first(data):
-    first, second = data.panels()
-    assert (first.title, second.title) == ("4 peers", "2 peers")
-    names = [point.look.label for point in first.points]
+    panels = data.panels()
+    assert list(panels) == ["4 peers", "2 peers"]
+    names = [point.look.label for point in panels["4 peers"]]
     assert names[:3] == ["own memory", "network, complete", "network, ring"]
-    colours = {point.look.colour for point in first.points}
+    colours = {point.look.colour for point in panels["4 peers"]}
     assert len(colours) == len(names)
 
 
@@ -252,7 +252,7 @@ def test_curves_of_a_population(tmp_path):
             sum(c.achieved[joins[p] : step, p]) / sum(c.oracle[joins[p] : step, p])
             for p in peers
         ]
-        found = learning.over_peers(c, learning.by_peer(c, 0))[index]
+        found = learning.over_peers(c, learning.by_peer(cell))[index]
         np.testing.assert_allclose(found, score, rtol=1e-5)
         earned_so_far = learning.earned(c, c.achieved)[index]
         np.testing.assert_allclose(earned_so_far, np.mean(shares), rtol=1e-5)
@@ -260,7 +260,7 @@ def test_curves_of_a_population(tmp_path):
 
 def test_axes_count_what_they_say(data):
     cell = data.headline().runs[0]
-    by_title = {axis.title: axis.of(cell) for axis in learning.cost_axes("week")}
+    by_title = {axis.title: axis.of(cell) for axis in learning.cost_axes(data)}
     steps = np.arange(4, 53, 4)
     np.testing.assert_array_equal(by_title["weeks per peer"], steps)
     np.testing.assert_array_equal(by_title["total weeks"], 4 * steps)
@@ -286,11 +286,12 @@ def test_far_outliers_do_not_squeeze_a_forest():
     look = other_look("an arm", 0)
     near = row_figures.Mark("near", look, 0.01, 0.008, 0.011)
     far = row_figures.Mark("far", look, -0.3, -0.32, -0.28, focus=False)
-    svg = row_figures.forest("f", "two differences", [near, far], "", "points")
+    points = figures.Quantity("difference", "points")
+    svg = row_figures.forest("Two", [near, far], points).svg
     assert "← −30 [−32, −28]" in svg
     assert ">−10<" not in svg  # no tick that far out
     both = [near, far._replace(focus=True)]
-    svg = row_figures.forest("f", "two differences", both, "", "points")
+    svg = row_figures.forest("Two", both, points).svg
     assert "←" not in svg
     assert ">−30<" in svg
 
@@ -300,10 +301,8 @@ def test_censored_points_are_drawn_at_the_end():
     never = np.array([np.inf, 40.0])
     trace = figures.Trace("an arm", look, np.arange(2), never, never, never)
     weeks = figures.Quantity("weeks", "steps")
-    label = "weeks to a threshold"
-    svg = figures.trend(
-        "f", label, "population.peers", [1, 2], [trace], weeks, end=52.0
-    )
+    values = "population.peers", [1, 2]
+    svg = figures.trend("Weeks", *values, [trace], weeks, end=52.0).svg
     assert ">end<" in svg
     assert "an arm, 1 peer: never" in svg
     assert "At the end: an arm 40." in figures.ends([trace], "steps")
@@ -319,42 +318,36 @@ def test_byzantine_peers_and_trust(tmp_path):
     arms = ARMS | {"plain mean": {"exchange.aggregator": "mean"}}
     swept = {"attack.byzantine": [1, 3]}
     data = load_sweep_data(write_sweep(tmp_path / "attacks", swept, arms, 2, config))
-    section, _ = sweep_factors.attacks(data)
+    section = comparisons.attacks(data)
     titles = [figure.title for figure in section.content["trends"]]
     assert "Earned in the first 50 weeks by byzantine peers" in titles
     # The arm's own override.
     titles = [figure.title for figure in section.content["forests"]]
-    assert "Difference: earned in the first 50 weeks" in titles
-    section, omitted = sweep_network.weights(data)
-    assert not omitted
-    trust = section.content["trust"].svg
+    assert "Difference: earned in the first 50 weeks, attacks and defences" in titles
+    trust = neighbours.trust(data).content["figure"].svg
     assert "network: byzantine 0.07" in trust  # exp(-52 / 20), as they were invented
     assert "network: honest 1," in trust
-    section, (omitted,) = sweep_factors.privacy(data)
-    assert section is None
-    assert omitted.what == "privacy against utility"
+    assert comparisons.privacy(data) is None
 
 
 def test_privacy_by_arm_and_by_factor(tmp_path):
     arms = ARMS | {"blurred": {"exchange.mode": "consortium"}}
     data = load_sweep_data(write_sweep(tmp_path / "arms", {}, arms, 2, YEAR))
-    section, _ = sweep_factors.privacy(data)
+    section = comparisons.privacy(data)
     assert all(">blurred<" in figure.svg for figure in section.content["forests"])
     swept = {"privacy.value_noise": [0.5, 1.0, 4.0]}
     config = dataclasses.replace(YEAR, exchange=ExchangeConfig(mode="consortium"))
     folder = write_sweep(tmp_path / "factor", swept, seeds=2, config=config)
-    section, _ = sweep_factors.privacy(load_sweep_data(folder))
+    section = comparisons.privacy(load_sweep_data(folder))
     assert section.content["trends"][0].title.endswith("by value noise")
-    words = check_page(write_report(folder)).words
-    for what in ("attack curves", "map of two factors", "trust over time"):
-        assert f"Not shown: {what} , as " in words
+    check_page(write_report(folder))
 
 
 def test_without_a_control_nothing_is_compared(tmp_path):
     folder = write_sweep(tmp_path / "small", {}, {"network": {}}, 2)
     data = load_sweep_data(folder)
     assert data.control == ""
-    assert sweep_factors.effects(data)[0] is None
+    assert comparisons.effects(data) is None
     assert "no arm to compare it with" in check_page(write_report(folder)).words
 
 
@@ -362,7 +355,7 @@ def test_cells_of_different_code_are_listed(tmp_path):
     folder = write_sweep(tmp_path / "small", {}, seeds=2)
     path = next((folder / "runs").iterdir()) / "run.json"
     path.write_text(json.dumps(json.loads(path.read_text()) | {"git_commit": "f00"}))
-    content = background.sweep_provenance(load_sweep_data(folder)).content
+    content = background.provenance(load_sweep_data(folder)).content
     cells = dict(content["runs"].rows)
     assert "f00 (1 runs)" in cells["code: differs between runs"]
     assert ("own memory", "exchange.topology = empty (default complete)") in content[

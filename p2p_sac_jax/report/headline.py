@@ -20,7 +20,7 @@ def results(data: SweepData) -> Section:
     chosen = data.headline()
     measures = dict.fromkeys((data.early, data.final))
     usual = [data.historical(chosen, name) for name in (data.early, data.final)]
-    content = {
+    content: dict[str, Any] = {
         "arm": labels.arm(chosen.arm),
         "place": labels.settings({PEERS: chosen.peers, **chosen.values}, named=True),
         "point": chosen.label,
@@ -30,6 +30,10 @@ def results(data: SweepData) -> Section:
         "others": _others(data),
         "points": len(data.of_arm(data.main)),
         "tiles": _tiles(data, chosen),
+        "market": data.step == "week" and data.has_oracle,
+        "table": None
+        if data.factors
+        else _table(data, "Results by arm", labels.estimate),
     }
     return Section("results", "Results", content)
 

@@ -1,0 +1,104 @@
+"""How messages were weighted and trusted, and which peer receives from which."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from p2p_sac_jax.ablation.measures import BYTES
+from p2p_sac_jax.ablation.results import RunResult
+from p2p_sac_jax.ablation.run_curves import Curves
+from p2p_sac_jax.report import figures, labels, row_figures
+from p2p_sac_jax.report import learning_curves as curves
+from p2p_sac_jax.report.figures import Array, Quantity
+from p2p_sac_jax.report.page import Figure, Section, Table
+from p2p_sac_jax.report.peers import Diagnostic, charts
+from p2p_sac_jax.report.run_data import RunData
+from p2p_sac_jax.report.sweep_data import PEERS, SweepData
+
+_MOST_NETWORKS = 6
+_WEIGHTS = (
+    Diagnostic("coverage", "Coverage", "share of contexts"),
+    Diagnostic("neighbours", "Effective neighbours", "effective number"),
+    Diagnostic("lowest_trust", "Least trusted neighbour", "most trusted = 1"),
+)
+
+
+def trust(data: SweepData) -> Section | None:
+    """Trust that honest peers have in honest and in byzantine peers, over time."""
+    known = [point for point in data.points if len(point.runs[0].curves.trust)]
+    if not known:
+        return None
+    attackers = [int(point.runs[0].curves.byzantine.sum()) for point in known]
+    shown = [p for p, n in zip(known, attackers, strict=True) if n == max(attackers)]
+    largest = max(shown, key=lambda point: point.peers)
+    field = data.panel_field
+    place = {field: largest.values[field]} if field in largest.values else {}
+    traces = []
+    for point in [p for p in shown if place.items() <= p.values.items()][:3]:
+        kinds = {"honest": point.look.dashes}
+        if max(attackers):
+            kinds["byzantine"] = (0, (1, 1))
+        for kind, dashes in kinds.items():
+            values = [_opinion(run.curves, kind == "byzantine") for run in point.runs]
+            trace = curves.over_seeds(point, _steps, np.array(values))
+            look, label = point.look._replace(dashes=dashes), point.look.label
+            traces.append(trace._replace(look=look, label=f"{label}: {kind}"))
+    title, y = "Trust over time", Quantity("trust, most trusted = 1")
+    figure = figures.lines(title, traces, data.time, y, limits=(0.0, 1.05))
+    content = {"figure": figure, "place": labels.settings(place, named=True)}
+    return Section("trust", "Trust", content)
+
+
+def exchange(run: RunData) -> Section | None:
+    """Topology, channels, weights over time, and what leaves a peer."""
+    adjacency, data = run.run.get("adjacency"), run.data
+    if not adjacency:
+        return None
+    privacy = run.run.get("privacy") or {}
+    channels = run.summary.get("channels") or run.run.get("channels") or {}
+    _, epsilon = run.field(data.main, "epsilon")
+    sent = data.row(data.headline(), BYTES)
+    leaves = list((privacy.get("channels") or {}).items())
+    content = {
+        "topology": row_figures.network("Topology", adjacency),
+        "channels": Table(
+            "Channels", ["channel", "status"], [*channels.items()], "words"
+        ),
+        "interval": run.run["config"]["exchange"]["interval"],
+        "step": data.step,
+        "sent": sent and labels.estimate(sent),
+        "shape": run.run.get("network") or {},
+        "weights": charts(run, _WEIGHTS, "network"),
+        "privacy": privacy,
+        "epsilon": float(np.nanmax(epsilon)) if epsilon.size else None,
+        "leaves": Table("What leaves a peer", ["what", "guarantee"], leaves, "words"),
+    }
+    return Section("network", "The network", content, "Network")
+
+
+def topologies(data: SweepData) -> Section | None:
+    """Every topology that meets in the panel of the headline."""
+    made: dict[str, Figure] = {}
+    for point in next(iter(data.panels().values())):
+        meta = point.runs[0].meta
+        adjacency = meta.get("adjacency") or []
+        kind = meta["config"]["exchange"]["topology"]
+        if np.any(adjacency) and kind not in made and len(made) < _MOST_NETWORKS:
+            title = f"{kind}, {labels.setting(PEERS, point.peers)}"
+            made[kind] = row_figures.network(title, adjacency)
+    content = {"figures": list(made.values())}
+    return Section("topologies", "Topologies", content) if made else None
+
+
+def _opinion(of: Curves, byzantine: bool) -> Array:
+    """[E] mean trust of honest peers in the other honest, or the byzantine, peers."""
+    honest = ~of.byzantine
+    about = of.byzantine if byzantine else honest
+    pairs = honest[:, None] & about[None, :] & ~np.eye(len(about), dtype=bool)
+    known = pairs & np.isfinite(of.trust)
+    values = np.where(known, of.trust, 0.0)
+    return values.sum(axis=(1, 2)) / np.maximum(known.sum(axis=(1, 2)), 1)
+
+
+def _steps(run: RunResult) -> Array:
+    return run.curves.steps.astype(float)
