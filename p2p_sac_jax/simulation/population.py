@@ -372,10 +372,20 @@ def _over_peers(map_batch_size: int, function: Callable) -> Callable:
     """Lifts a function of one peer's runs to all peers of this device."""
     if map_batch_size == 0:
         return jax.vmap(function)
-    batch_size = None if map_batch_size == 1 else map_batch_size
-    return lambda *args: jax.lax.map(
-        lambda x: function(*x), args, batch_size=batch_size
-    )
+    if map_batch_size == 1:
+        return lambda *args: jax.lax.map(lambda x: function(*x), args)
+
+    def in_batches(*args: Any) -> Any:
+        # ``lax.map(batch_size=)`` cannot reshape leaves without elements, which the
+        # statistics of a peer without a demand model have.
+        batches = jax.tree.map(
+            lambda x: x.reshape(len(x) // map_batch_size, map_batch_size, *x.shape[1:]),
+            args,
+        )
+        done = jax.lax.map(lambda x: jax.vmap(function)(*x), batches)
+        return jax.tree.map(lambda x: jax.lax.collapse(x, 0, 2), done)
+
+    return in_batches
 
 
 def _gather(mesh: Mesh | None, tree: Any) -> Any:
