@@ -103,6 +103,7 @@ class Demo:
                 f"--week_s={_WEEK_S.value}",
                 f"--origin={self._origin}",
                 "--sync_s=5",
+                "--config.steps=2080",  # noise for as many weeks, on slow machines too
                 *(overrides or []),
             ]
         with self._log(name).open("ab") as log:
