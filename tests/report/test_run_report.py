@@ -161,6 +161,17 @@ def test_network_as_text():
     assert "peer 2: receives from 0 peers" in network("A chain", chain).svg
 
 
+@pytest.mark.parametrize("arms", [["network"], ["plain", "network"], ["plain"]])
+def test_runs_of_other_arms(tmp_path, arms):
+    write_run(tmp_path)
+    path, metrics = tmp_path / "run.json", tmp_path / "metrics.jsonl"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"arms": arms}))
+    lines = metrics.read_text().splitlines(keepends=True)
+    metrics.write_text("".join(x for x in lines if json.loads(x)["run"] in arms))
+    words = check_page(write_report(tmp_path)).words
+    assert ("which learns without exchange" in words) == (len(arms) == 2)
+
+
 @pytest.mark.parametrize(
     ("unit", "value", "shown"),
     [

@@ -1,4 +1,4 @@
-"""The report of a sweep: one page that says what the cells say, and no more."""
+"""The report of a sweep: one page that shows what the runs hold, and no more."""
 
 from __future__ import annotations
 
@@ -69,8 +69,8 @@ def data(folder):
     return load_sweep_data(folder)
 
 
-def cells(folder, arm, **values):
-    """Curves of every finished cell of a point, read from the files alone."""
+def curves_of_runs(folder, arm, **values):
+    """Curves of every finished run of a point, read from the files alone."""
     sweep = json.loads((folder / "sweep.json").read_text())
     (point,) = [
         point
@@ -110,11 +110,11 @@ def test_every_axis_has_its_panels(page):
         assert len(panels_of_axis) >= 3  # 2 of 4 peers, 1 of 2 peers
 
 
-def test_headline_says_what_the_cells_hold(folder, page):
-    networked = cells(
+def test_headline_shows_what_the_runs_hold(folder, page):
+    networked = curves_of_runs(
         folder, "network", **{"population.peers": 4, "exchange.topology": "complete"}
     )
-    alone = cells(folder, "memory", **{"population.peers": 4})
+    alone = curves_of_runs(folder, "memory", **{"population.peers": 4})
     ours = [earned(arrays, 50) for arrays in networked]
     theirs = [earned(arrays, 50) for arrays in alone]
     gains = np.subtract(ours, theirs)
@@ -133,7 +133,7 @@ def test_headline_says_what_the_cells_hold(folder, page):
     assert "Keeping the prices from before learning earns 93.0 %" in page.words
 
 
-def test_failed_and_missing_cells_are_listed(folder, page):
+def test_failed_and_missing_runs_are_listed(folder, page):
     reason = "ConfigError: no <finite> score"  # escaped on the way in
     assert page.words.count(reason) == 2  # plain at 2 and at 4 peers
     assert page.words.count("not computed yet") == 2
@@ -152,8 +152,8 @@ def test_tables_hold_every_point(data):
         assert arms.count("own memory") == arms.count("historical price") == 2
 
 
-def test_tooltips_hold_the_values_of_the_cells(folder, page):
-    curves = cells(
+def test_tooltips_hold_the_values_of_the_runs(folder, page):
+    curves = curves_of_runs(
         folder, "network", **{"population.peers": 4, "exchange.topology": "complete"}
     )
     kept = [arrays["oracle_fraction"][-1].mean() for arrays in curves]
@@ -351,7 +351,7 @@ def test_without_a_control_nothing_is_compared(tmp_path):
     assert "no arm to compare it with" in check_page(write_report(folder)).words
 
 
-def test_cells_of_different_code_are_listed(tmp_path):
+def test_runs_of_different_code_are_listed(tmp_path):
     folder = write_sweep(tmp_path / "small", {}, seeds=2)
     path = next((folder / "runs").iterdir()) / "run.json"
     path.write_text(json.dumps(json.loads(path.read_text()) | {"git_commit": "f00"}))
@@ -398,7 +398,7 @@ def test_rows_as_text():
     )
 
 
-def test_folder_without_cells_is_one_line(tmp_path):
+def test_folder_without_runs_is_one_line(tmp_path):
     folder = write_sweep(tmp_path / "empty", {}, {"memory": ALONE}, 1,
                          failed=[("memory", 0)])  # fmt: skip
     assert files.is_sweep(folder)
