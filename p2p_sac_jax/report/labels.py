@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -147,11 +146,6 @@ def settings(values: Mapping[str, Any], named: bool = False) -> str:
 def sentence(words: str) -> str:
     """Words with a capital letter in front."""
     return words[:1].upper() + words[1:]
-
-
-def identifier(*parts: str) -> str:
-    """Words as an identifier of HTML."""
-    return re.sub(r"[^a-z0-9]+", "-", " ".join(parts).lower()).strip("-")
 
 
 def measure(name: str, step: str) -> str:

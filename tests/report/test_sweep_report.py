@@ -31,12 +31,11 @@ from p2p_sac_jax.report import (
     labels,
     neighbours,
     row_figures,
-    theme,
     write_report,
 )
 from p2p_sac_jax.report import learning_curves as learning
 from p2p_sac_jax.report.sweep_data import load_sweep_data
-from p2p_sac_jax.report.theme import other_look
+from p2p_sac_jax.report.theme import PALETTE, other_look
 from tests.helpers.pages import check_page
 from tests.helpers.sweeps import ALONE, ARMS, PLAIN, write_sweep
 
@@ -96,7 +95,7 @@ def test_page_is_small_and_self_contained(folder, page):
     assert [p.name for p in folder.glob("report*")] == ["report.html"]
     # Whatever is drawn follows the reader's light or dark.
     assert not re.search(r"#[0-9a-f]{6}\b", raw.split("</style>")[1])
-    assert set(re.findall(r"var\(--([a-z-]+)\)", raw)) <= theme.PALETTE.keys()
+    assert set(re.findall(r"var\(--([a-z-]+)\)", raw)) <= PALETTE.keys()
     for section in ("Learning curves", "Topologies", "Provenance"):
         assert section in page.words
 
@@ -361,27 +360,6 @@ def test_runs_of_different_code_are_listed(tmp_path):
     assert ("own memory", "exchange.topology = empty (default complete)") in content[
         "config"
     ].rows
-
-
-@pytest.mark.parametrize(
-    "name", [n for n in theme.PALETTE if n.endswith(("ink", "text"))]
-)
-def test_text_can_be_read_in_light_and_dark(name):
-    """WCAG 2.2, 1.4.3: contrast of text at least 4.5."""
-    ground = "badge" if name == "badge-text" else "paper"
-    for column in (0, 1):
-        pair = sorted(
-            map(luminance, (theme.PALETTE[n][column] for n in (name, ground)))
-        )
-        assert (pair[1] + 0.05) / (pair[0] + 0.05) >= 4.5
-
-
-def luminance(colour):
-    channels = np.array([int(colour[i : i + 2], 16) for i in (1, 3, 5)]) / 255
-    linear = np.where(
-        channels <= 0.04045, channels / 12.92, ((channels + 0.055) / 1.055) ** 2.4
-    )
-    return linear @ [0.2126, 0.7152, 0.0722]
 
 
 def test_rows_as_text():
