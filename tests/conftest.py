@@ -40,6 +40,7 @@ SHARED_PROGRAMS = {
     "tests/simulation/test_network.py": "population",
     "tests/simulation/test_population.py": "population",
     "tests/agent/test_agent.py": "agent",
+    "tests/agent/test_arguments.py": "agent",
     "tests/agent/test_false_messages.py": "agent",
     "tests/agent/test_price_memory.py": "agent",
     "tests/agent/test_service.py": "agent",

@@ -1,7 +1,6 @@
 """The deployed agent: equal to the simulation, and undisturbed by its peers."""
 
 import asyncio
-import dataclasses
 
 import jax
 import jax.numpy as jnp
@@ -12,12 +11,10 @@ from examples.ports import free_ports
 from p2p_sac_jax.agent.agent import P2PSACAgent
 from p2p_sac_jax.agent.ops.authority import write_network
 from p2p_sac_jax.agent.ops.identity import load_identity, load_roster
-from p2p_sac_jax.agent.price_history import PriceHistory
 from p2p_sac_jax.agent.protocol.base import Delivery
 from p2p_sac_jax.agent.protocol.peer_network import PeerNetwork
 from p2p_sac_jax.agent.transport.in_process import Hub, in_process_network
 from p2p_sac_jax.agent.transport.zenoh_transport import ZenohTransport
-from p2p_sac_jax.config import ConfigError
 from p2p_sac_jax.experiment.build import build_experiment
 from tests.helpers.agents import (
     NAMES,
@@ -30,6 +27,7 @@ from tests.helpers.agents import (
     run_weeks,
     volatile_world,
 )
+from tests.helpers.hub_peers import run
 from tests.helpers.populations import (
     assert_close,
     assert_identical,
@@ -86,14 +84,8 @@ def test_agents_equal_the_simulated_population(mode, tmp_path):
     for number, agent in enumerate(agents):
         there, here = peer_of(state, number), plain(agent._state.peer)
         assert int(here.learner.updates) == 4 * WEEKS
-        # The market is outside, and the last word of an agent is one round ahead.
-        apart = {
-            "environment": (),
-            "obs": (),
-            "belief": (),
-            "send_state": (),
-            "channel": (),
-        }
+        # The market is outside, and the last message of an agent is one round ahead.
+        apart = {"environment": (), "obs": (), "belief": (), "outbox": ()}
         assert_close(here._replace(**apart), there._replace(**apart), 1e-5)
         assert_close(agent._state.belief, there.belief, 1e-5)
         counters = agent.network.status().counters
@@ -119,79 +111,74 @@ def over_zenoh(folder, name, place, connect=()):
 
 
 @pytest.mark.parametrize("transport", ["in process", "zenoh"])
-def test_usage_example(transport, tmp_path):
-    async def example():
-        state_dim, action_dim, config = 11, 1, PRIVATE
-        price_history = make_history(PRIVATE, weeks=6)
-        if transport == "zenoh":
-            write_network(tmp_path, "shops", "private", NAMES)
-            here, there = (f"127.0.0.1:{port}" for port in free_ports(2))
-            network = over_zenoh(tmp_path, NAMES[0], here)
-            other = over_zenoh(tmp_path, NAMES[1], there, connect=[here])
-        else:
-            hub = Hub(NAMES)
-            network, other = (in_process_network(hub, name) for name in NAMES[:2])
-        received = []
-        other.register_message_handler("model_insight", received.append)
-        await network.connect()
-        await other.connect()
-        while not network.status().peers:
-            await asyncio.sleep(0.05)
-        state = price_history.observations[-1]
+@run
+async def test_usage_example(transport, tmp_path):
+    state_dim, action_dim, config = 11, 1, PRIVATE
+    price_history = make_history(PRIVATE, weeks=6)
+    if transport == "zenoh":
+        write_network(tmp_path, "shops", "private", NAMES)
+        here, there = (f"127.0.0.1:{port}" for port in free_ports(2))
+        network = over_zenoh(tmp_path, NAMES[0], here)
+        other = over_zenoh(tmp_path, NAMES[1], there, connect=[here])
+    else:
+        hub = Hub(NAMES)
+        network, other = (in_process_network(hub, name) for name in NAMES[:2])
+    received = []
+    other.register_message_handler("model_insight", received.append)
+    await network.connect()
+    await other.connect()
+    while not network.status().peers:
+        await asyncio.sleep(0.05)
+    state = price_history.observations[-1]
 
-        # Initialize P2P SAC agent
-        agent = P2PSACAgent(
-            state_dim=state_dim,
-            action_dim=action_dim,
-            config=config,
-            price_history=price_history,
-            network=network,
-            local_weight=0.7,
-            network_weight=0.3,
-        )
+    # Initialize P2P SAC agent
+    agent = P2PSACAgent(
+        state_dim=state_dim,
+        action_dim=action_dim,
+        config=config,
+        price_history=price_history,
+        network=network,
+        local_weight=0.7,
+        network_weight=0.3,
+    )
 
-        # Select action with network insights
-        action = await agent.select_action(state)
+    # Select action with network insights
+    action = await agent.select_action(state)
 
-        # Train with collaborative learning
-        train_info = await agent.train(batch_size=32)
+    # Train with collaborative learning
+    train_info = await agent.train(batch_size=32)
 
-        assert action.shape == (action_dim,)
-        assert np.abs(action).max() < 1.0
-        assert train_info["updates"] == 4  # on weeks of the history
-        assert all(np.isfinite(value) for value in train_info.values())
-        assert all(type(value) is float for value in train_info.values())
-        assert agent.clock == agent.steps == 6
-        while not received:  # round 3 begins at week 6
-            await asyncio.sleep(0.05)
-        assert received[0].sender == NAMES[0]
-        await network.disconnect()
-        await other.disconnect()
-
-    asyncio.run(example())
+    assert action.shape == (action_dim,)
+    assert np.abs(action).max() < 1.0
+    assert train_info["updates"] == 4  # on weeks of the history
+    assert all(np.isfinite(value) for value in train_info.values())
+    assert all(type(value) is float for value in train_info.values())
+    assert agent.clock == agent.steps == 6
+    while not received:  # round 3 begins at week 6
+        await asyncio.sleep(0.05)
+    assert received[0].sender == NAMES[0]
+    await network.disconnect()
+    await other.disconnect()
 
 
-def test_an_own_environment_without_network():
+@run
+async def test_an_own_environment_without_network():
     """No network, no demand: sizes are enough, and every batch size works."""
-
-    async def example():
-        agent = P2PSACAgent(4, 2, PRIVATE, seed=1)
-        rng = np.random.default_rng(0)
+    agent = P2PSACAgent(4, 2, PRIVATE, seed=1)
+    rng = np.random.default_rng(0)
+    obs = rng.normal(size=4)
+    for _ in range(3):
+        action = await agent.select_action(obs)
+        assert action.shape == (2,)
         obs = rng.normal(size=4)
-        for _ in range(3):
-            action = await agent.select_action(obs)
-            assert action.shape == (2,)
-            obs = rng.normal(size=4)
-            agent.observe(action, float(-np.square(action).sum()), obs, terminated=True)
-            report = await agent.train(batch_size=5)
-            assert report["shared"] == report["value_weight"] == 0.0
-        assert report["updates"] == 4 * 3
-        assert agent._state.peer.replay.rows[:3, 7].tolist() == [0.0] * 3  # discounts
-        assert agent.price_memory.get_promising_regions(obs) == []
-        assert agent.price_memory.get_exploration_bonus(obs, 1.0) == 0.0
-        assert await agent.sync() == 0
-
-    asyncio.run(example())
+        agent.observe(action, float(-np.square(action).sum()), obs, terminated=True)
+        report = await agent.train(batch_size=5)
+        assert report["shared"] == report["value_weight"] == 0.0
+    assert report["updates"] == 4 * 3
+    assert agent._state.peer.replay.rows[:3, 7].tolist() == [0.0] * 3  # discounts
+    assert agent.price_memory.get_promising_regions(obs) == []
+    assert agent.price_memory.get_exploration_bonus(obs, 1.0) == 0.0
+    assert await agent.sync() == 0
 
 
 class Broken(Exception):
@@ -222,199 +209,103 @@ def test_a_failing_network_changes_nothing_and_raises_nothing(monkeypatch):
     assert quiet.network.status().counters.kept == 4
 
 
-def test_evaluation_changes_nothing_and_an_action_is_repeated_until_observed():
-    async def example():
-        agent = make_agent(PRIVATE, in_process_network(Hub(NAMES), NAMES[0]))
-        store = Store(PRIVATE, 0)
-        await run_weeks(agent, store, 1)
-        before = plain(agent._state), agent._progress
-        greedy = await agent.select_action(store.obs, evaluate=True)
-        assert_identical(before, (plain(agent._state), agent._progress))
-        action = await agent.select_action(store.obs)
-        np.testing.assert_array_equal(action, await agent.select_action(store.obs))
-        assert (greedy != action).all()
-
-    asyncio.run(example())
+@run
+async def test_evaluation_changes_nothing_and_an_action_is_repeated_until_observed():
+    agent = make_agent(PRIVATE, in_process_network(Hub(NAMES), NAMES[0]))
+    store = Store(PRIVATE, 0)
+    await run_weeks(agent, store, 1)
+    before = plain(agent._state), agent._progress
+    greedy = await agent.select_action(store.obs, evaluate=True)
+    assert_identical(before, (plain(agent._state), agent._progress))
+    action = await agent.select_action(store.obs)
+    np.testing.assert_array_equal(action, await agent.select_action(store.obs))
+    assert (greedy != action).all()
 
 
-def test_programs_are_compiled_once():
-    async def example():
-        agent = make_agent(PRIVATE, in_process_network(Hub(NAMES), NAMES[0]))
-        await run_weeks(agent, Store(PRIVATE, 0), 5)
-        core = agent._core
-        for program in (
-            core.select_action,
-            core.observe,
-            core.train_step(32),
-            core.make_message,
-            core.exchange,
-        ):
-            assert program._cache_size() == 1
-
-    asyncio.run(example())
+@run
+async def test_programs_are_compiled_once():
+    agent = make_agent(PRIVATE, in_process_network(Hub(NAMES), NAMES[0]))
+    await run_weeks(agent, Store(PRIVATE, 0), 5)
+    core = agent._core
+    for program in (
+        core.select_action,
+        core.observe,
+        core.train_step(32),
+        core.make_message,
+        core.exchange,
+    ):
+        assert program._cache_size() == 1
 
 
-def test_repeated_training_in_a_step_draws_anew():
-    async def example():
-        agent = make_agent(PRIVATE, (await networks(Hub(NAMES)))[0])
-        store = Store(PRIVATE, 0)
-        first = (await run_weeks(agent, store, 2))[-1][1]
-        second = await agent.train()
-        assert second["updates"] == first["updates"] + 4
-        assert first["shared"] == 1.0
-        assert second["shared"] == 0.0  # one message a round
-
-    asyncio.run(example())
+@run
+async def test_repeated_training_in_a_step_draws_anew():
+    agent = make_agent(PRIVATE, (await networks(Hub(NAMES)))[0])
+    store = Store(PRIVATE, 0)
+    first = (await run_weeks(agent, store, 2))[-1][1]
+    second = await agent.train()
+    assert second["updates"] == first["updates"] + 4
+    assert first["shared"] == 1.0
+    assert second["shared"] == 0.0  # one message a round
 
 
-def test_messages_of_another_shape_are_refused_and_counted():
+@run
+async def test_messages_of_another_shape_are_refused_and_counted():
     """Arrays of another size, over the real network; nothing of them is kept."""
-
-    async def example():
-        hub = Hub(NAMES)
-        opened = await networks(hub)
-        agent = make_agent(PRIVATE, opened[0])
-        before = agent.price_memory.latest_messages.messages()
-        fields = agent.price_memory.latest_messages.split(
-            agent._state.peer.send_state.message
-        )
-        odd = fields["model_insight"] | {"entropy": np.zeros(3)}
-        await opened[1].broadcast("model_insight", odd)
-        await opened[2].broadcast(
-            "market_insight", fields["market_insight"] | {"shift": np.zeros(4)}
-        )
-        assert opened[0].status().counters.refused == {"shape": 2}
-        assert opened[0].status().counters.handler_errors == 0
-        assert_identical(before, agent.price_memory.latest_messages.messages())
-        await agent.select_action(Store(PRIVATE, 0).obs)
-
-    asyncio.run(example())
+    hub = Hub(NAMES)
+    opened = await networks(hub)
+    agent = make_agent(PRIVATE, opened[0])
+    before = agent.price_memory.latest_messages.messages()
+    fields = agent.price_memory.latest_messages.split(agent._state.peer.outbox.held)
+    odd = fields["model_insight"] | {"entropy": np.zeros(3)}
+    await opened[1].broadcast("model_insight", odd)
+    await opened[2].broadcast(
+        "market_insight", fields["market_insight"] | {"shift": np.zeros(4)}
+    )
+    assert opened[0].status().counters.refused == {"shape": 2}
+    assert opened[0].status().counters.handler_errors == 0
+    assert_identical(before, agent.price_memory.latest_messages.messages())
+    await agent.select_action(Store(PRIVATE, 0).obs)
 
 
-def test_a_future_time_is_clipped_and_older_messages_are_ignored():
-    async def example():
-        opened = await networks(Hub(NAMES))
-        agent, store = make_agent(PRIVATE, opened[0]), Store(PRIVATE, 0)
-        await run_weeks(agent, store, 1)
-        latest_messages, second = agent.price_memory.latest_messages, 604_800.0
-        fields = latest_messages.split(agent._state.peer.send_state.message)[
-            "model_insight"
-        ]
-        cells = fields["timestamp"].size
+@run
+async def test_a_future_time_is_clipped_and_older_messages_are_ignored():
+    opened = await networks(Hub(NAMES))
+    agent, store = make_agent(PRIVATE, opened[0]), Store(PRIVATE, 0)
+    await run_weeks(agent, store, 1)
+    latest_messages, second = agent.price_memory.latest_messages, 604_800.0
+    fields = latest_messages.split(agent._state.peer.outbox.held)["model_insight"]
+    cells = fields["timestamp"].size
 
-        async def send(weeks):
-            times = np.full(cells, weeks * second)
-            await opened[1].broadcast("model_insight", fields | {"timestamp": times})
-            return latest_messages.messages().insight.timestamp[1] / second
+    async def send(weeks):
+        times = np.full(cells, weeks * second)
+        await opened[1].broadcast("model_insight", fields | {"timestamp": times})
+        return latest_messages.messages().insight.timestamp[1] / second
 
-        np.testing.assert_array_equal(await send(1), np.full(cells, 1.0))
-        # The clock stands at 1; nothing is read before the round that begins at 2.
-        np.testing.assert_array_equal(await send(50), np.full(cells, 2.0))
-        old = latest_messages.content["stamps"][1, 0]
-        assert old.tolist() == [opened[1]._epoch, 2]
-        late = fields | {"timestamp": np.zeros(cells)}
-        assert (
-            latest_messages.take(Delivery(NAMES[1], "model_insight", late, 0, *old))
-            is None
-        )
-        assert latest_messages.messages().insight.timestamp[1].min() > 0
-
-    asyncio.run(example())
+    np.testing.assert_array_equal(await send(1), np.full(cells, 1.0))
+    # The clock stands at 1; nothing is read before the round that begins at 2.
+    np.testing.assert_array_equal(await send(50), np.full(cells, 2.0))
+    old = latest_messages.content["stamps"][1, 0]
+    assert old.tolist() == [opened[1]._epoch, 2]
+    late = fields | {"timestamp": np.zeros(cells)}
+    assert (
+        latest_messages.take(Delivery(NAMES[1], "model_insight", late, 0, *old)) is None
+    )
+    assert latest_messages.messages().insight.timestamp[1].min() > 0
 
 
-def test_a_late_agent_pretrains_on_the_first_demand_prior():
-    async def example():
-        hub = Hub(NAMES)
-        late = in_process_network(hub, NAMES[0])
-        for number in (1, 2):
-            network = in_process_network(hub, NAMES[number])
-            await network.connect()
-            await run_weeks(make_agent(PRIVATE, network), Store(PRIVATE, number), 2)
-        agent, store = make_agent(PRIVATE, late, start_clock=2), Store(PRIVATE, 0)
-        await late.connect()
-        for _ in range(2):  # the second time there is nothing new to train on
-            await agent.select_action(store.obs)
-            updates = int(agent._state.peer.learner.updates)
-            assert updates == PRIVATE.memory.pretrain_updates
-        assert late.status().counters.pulled == 4
-        assert float(agent._state.guidance.has_prior) == 1.0
-
-    asyncio.run(example())
-
-
-def replaced(section, **values):
-    changed = dataclasses.replace(getattr(PRIVATE, section), **values)
-    return dataclasses.replace(PRIVATE, **{section: changed})
-
-
-@pytest.mark.parametrize(
-    ("arguments", "words"),
-    [
-        ({"state_dim": 0}, ("state_dim=0", "1 or more")),
-        ({"action_dim": 2.5}, ("action_dim=2.5", "whole number")),
-        ({"start_clock": -1}, ("start_clock=-1", "0 or more")),
-        ({"sync_interval": float("nan")}, ("sync_interval=nan", "finite")),
-        ({"seed": -3}, ("seed=-3", "2147483647")),
-        ({"peer_id": 99}, ("peer_id=99", "population.peers=3")),
-        ({"network_weight": -1.0}, ("exchange.network_weight=-1.0", "[0, inf)")),
-        ({"config": replaced("faults", loss=0.1)}, ("faults.loss=0.1", "0.0")),
-        (
-            {"config": replaced("exchange", topology="ring")},
-            ("exchange.topology='ring'", "'complete'"),
-        ),
-        ({"network": "public"}, ("exchange.mode='private'", "'public'")),
-        (
-            {"config": agent_config("consortium"), "network": "consortium"},
-            ("folder=None", "noise must not be used twice"),
-        ),
-        ({"price_history": [1, 2]}, ("price_history", "PriceHistory")),
-        (
-            {"price_history": PriceHistory(np.zeros((2, 11)), [1.0, 9.0], [1.0, 1.0])},
-            ("price_history.prices=9", "[0.667, 1.500]"),
-        ),
-        (
-            {"price_history": PriceHistory(np.zeros((2, 11)), [1.0], [1.0])},
-            ("price_history.observations", "(1, 11)"),
-        ),
-        (
-            {"price_history": PriceHistory(np.zeros((1, 11)), [1.0], [0.0])},
-            ("price_history.units=0", "above 0"),
-        ),
-    ],
-)
-def test_wrong_arguments_get_one_line(arguments, words):
-    given = {"state_dim": 11, "action_dim": 1, "config": PRIVATE} | arguments
-    if "network" in given:
-        given["network"] = in_process_network(Hub(NAMES, given["network"]), NAMES[0])
-    with pytest.raises(ConfigError) as refused:
-        P2PSACAgent(**given)
-    message = str(refused.value)
-    assert "\n" not in message
-    assert all(word in message for word in words), message
-
-
-def test_wrong_values_get_one_line():
-    async def example():
-        agent = make_agent(PRIVATE, in_process_network(Hub(NAMES), NAMES[0]))
-        obs = Store(PRIVATE, 0).obs
-        with pytest.raises(ConfigError, match="after select_action"):
-            agent.observe([0.0], 1.0, obs, log_sales=0.0)
-        with pytest.raises(ConfigError, match=r"state of shape \(3,\) must be 11"):
-            await agent.select_action(obs[:3])
-        with pytest.raises(ConfigError, match="batch_size=0"):
-            await agent.train(batch_size=0)
-        with pytest.raises(ConfigError, match="folder=None"):
-            agent.save()
-        await agent.select_action(obs)
-        good = {"action": [0.0], "reward": 1.0, "next_state": obs, "log_sales": 0.0}
-        for wrong, words in (
-            ({"action": [1.5]}, "action"),
-            ({"reward": float("nan")}, "reward=nan"),
-            ({"log_sales": None}, "log_sales=None"),
-            ({"next_state": obs * np.nan}, "next_state"),
-        ):
-            with pytest.raises(ConfigError, match=words):
-                agent.observe(**good | wrong)
-        agent.observe(**good)
-
-    asyncio.run(example())
+@run
+async def test_a_late_agent_pretrains_on_the_first_demand_prior():
+    hub = Hub(NAMES)
+    late = in_process_network(hub, NAMES[0])
+    for number in (1, 2):
+        network = in_process_network(hub, NAMES[number])
+        await network.connect()
+        await run_weeks(make_agent(PRIVATE, network), Store(PRIVATE, number), 2)
+    agent, store = make_agent(PRIVATE, late, start_clock=2), Store(PRIVATE, 0)
+    await late.connect()
+    for _ in range(2):  # the second time there is nothing new to train on
+        await agent.select_action(store.obs)
+        updates = int(agent._state.peer.learner.updates)
+        assert updates == PRIVATE.memory.pretrain_updates
+    assert late.status().counters.pulled == 4
+    assert float(agent._state.guidance.has_prior) == 1.0

@@ -1,7 +1,5 @@
 """Extreme values in well-formed messages: they break no agent, and they fade."""
 
-import asyncio
-
 import jax
 import numpy as np
 import pytest
@@ -18,6 +16,7 @@ from tests.helpers.agents import (
     run_weeks,
 )
 from tests.helpers.demand import base_prior
+from tests.helpers.hub_peers import run
 
 pytestmark = pytest.mark.slow
 LARGEST = 1e9
@@ -62,38 +61,33 @@ def assert_finite(agent_state):
 
 
 @pytest.mark.parametrize("mode", MODES)
-def test_extreme_values_break_nothing_and_fade(mode, tmp_path):
+@run
+async def test_extreme_values_break_nothing_and_fade(mode, tmp_path):
     few = {"privacy": {"min_peers": 2}} if mode == "public" else {}
     config, rng = agent_config(mode, **few), np.random.default_rng(0)
-
-    async def example():
-        opened = await networks(Hub(NAMES, mode))
-        agent = make_agent(config, opened[0], folder=tmp_path / NAMES[0])
-        store, latest_messages = Store(config, 0), agent.price_memory.latest_messages
-        far = False
-        for _ in range(ROUNDS):
-            for byzantine_peer in opened[1:]:
-                seconds = agent.clock * config.environment.seconds_per_step
-                for kind, fields in extreme_message(
-                    rng, latest_messages, seconds
-                ).items():
-                    assert await byzantine_peer.broadcast(kind, fields)
-            await run_weeks(agent, store, config.exchange.interval)
-            assert_finite(agent._state)
-            away = np.abs(agent._state.guidance.prior.mean - BASE.mean) / BASE_STD
-            far |= bool(away.max() > 0.9 * PRIOR_REACH)
-        assert opened[0].status().counters.refused == {}
-        assert far or mode != "private"  # there the values reach the bound
-        # The peers turn honest: their next messages replace the last.
-        for number in (1, 2):
-            honest = make_agent(config, opened[number], folder=tmp_path / NAMES[number])
-            honest.catch_up(agent.clock)
-            await run_weeks(honest, Store(config, number), 2)
-        await run_weeks(agent, store, 4)
+    opened = await networks(Hub(NAMES, mode))
+    agent = make_agent(config, opened[0], folder=tmp_path / NAMES[0])
+    store, latest_messages = Store(config, 0), agent.price_memory.latest_messages
+    far = False
+    for _ in range(ROUNDS):
+        for byzantine_peer in opened[1:]:
+            seconds = agent.clock * config.environment.seconds_per_step
+            for kind, fields in extreme_message(rng, latest_messages, seconds).items():
+                assert await byzantine_peer.broadcast(kind, fields)
+        await run_weeks(agent, store, config.exchange.interval)
         assert_finite(agent._state)
-        for mean in (agent._state.guidance.prior.mean, agent._state.belief.mean):
-            assert (np.abs(mean - BASE.mean) < 2.0 * BASE_STD).all()
-        assert float(agent._state.peer.normalised_error) < ERROR_TOLERANCE
-        assert agent.network_errors == 0
-
-    asyncio.run(example())
+        away = np.abs(agent._state.guidance.prior.mean - BASE.mean) / BASE_STD
+        far |= bool(away.max() > 0.9 * PRIOR_REACH)
+    assert opened[0].status().counters.refused == {}
+    assert far or mode != "private"  # there the values reach the bound
+    # The peers turn honest: their next messages replace the last.
+    for number in (1, 2):
+        honest = make_agent(config, opened[number], folder=tmp_path / NAMES[number])
+        honest.catch_up(agent.clock)
+        await run_weeks(honest, Store(config, number), 2)
+    await run_weeks(agent, store, 4)
+    assert_finite(agent._state)
+    for mean in (agent._state.guidance.prior.mean, agent._state.belief.mean):
+        assert (np.abs(mean - BASE.mean) < 2.0 * BASE_STD).all()
+    assert float(agent._state.peer.normalised_error) < ERROR_TOLERANCE
+    assert agent.network_errors == 0

@@ -95,89 +95,81 @@ async def test_unsent_messages_are_pulled_later_even_through_others():
     assert await third.sync() == 0
 
 
-def test_late_messages_of_a_closed_transport_are_not_delivered(tmp_path):
-    async def late_callback():
-        hub = hub_of()
-        transport = InProcessTransport(hub, "peer1")
-        options = {"folder": tmp_path, "clock": hub.now_s}
-        identity, recorder = hub.identity("peer1"), Recorder()
-        network = PeerNetwork(transport, identity, hub.roster, **options)
-        network.register_message_handler(KIND, recorder)
-        await network.connect()
-        await network.disconnect()
-        transport.receive("peer0", raw := forge(hub, "peer0"))
-        assert recorder.received == []
-        again = PeerNetwork(transport, identity, hub.roster, **options)
-        again.register_message_handler(KIND, recorder)
-        await again.connect()
-        transport.receive("peer0", raw)
-        assert recorder.sequences("peer0") == [1]
-        await again.disconnect()
-
-    asyncio.run(late_callback())
+@run
+async def test_late_messages_of_a_closed_transport_are_not_delivered(tmp_path):
+    hub = hub_of()
+    transport = InProcessTransport(hub, "peer1")
+    options = {"folder": tmp_path, "clock": hub.now_s}
+    identity, recorder = hub.identity("peer1"), Recorder()
+    network = PeerNetwork(transport, identity, hub.roster, **options)
+    network.register_message_handler(KIND, recorder)
+    await network.connect()
+    await network.disconnect()
+    transport.receive("peer0", raw := forge(hub, "peer0"))
+    assert recorder.received == []
+    again = PeerNetwork(transport, identity, hub.roster, **options)
+    again.register_message_handler(KIND, recorder)
+    await again.connect()
+    transport.receive("peer0", raw)
+    assert recorder.sequences("peer0") == [1]
+    await again.disconnect()
 
 
-def test_a_transport_that_cannot_open_releases_the_folder(tmp_path):
+@run
+async def test_a_transport_that_cannot_open_releases_the_folder(tmp_path):
     class Closed(InProcessTransport):
         async def open(self, on_message, on_query):
             raise ConfigError("listen='here' is taken")
 
-    async def twice():
-        hub = hub_of()
-        for _ in range(2):
-            network = PeerNetwork(
-                Closed(hub, "peer0"), hub.identity("peer0"), hub.roster, folder=tmp_path
-            )
-            with pytest.raises(ConfigError, match="is taken"):
-                await network.connect()
-            assert not network.status().connected
-
-    asyncio.run(twice())
-
-
-def test_a_restarted_peer_delivers_nothing_twice(tmp_path):
-    async def restart():
-        hub = hub_of()
-        sender = await peer(hub, "peer0")
-        helper = await peer(hub, "peer1")
-        recorder = Recorder()
-        for start in range(4):
-            receiver = await peer(hub, "peer2", recorder, folder=tmp_path)
-            assert await receiver.sync() == (start > 0)
-            for _ in range(5):
-                await sender.broadcast(KIND, FIELDS)
-            assert await receiver.sync() == 0
-            await receiver.disconnect()
-            await sender.broadcast(KIND, FIELDS)  # while it is away
-        again = await peer(hub, "peer2", recorder, folder=tmp_path)
-        assert await again.sync() == 1
-        assert recorder.sequences("peer0") == list(range(1, 25))
-        await again.disconnect()
-        assert await helper.sync() == 0
-
-    asyncio.run(restart())
-
-
-def test_a_folder_belongs_to_one_peer_at_a_time(tmp_path):
-    async def two():
-        hub = hub_of()
-        network = await peer(hub, "peer0", folder=tmp_path)
-        with pytest.raises(ConfigError, match="must belong to one running peer"):
-            in_process_network(hub, "peer0", folder=tmp_path)
-        await network.disconnect()
-        receiver = await peer(hub, "peer1", recorder := Recorder())
-        other = await peer(hub, "peer0", folder=tmp_path)
-        with pytest.raises(ConfigError, match="must belong to one running peer"):
+    hub = hub_of()
+    for _ in range(2):
+        network = PeerNetwork(
+            Closed(hub, "peer0"), hub.identity("peer0"), hub.roster, folder=tmp_path
+        )
+        with pytest.raises(ConfigError, match="is taken"):
             await network.connect()
-        await other.broadcast(KIND, FIELDS)
-        await other.disconnect()
-        await network.connect()  # as a start after that one, or it would be refused
-        await network.broadcast(KIND, FIELDS)
-        assert recorder.sequences("peer0") == [1, 1]
-        await receiver.disconnect()
-        await network.disconnect()
+        assert not network.status().connected
 
-    asyncio.run(two())
+
+@run
+async def test_a_restarted_peer_delivers_nothing_twice(tmp_path):
+    hub = hub_of()
+    sender = await peer(hub, "peer0")
+    helper = await peer(hub, "peer1")
+    recorder = Recorder()
+    for start in range(4):
+        receiver = await peer(hub, "peer2", recorder, folder=tmp_path)
+        assert await receiver.sync() == (start > 0)
+        for _ in range(5):
+            await sender.broadcast(KIND, FIELDS)
+        assert await receiver.sync() == 0
+        await receiver.disconnect()
+        await sender.broadcast(KIND, FIELDS)  # while it is away
+    again = await peer(hub, "peer2", recorder, folder=tmp_path)
+    assert await again.sync() == 1
+    assert recorder.sequences("peer0") == list(range(1, 25))
+    await again.disconnect()
+    assert await helper.sync() == 0
+
+
+@run
+async def test_a_folder_belongs_to_one_peer_at_a_time(tmp_path):
+    hub = hub_of()
+    network = await peer(hub, "peer0", folder=tmp_path)
+    with pytest.raises(ConfigError, match="must belong to one running peer"):
+        in_process_network(hub, "peer0", folder=tmp_path)
+    await network.disconnect()
+    receiver = await peer(hub, "peer1", recorder := Recorder())
+    other = await peer(hub, "peer0", folder=tmp_path)
+    with pytest.raises(ConfigError, match="must belong to one running peer"):
+        await network.connect()
+    await other.broadcast(KIND, FIELDS)
+    await other.disconnect()
+    await network.connect()  # as a start after that one, or it would be refused
+    await network.broadcast(KIND, FIELDS)
+    assert recorder.sequences("peer0") == [1, 1]
+    await receiver.disconnect()
+    await network.disconnect()
 
 
 @run

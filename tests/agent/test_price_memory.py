@@ -21,6 +21,7 @@ from tests.helpers.agents import (
     run_weeks,
 )
 from tests.helpers.demand import base_prior
+from tests.helpers.hub_peers import run
 from tests.helpers.populations import assert_close
 from tests.reference.bayes import demand_posterior
 
@@ -146,46 +147,41 @@ def test_no_history_is_fine():
         assert float(memory_of(history)._memory.n) == 0.0
 
 
-def test_the_network_informs_the_prior():
+@run
+async def test_the_network_informs_the_prior():
     """The prior from two neighbours' messages equals that of an agent."""
-
-    async def example():
-        opened = await networks(Hub(NAMES))
-        alone = memory_of(None)
-        informed = memory_of(None, opened[0])
-        agent = make_agent(CONFIG, opened[0], start_clock=4)
-        unweighted = P2PPriceMemory(
-            None,
-            opened[0],
-            agent_config(exchange={"network_weight": 0.0}),
-            params=STORE,
-        )
-        before = alone._belief().mean
-        np.testing.assert_array_equal(informed._belief().mean, before)
-        for number in (1, 2):
-            peer = make_agent(CONFIG, opened[number])
-            await run_weeks(peer, Store(CONFIG, number), 4)
-        await agent.select_action(Store(CONFIG, 0).obs)
-        belief = informed._belief()
-        assert_close(belief.mean, agent._state.guidance.prior.mean, 1e-5)
-        assert_close(belief.covariance, agent._state.guidance.prior.covariance, 1e-5)
-        assert np.abs(belief.mean - before).max() > 0.05
-        np.testing.assert_array_equal(unweighted._belief().mean, before)
-
-    asyncio.run(example())
+    opened = await networks(Hub(NAMES))
+    alone = memory_of(None)
+    informed = memory_of(None, opened[0])
+    agent = make_agent(CONFIG, opened[0], start_clock=4)
+    unweighted = P2PPriceMemory(
+        None,
+        opened[0],
+        agent_config(exchange={"network_weight": 0.0}),
+        params=STORE,
+    )
+    before = alone._belief().mean
+    np.testing.assert_array_equal(informed._belief().mean, before)
+    for number in (1, 2):
+        peer = make_agent(CONFIG, opened[number])
+        await run_weeks(peer, Store(CONFIG, number), 4)
+    await agent.select_action(Store(CONFIG, 0).obs)
+    belief = informed._belief()
+    assert_close(belief.mean, agent._state.guidance.prior.mean, 1e-5)
+    assert_close(belief.covariance, agent._state.guidance.prior.covariance, 1e-5)
+    assert np.abs(belief.mean - before).max() > 0.05
+    np.testing.assert_array_equal(unweighted._belief().mean, before)
 
 
-def test_an_agents_memory_learns_by_observe_only():
-    async def example():
-        agent = make_agent(CONFIG, in_process_network(Hub(NAMES), NAMES[0]))
-        store = Store(CONFIG, 0)
-        unknown = agent.price_memory.get_exploration_bonus(store.obs, 1.0)
-        await run_weeks(agent, store, 3)
-        assert agent.price_memory.get_exploration_bonus(store.obs, 1.0) < unknown
-        with pytest.raises(ConfigError, match="agent's observe"):
-            agent.price_memory.update(store.obs, 1.0, 1.0)
-
-    asyncio.run(example())
+@run
+async def test_an_agents_memory_learns_by_observe_only():
+    agent = make_agent(CONFIG, in_process_network(Hub(NAMES), NAMES[0]))
+    store = Store(CONFIG, 0)
+    unknown = agent.price_memory.get_exploration_bonus(store.obs, 1.0)
+    await run_weeks(agent, store, 3)
+    assert agent.price_memory.get_exploration_bonus(store.obs, 1.0) < unknown
+    with pytest.raises(ConfigError, match="agent's observe"):
+        agent.price_memory.update(store.obs, 1.0, 1.0)
 
 
 def test_a_history_needs_a_demand_model():

@@ -11,6 +11,7 @@ from p2p_sac_jax.agent.market import MarketOutcome, SimulatedMarket
 from p2p_sac_jax.agent.service import Service
 from p2p_sac_jax.agent.transport.in_process import Hub, in_process_network
 from tests.helpers.agents import NAMES, agent_config
+from tests.helpers.hub_peers import run
 
 CONFIG = agent_config()
 
@@ -65,46 +66,42 @@ async def until(condition):
             await asyncio.sleep(0.01)
 
 
-def test_a_week_runs_when_the_clock_reaches_it_and_none_twice(tmp_path):
-    async def work():
-        market, weeks, stop = SimulatedMarket(CONFIG, 0), Weeks(), asyncio.Event()
-        agent, service = open_service(tmp_path, market, weeks, Hub(NAMES[:1]))
-        running = asyncio.create_task(service.run(stop))
-        await until(lambda: agent.steps == 1)
-        await asyncio.sleep(0.1)
-        assert (agent.steps, agent.clock) == (1, 1)  # week 1 has not come
-        weeks.now = 1.0
-        await until(lambda: agent.steps == 2)
-        weeks.now = 7.3  # it slept: what was missed is left out
-        await until(lambda: agent.steps == 3)
-        assert agent.clock == 8
-        stop.set()
+@run
+async def test_a_week_runs_when_the_clock_reaches_it_and_none_twice(tmp_path):
+    market, weeks, stop = SimulatedMarket(CONFIG, 0), Weeks(), asyncio.Event()
+    agent, service = open_service(tmp_path, market, weeks, Hub(NAMES[:1]))
+    running = asyncio.create_task(service.run(stop))
+    await until(lambda: agent.steps == 1)
+    await asyncio.sleep(0.1)
+    assert (agent.steps, agent.clock) == (1, 1)  # week 1 has not come
+    weeks.now = 1.0
+    await until(lambda: agent.steps == 2)
+    weeks.now = 7.3  # it slept: what was missed is left out
+    await until(lambda: agent.steps == 3)
+    assert agent.clock == 8
+    stop.set()
+    await running
+    assert service.metrics["clock"] == 8
+    assert 0.0 < service.metrics["profit_share"] <= 1.1
+
+
+@run
+async def test_a_stop_does_not_wait_for_a_slow_market(tmp_path):
+    market, stop = Slow(), asyncio.Event()
+    agent, service = open_service(tmp_path, market, Weeks(), Hub(NAMES[:1]))
+    running = asyncio.create_task(service.run(stop))
+    await until(lambda: market.asked)
+    stop.set()
+    async with asyncio.timeout(20.0):
         await running
-        assert service.metrics["clock"] == 8
-        assert 0.0 < service.metrics["profit_share"] <= 1.1
+    assert agent.steps == 0
 
-    asyncio.run(work())
-
-
-def test_a_stop_does_not_wait_for_a_slow_market(tmp_path):
-    async def work():
-        market, stop = Slow(), asyncio.Event()
-        agent, service = open_service(tmp_path, market, Weeks(), Hub(NAMES[:1]))
-        running = asyncio.create_task(service.run(stop))
-        await until(lambda: market.asked)
-        stop.set()
-        async with asyncio.timeout(20.0):
-            await running
-        assert agent.steps == 0
-
-        agent, service = open_service(tmp_path, market, Weeks(), Hub(NAMES[:1]))
-        agent.load()
-        market.over.set()
-        await service.run(asyncio.Event(), weeks=1)
-        assert agent.steps == 1
-        assert market.asked[0] == market.asked[1]  # the price stood meanwhile
-
-    asyncio.run(work())
+    agent, service = open_service(tmp_path, market, Weeks(), Hub(NAMES[:1]))
+    agent.load()
+    market.over.set()
+    await service.run(asyncio.Event(), weeks=1)
+    assert agent.steps == 1
+    assert market.asked[0] == market.asked[1]  # the price stood meanwhile
 
 
 def test_a_stop_does_not_wait_for_a_blocking_market(tmp_path):
@@ -132,18 +129,16 @@ def test_a_stop_does_not_wait_for_a_blocking_market(tmp_path):
     assert ended
 
 
-def test_a_failing_disk_does_not_end_a_peer(tmp_path):
-    async def work():
-        market, weeks = SimulatedMarket(CONFIG, 0), Weeks()
-        agent, service = open_service(tmp_path / "state", market, weeks, Hub(NAMES[:1]))
-        shutil.rmtree(tmp_path / "state", ignore_errors=True)
-        (tmp_path / "state").write_text("in the way")
-        weeks.now = 0.0
-        running = asyncio.create_task(service.run(asyncio.Event(), weeks=2))
-        await until(lambda: agent.steps == 1)
-        weeks.now = 1.0
-        await running
-        assert agent.steps == 2
-        assert service.metrics["save_errors"] >= 1
-
-    asyncio.run(work())
+@run
+async def test_a_failing_disk_does_not_end_a_peer(tmp_path):
+    market, weeks = SimulatedMarket(CONFIG, 0), Weeks()
+    agent, service = open_service(tmp_path / "state", market, weeks, Hub(NAMES[:1]))
+    shutil.rmtree(tmp_path / "state", ignore_errors=True)
+    (tmp_path / "state").write_text("in the way")
+    weeks.now = 0.0
+    running = asyncio.create_task(service.run(asyncio.Event(), weeks=2))
+    await until(lambda: agent.steps == 1)
+    weeks.now = 1.0
+    await running
+    assert agent.steps == 2
+    assert service.metrics["save_errors"] >= 1

@@ -24,6 +24,7 @@ from tests.helpers.agents import (
     networks,
     run_weeks,
 )
+from tests.helpers.hub_peers import run
 from tests.helpers.populations import assert_identical, plain
 from tests.helpers.state_writer import arrays
 
@@ -160,29 +161,26 @@ def test_files_are_whole_and_private(tmp_path):
     assert all(path.stat().st_mode & 0o777 == 0o600 for path in folder.iterdir())
 
 
-def test_an_agent_continues_when_the_disk_fails(tmp_path):
+@run
+async def test_an_agent_continues_when_the_disk_fails(tmp_path):
     """Files that may not grow; states saved before and after remain usable."""
-
-    async def example():
-        agent = make_agent(CONFIG, in_process_network(Hub(NAMES), NAMES[0]))
-        store = Store(CONFIG, 0)
-        agent.save(tmp_path)
-        limits = resource.getrlimit(resource.RLIMIT_FSIZE)
-        await run_weeks(agent, store)
-        resource.setrlimit(resource.RLIMIT_FSIZE, (100, limits[1]))
-        try:
-            with pytest.raises(OSError, match=r".+"):
-                agent.save(tmp_path)
-        finally:
-            resource.setrlimit(resource.RLIMIT_FSIZE, limits)
-        for clock in (0, 2):
-            again = make_agent(CONFIG, in_process_network(Hub(NAMES), NAMES[0]))
-            again.load(tmp_path)
-            assert again.clock == clock
-            await run_weeks(agent, store)
+    agent = make_agent(CONFIG, in_process_network(Hub(NAMES), NAMES[0]))
+    store = Store(CONFIG, 0)
+    agent.save(tmp_path)
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    await run_weeks(agent, store)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (100, limits[1]))
+    try:
+        with pytest.raises(OSError, match=r".+"):
             agent.save(tmp_path)
-
-    asyncio.run(example())
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    for clock in (0, 2):
+        again = make_agent(CONFIG, in_process_network(Hub(NAMES), NAMES[0]))
+        again.load(tmp_path)
+        assert again.clock == clock
+        await run_weeks(agent, store)
+        agent.save(tmp_path)
 
 
 @pytest.fixture(scope="module")
@@ -245,74 +243,65 @@ def test_peers_are_matched_by_name(roster, saved):
     assert resumed.informed
 
 
-def test_a_resumed_agent_equals_one_without_interruption(tmp_path):
+@run
+async def test_a_resumed_agent_equals_one_without_interruption(tmp_path):
     """Saved in the middle of a round, between an action and its observation."""
-
-    async def example():
-        hub = Hub(NAMES)
-        opened = await networks(hub)
-        other = make_agent(CONFIG, opened[1])
-        agent, store = make_agent(CONFIG, opened[0]), Store(CONFIG, 0)
-        await run_weeks(other, Store(CONFIG, 1), 2)  # received, and part of the state
-        await run_weeks(agent, store, 3)
-        action = await agent.select_action(store.obs)
-        agent.save(tmp_path)
-        again = in_process_network(hub, NAMES[0])
-        resumed = make_agent(CONFIG, again, seed=7)
-        resumed.load(tmp_path)
-        assert resumed.clock == 3
-        twin = Store(CONFIG, 0)
-        twin._state, twin._clock, twin.obs = store._state, store._clock, store.obs
-        ends = []
-        for one, market in ((agent, store), (resumed, twin)):
-            week = market.step(action)
-            one.observe(action, week.reward, week.obs, log_sales=week.log_sales)
-            await one.train()
-            actions = [action for action, _ in await run_weeks(one, market, 3)]
-            held = one.price_memory.latest_messages.content
-            ends.append((plain(one._state), held, one._progress, actions))
-        assert_identical(*ends)
-        assert float(ends[0][0].guidance.has_prior) == 1.0
-
-    asyncio.run(example())
+    hub = Hub(NAMES)
+    opened = await networks(hub)
+    other = make_agent(CONFIG, opened[1])
+    agent, store = make_agent(CONFIG, opened[0]), Store(CONFIG, 0)
+    await run_weeks(other, Store(CONFIG, 1), 2)  # received, and part of the state
+    await run_weeks(agent, store, 3)
+    action = await agent.select_action(store.obs)
+    agent.save(tmp_path)
+    again = in_process_network(hub, NAMES[0])
+    resumed = make_agent(CONFIG, again, seed=7)
+    resumed.load(tmp_path)
+    assert resumed.clock == 3
+    twin = Store(CONFIG, 0)
+    twin._state, twin._clock, twin.obs = store._state, store._clock, store.obs
+    ends = []
+    for one, market in ((agent, store), (resumed, twin)):
+        week = market.step(action)
+        one.observe(action, week.reward, week.obs, log_sales=week.log_sales)
+        await one.train()
+        actions = [action for action, _ in await run_weeks(one, market, 3)]
+        held = one.price_memory.latest_messages.content
+        ends.append((plain(one._state), held, one._progress, actions))
+    assert_identical(*ends)
+    assert float(ends[0][0].guidance.has_prior) == 1.0
 
 
-def test_noise_and_budget_are_never_used_twice(tmp_path):
+@run
+async def test_noise_and_budget_are_never_used_twice(tmp_path):
     """A crash takes the agent back to an older state, but not the release log."""
-
-    async def example():
-        opened = await networks(Hub(NAMES, "consortium"))
-        agent = make_agent(CONSORTIUM, opened[0], folder=tmp_path)
-        store = Store(CONSORTIUM, 0)
-        agent.save()
-        results = await run_weeks(agent, store, 4)
-        assert [report["shared"] for _, report in results] == [0, 1, 0, 1]
-        used = json.loads((tmp_path / "releases.json").read_text())
-        assert used == {"round": 2, "releases": 2}
-        crashed = make_agent(CONSORTIUM, opened[0], folder=tmp_path)
-        crashed.load()
-        assert crashed.clock == 0
-        assert int(crashed._state.peer.send_state.releases) == 2
-        results = await run_weeks(crashed, Store(CONSORTIUM, 0, seed=5), 6)
-        # Rounds 1 and 2 were used before the crash, with other data.
-        assert [report["shared"] for _, report in results] == [0, 0, 0, 0, 0, 1]
-        assert int(crashed._state.peer.send_state.releases) == 3
-
-    asyncio.run(example())
+    opened = await networks(Hub(NAMES, "consortium"))
+    agent = make_agent(CONSORTIUM, opened[0], folder=tmp_path)
+    store = Store(CONSORTIUM, 0)
+    agent.save()
+    results = await run_weeks(agent, store, 4)
+    assert [report["shared"] for _, report in results] == [0, 1, 0, 1]
+    used = json.loads((tmp_path / "releases.json").read_text())
+    assert used == {"round": 2, "releases": 2}
+    crashed = make_agent(CONSORTIUM, opened[0], folder=tmp_path)
+    crashed.load()
+    assert crashed.clock == 0
+    assert int(crashed._state.peer.outbox.releases) == 2
+    results = await run_weeks(crashed, Store(CONSORTIUM, 0, seed=5), 6)
+    # Rounds 1 and 2 were used before the crash, with other data.
+    assert [report["shared"] for _, report in results] == [0, 0, 0, 0, 0, 1]
+    assert int(crashed._state.peer.outbox.releases) == 3
 
 
-def test_an_unwritable_release_log_withholds_the_message(tmp_path):
-
-    async def example():
-        network = in_process_network(Hub(NAMES, "consortium"), NAMES[0])
-        agent = make_agent(CONSORTIUM, network, folder=tmp_path / "agent")
-        (tmp_path / "agent").write_text("a file where the folder should be")
-        results = await run_weeks(agent, Store(CONSORTIUM, 0), 2)
-        assert [report["shared"] for _, report in results] == [0, 0]
-        assert agent.network_errors == 1
-        assert network.status().counters.kept == 0
-
-    asyncio.run(example())
+@run
+async def test_an_unwritable_release_log_withholds_the_message(tmp_path):
+    network = in_process_network(Hub(NAMES, "consortium"), NAMES[0])
+    agent = make_agent(CONSORTIUM, network, folder=tmp_path / "agent")
+    (tmp_path / "agent").write_text("a file where the folder should be")
+    results = await run_weeks(agent, Store(CONSORTIUM, 0), 2)
+    assert [report["shared"] for _, report in results] == [0, 0]
+    assert agent.network_errors == 1
+    assert network.status().counters.kept == 0
 
 
 def test_an_unreadable_release_log_is_refused(tmp_path):

@@ -25,6 +25,7 @@ from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 from p2p_sac_jax.agent.ops import identity as files
 from p2p_sac_jax.agent.ops.identity import Identity, Roster
+from p2p_sac_jax.agent.ops.state_file import write_durable
 from p2p_sac_jax.config import ConfigError
 
 FOLDER = "authority"
@@ -187,14 +188,14 @@ def _write_network(
         for identity in identities:
             issued = issue(authority, identity.name, places[identity.name], days)
             _stage_peer(folder, identity, authority, issued, text)
-        _replace(folder / files.ROSTER, text)  # the step that makes the change
+        write_durable(folder / files.ROSTER, text)  # the step that makes the change
     except BaseException:
         _settle(folder, known)
         raise
     _settle(folder, roster.keys)
     for name in known:
         if (folder / name).is_dir():  # it may be on the peer's machine only
-            _replace(folder / name / files.ROSTER, text)
+            write_durable(folder / name / files.ROSTER, text)
     return roster
 
 
@@ -300,10 +301,3 @@ def _write(path: Path, data: bytes, mode: int = 0o644) -> None:
     descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode)
     with os.fdopen(descriptor, "wb") as file:
         file.write(data)
-
-
-def _replace(path: Path, data: bytes) -> None:
-    staged = path.with_name(f".{path.name}.new")
-    staged.unlink(missing_ok=True)
-    _write(staged, data)
-    staged.replace(path)
