@@ -5,6 +5,7 @@ import shutil
 import threading
 
 import numpy as np
+import pytest
 
 from p2p_sac_jax.agent.agent import P2PSACAgent
 from p2p_sac_jax.agent.market import MarketOutcome, SimulatedMarket
@@ -43,8 +44,14 @@ class Slow:
         return MarketOutcome(np.zeros(4, np.float32), 1.0, False, 0.0, {})
 
 
-def open_service(folder, market, weeks, hub=None):
-    network = in_process_network(hub or Hub(NAMES), NAMES[0])
+@pytest.fixture(autouse=True)
+def no_wait_for_peers(monkeypatch):
+    """Three peers in each roster share the programs of other tests; two are absent."""
+    monkeypatch.setattr("p2p_sac_jax.agent.service.FIRST_PEER_S", 0.0)
+
+
+def open_service(folder, market, weeks, peers=NAMES):
+    network = in_process_network(Hub(peers), NAMES[0])
     agent = P2PSACAgent(
         market.observation_dim,
         market.action_dim,
@@ -69,7 +76,7 @@ async def until(condition):
 @run
 async def test_a_week_runs_when_the_clock_reaches_it_and_none_twice(tmp_path):
     market, weeks, stop = SimulatedMarket(CONFIG, 0), Weeks(), asyncio.Event()
-    agent, service = open_service(tmp_path, market, weeks, Hub(NAMES[:1]))
+    agent, service = open_service(tmp_path, market, weeks)
     running = asyncio.create_task(service.run(stop))
     await until(lambda: agent.steps == 1)
     await asyncio.sleep(0.1)
@@ -88,7 +95,7 @@ async def test_a_week_runs_when_the_clock_reaches_it_and_none_twice(tmp_path):
 @run
 async def test_a_stop_does_not_wait_for_a_slow_market(tmp_path):
     market, stop = Slow(), asyncio.Event()
-    agent, service = open_service(tmp_path, market, Weeks(), Hub(NAMES[:1]))
+    agent, service = open_service(tmp_path, market, Weeks(), NAMES[:1])
     running = asyncio.create_task(service.run(stop))
     await until(lambda: market.asked)
     stop.set()
@@ -96,7 +103,7 @@ async def test_a_stop_does_not_wait_for_a_slow_market(tmp_path):
         await running
     assert agent.steps == 0
 
-    agent, service = open_service(tmp_path, market, Weeks(), Hub(NAMES[:1]))
+    agent, service = open_service(tmp_path, market, Weeks(), NAMES[:1])
     agent.load()
     market.over.set()
     await service.run(asyncio.Event(), weeks=1)
@@ -114,7 +121,7 @@ def test_a_stop_does_not_wait_for_a_blocking_market(tmp_path):
 
     async def work():
         market, stop = Blocking(), asyncio.Event()
-        _, service = open_service(tmp_path, market, Weeks(), Hub(NAMES[:1]))
+        _, service = open_service(tmp_path, market, Weeks(), NAMES[:1])
         running = asyncio.create_task(service.run(stop))
         await until(lambda: market.asked)
         stop.set()
@@ -132,7 +139,7 @@ def test_a_stop_does_not_wait_for_a_blocking_market(tmp_path):
 @run
 async def test_a_failing_disk_does_not_end_a_peer(tmp_path):
     market, weeks = SimulatedMarket(CONFIG, 0), Weeks()
-    agent, service = open_service(tmp_path / "state", market, weeks, Hub(NAMES[:1]))
+    agent, service = open_service(tmp_path / "state", market, weeks)
     shutil.rmtree(tmp_path / "state", ignore_errors=True)
     (tmp_path / "state").write_text("in the way")
     weeks.now = 0.0
