@@ -39,7 +39,6 @@ MAY_IMPORT["report"] = MAY_IMPORT["ablation"] | {"ablation"}
 MAY_IMPORT["commands"] = MAY_IMPORT["report"] | {"report", "agent"}
 # Arrows that still have to go.
 MAY_IMPORT["exchange"] |= {"simulation"}
-MAY_IMPORT["agent"] |= {"simulation"}
 FLAX_ONLY_IN = f"{PACKAGE}/sac/networks.py"
 
 MODULES = sorted((ROOT / PACKAGE).rglob("*.py"))

@@ -85,7 +85,13 @@ def test_agents_equal_the_simulated_population(mode, tmp_path):
         there, here = peer_of(state, number), plain(agent._state.peer)
         assert int(here.learner.updates) == 4 * WEEKS
         # The market is outside, and the last message of an agent is one round ahead.
-        apart = {"environment": (), "obs": (), "belief": (), "outbox": ()}
+        apart = {
+            "environment": (),
+            "obs": (),
+            "belief": (),
+            "send_state": (),
+            "channel": (),
+        }
         assert_close(here._replace(**apart), there._replace(**apart), 1e-5)
         assert_close(agent._state.belief, there.belief, 1e-5)
         counters = agent.network.status().counters
@@ -262,7 +268,9 @@ async def test_messages_of_another_shape_are_refused_and_counted():
     opened = await networks(hub)
     agent = make_agent(PRIVATE, opened[0])
     before = agent.price_memory.latest_messages.messages()
-    fields = agent.price_memory.latest_messages.split(agent._state.peer.outbox.held)
+    fields = agent.price_memory.latest_messages.split(
+        agent._state.peer.send_state.message
+    )
     odd = fields["model_insight"] | {"entropy": np.zeros(3)}
     await opened[1].broadcast("model_insight", odd)
     await opened[2].broadcast(
@@ -280,7 +288,9 @@ async def test_a_future_time_is_clipped_and_older_messages_are_ignored():
     agent, store = make_agent(PRIVATE, opened[0]), Store(PRIVATE, 0)
     await run_weeks(agent, store, 1)
     latest_messages, second = agent.price_memory.latest_messages, 604_800.0
-    fields = latest_messages.split(agent._state.peer.outbox.held)["model_insight"]
+    fields = latest_messages.split(agent._state.peer.send_state.message)[
+        "model_insight"
+    ]
     cells = fields["timestamp"].size
 
     async def send(weeks):

@@ -286,11 +286,11 @@ async def test_noise_and_budget_are_never_used_twice(tmp_path):
     crashed = make_agent(CONSORTIUM, opened[0], folder=tmp_path)
     crashed.load()
     assert crashed.clock == 0
-    assert int(crashed._state.peer.outbox.releases) == 2
+    assert int(crashed._state.peer.send_state.releases) == 2
     results = await run_weeks(crashed, Store(CONSORTIUM, 0, seed=5), 6)
     # Rounds 1 and 2 were used before the crash, with other data.
     assert [report["shared"] for _, report in results] == [0, 0, 0, 0, 0, 1]
-    assert int(crashed._state.peer.outbox.releases) == 3
+    assert int(crashed._state.peer.send_state.releases) == 3
 
 
 @run
