@@ -185,7 +185,7 @@ def describe(adjacency: Matrix, partners: np.ndarray | None = None) -> dict[str,
         (see ``schedules.partners``); None where all are heard in every round.
 
     Returns:
-      ``DegreeStatistics`` of ``adjacency`` by name; ``heard_per_round``, senders a
+      ``DegreeStatistics`` of ``adjacency`` by name; ``senders_per_round``, senders a
       peer hears in one round, on average; and ``spectral_gap`` of ``mixing``:
       "metropolis" for a graph of mutual edges, else "uniform". Of a time-varying
       network it is the gap per round over the whole cycle, each peer weighing its
@@ -204,7 +204,7 @@ def describe(adjacency: Matrix, partners: np.ndarray | None = None) -> dict[str,
         name, gap = "uniform", cycle_gap(uniform_mixing(edges) for edges in rounds)
     return {
         **statistics._asdict(),
-        "heard_per_round": heard,
+        "senders_per_round": heard,
         "mixing": name,
         "spectral_gap": gap,
     }

@@ -42,7 +42,7 @@ def test_mixing_and_statistics_match_networkx(name, peers):
     assert (found["in_min"], found["in_max"]) == (min(degrees), max(degrees))
     assert (found["out_min"], found["out_max"]) == (min(degrees), max(degrees))
     assert (
-        found["in_mean"] == found["heard_per_round"] == pytest.approx(np.mean(degrees))
+        found["in_mean"] == found["senders_per_round"] == pytest.approx(np.mean(degrees))
     )
     assert found["isolated"] == len(list(nx.isolates(graph)))
     assert found["mixing"] == "metropolis"
@@ -122,7 +122,7 @@ def test_one_peer_exponential_ends_in_exact_consensus(rounds):
     np.testing.assert_allclose(x, start.mean(), atol=1e-12)
     found = mixing.describe(support, partners)
     assert found["spectral_gap"] == 1.0
-    assert found["heard_per_round"] == 1.0
+    assert found["senders_per_round"] == 1.0
     assert found["in_max"] == rounds
 
 
@@ -148,7 +148,7 @@ def test_gap_of_a_cycle_is_that_of_its_product(name, peers, rounds):
     expected = 1.0 - second_eigenvalue(product) ** (1 / rounds)
     found = mixing.describe(topology.adjacency(name, peers), partners)
     assert found["spectral_gap"] == pytest.approx(expected, abs=1e-6)
-    assert found["heard_per_round"] == pytest.approx((partners >= 0).mean())
+    assert found["senders_per_round"] == pytest.approx((partners >= 0).mean())
     assert found["mixing"] == "uniform"
 
 

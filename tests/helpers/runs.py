@@ -51,6 +51,18 @@ def write_run(
             {"peer": p, "name": f"store {5 * p + 2} · brand 1"} for p in range(peers)
         ],
         "adjacency": (1 - np.eye(peers, dtype=int)).tolist(),
+        "network": {
+            "senders_per_round": peers - 1.0,
+            "mixing": "metropolis",
+            "spectral_gap": 1.0,
+        },
+        "privacy": {
+            "mode": "public",
+            "adjacency": "replace one week",
+            "channels": {"demand statistics": "epsilon 8 in all"},
+            "epsilon_budget": 8.0,
+            "messages_allowed": 52,
+        },
         "channels": {
             "demand prior": "active",
             "exploration std": "active",

@@ -64,6 +64,8 @@ def test_full_run_gives_a_small_self_contained_page(tmp_path):
         "193 kB",  # 927 bytes a step, 208 steps
         "evaluation_weeks = 52 (default 104)",
         "every peer receives from every other",
+        "receives from 15 others a round",
+        "pays for 52 messages a peer",
     ):
         assert words in page.words
     # The same files, the same bytes.
