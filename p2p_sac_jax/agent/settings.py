@@ -112,7 +112,6 @@ def agent_config(
         config = dataclasses.replace(
             config,
             memory=dataclasses.replace(config.memory, kind="none"),
-            model_rollouts=dataclasses.replace(config.model_rollouts, fraction=0.0),
             exploration=dataclasses.replace(
                 config.exploration, source="policy" if source == "memory" else source
             ),
