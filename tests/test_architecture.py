@@ -13,6 +13,7 @@ MAX_LINES = 400
 
 BASE = {
     "arms",
+    "coefficients",
     "types",
     "config",
     "config_io",
@@ -23,8 +24,8 @@ BASE = {
     "validation",
 }
 PARTS = {"environments", "sac", "demand", "privacy"}
-# What each part of the package may import, beside itself. ``validation`` calls the
-# cross-field rules of every part.
+# What each part of the package may import, beside itself. ``config`` and ``validation``
+# name registries and rules of the parts, and import them when they are needed.
 MAY_IMPORT = (
     dict.fromkeys(BASE, BASE)
     | dict.fromkeys(PARTS, BASE | {"privacy"})
