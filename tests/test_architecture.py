@@ -38,8 +38,6 @@ MAY_IMPORT = (
 MAY_IMPORT["ablation"] = MAY_IMPORT["experiment"] | {"experiment"}
 MAY_IMPORT["report"] = MAY_IMPORT["ablation"] | {"ablation"}
 MAY_IMPORT["commands"] = MAY_IMPORT["report"] | {"report", "agent"}
-# Arrows that still have to go.
-MAY_IMPORT["exchange"] |= {"simulation"}
 FLAX_ONLY_IN = f"{PACKAGE}/sac/networks.py"
 
 MODULES = sorted((ROOT / PACKAGE).rglob("*.py"))
