@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -115,8 +116,8 @@ def test_masked_runs_equal_those_of_their_own_program(computed, tmp_path):
     np.testing.assert_allclose(own.achieved, masked.achieved, rtol=1e-4, atol=1e-5)
 
 
-def test_nothing_is_computed_twice(computed):
-    folder, _ = computed
+def test_nothing_is_computed_twice(computed, tmp_path):
+    folder = shutil.copytree(computed[0], tmp_path / "copy")
     metas = sorted((folder / "runs").glob("*/run.json"))
     before = [path.stat().st_mtime_ns for path in metas]
     again = ablate(grid(), folder)
@@ -125,8 +126,9 @@ def test_nothing_is_computed_twice(computed):
 
 
 @pytest.mark.thorough
-def test_more_seeds_extend_a_sweep(computed):
-    wider = ablate(grid(3, {"population.peers": [1]}, MEMORY), computed[0])
+def test_more_seeds_extend_a_sweep(computed, tmp_path):
+    folder = shutil.copytree(computed[0], tmp_path / "sweep")
+    wider = ablate(grid(3, {"population.peers": [1]}, MEMORY), folder)
     assert wider.computed == 1
 
 
