@@ -13,7 +13,7 @@ import numpy as np
 from p2p_sac_jax.agent.core import AgentStep
 from p2p_sac_jax.config import ConfigError
 from p2p_sac_jax.environments.base import Environment
-from p2p_sac_jax.environments.observation import OBSERVATION_DIM, clip_log_sales
+from p2p_sac_jax.environments.observation import clip_log_sales
 from p2p_sac_jax.environments.pricing_model import LOG_PRICE_RANGE
 from p2p_sac_jax.types import Array, Transition
 
@@ -70,11 +70,12 @@ def check_history(history: PriceHistory | None, environment: Environment) -> int
     weeks = prices.size
     if not weeks and not observations.size and not units.size:
         return 0
-    if environment.demand is None or environment.observation_dim != OBSERVATION_DIM:
+    if environment.demand is None:
         raise ConfigError(
             "price_history must be empty: this environment has no demand model"
         )
-    shapes = {"observations": (weeks, OBSERVATION_DIM), "prices": (weeks,)}
+    size = environment.observation_dim
+    shapes = {"observations": (weeks, size), "prices": (weeks,)}
     shapes["units"] = (weeks,)
     for (name, wanted), array in zip(shapes.items(), arrays, strict=True):
         if array.shape != wanted:

@@ -16,7 +16,7 @@ from p2p_sac_jax.exchange.guidance import (
     potential,
     shaped_reward,
 )
-from p2p_sac_jax.exchange.value_sharing import USES
+from p2p_sac_jax.exchange.value_sharing import VALUE_SHARING
 from p2p_sac_jax.types import Guidance, Prior
 
 S = 6
@@ -102,7 +102,7 @@ def test_silent_network_changes_no_bit():
     np.testing.assert_array_equal(got, local)
     v = jnp.asarray(np.random.default_rng(0).normal(size=S), jnp.float32)
     unread = np.full(S, np.inf, np.float32)
-    for use in set(USES.values()):
+    for use in {sharing.use for sharing in VALUE_SHARING.values()}:
         np.testing.assert_array_equal(used(v, unread, 0.0, use), v)
     cells = jnp.arange(S)
     silent = guide(unread, 0.0)
