@@ -3,6 +3,7 @@
 import ast
 import subprocess
 import sys
+from collections import defaultdict
 from pathlib import Path
 
 import pytest
@@ -109,3 +110,28 @@ def test_importing_everything_starts_no_backend_and_loads_nothing_slow():
         check=False,
     )
     assert done.stdout.splitlines() == ["False", "set()"], done.stderr
+
+
+# A kind of file that several parts have, under one name on purpose.
+COMMON_MODULES = {"__init__", "base", "registry", "rules"}
+
+
+def test_no_public_name_stands_for_two_things():
+    """Neither a class nor a module; programs carry the name of what they run.
+
+    A package may hold a module of its own name: its main part.
+    """
+    modules, classes = defaultdict(set), defaultdict(set)
+    for path in MODULES:
+        own = path.relative_to(ROOT).with_suffix("").parts
+        if own[1] != "commands":
+            modules[own[-2] if own[-1] == "__init__" else own[-1]].add(own[1:-1])
+        for node in ast.parse(path.read_text(encoding="utf-8")).body:
+            if isinstance(node, ast.ClassDef) and not node.name.startswith("_"):
+                classes[node.name].add(own)
+    twice = {
+        name: places
+        for name, places in (modules | classes).items()
+        if len(places) > 1 and name not in COMMON_MODULES
+    }
+    assert not twice
