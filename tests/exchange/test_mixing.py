@@ -42,7 +42,9 @@ def test_mixing_and_statistics_match_networkx(name, peers):
     assert (found["in_min"], found["in_max"]) == (min(degrees), max(degrees))
     assert (found["out_min"], found["out_max"]) == (min(degrees), max(degrees))
     assert (
-        found["in_mean"] == found["senders_per_round"] == pytest.approx(np.mean(degrees))
+        found["in_mean"]
+        == found["senders_per_round"]
+        == pytest.approx(np.mean(degrees))
     )
     assert found["isolated"] == len(list(nx.isolates(graph)))
     assert found["mixing"] == "metropolis"

@@ -39,7 +39,7 @@ def promotion_world(config) -> World:
 
 
 def make_promotions(base: Environment) -> Environment:
-    """The market ``base`` with controls; prices and parameters are those of ``base``."""
+    """The market ``base`` with controls, its prices and parameters unchanged."""
     demand = base.demand
     assert demand is not None
 

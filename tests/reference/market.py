@@ -100,19 +100,3 @@ def reference_price_values(p, x, y, references, prices, discount, sweeps, weeks=
                     value[i, j, m] = total.max()
                     policy[week, i, j, m] = prices[total.argmax()]
     return policy, value
-
-
-def perishable_values(stock, horizon, size, sensitivity, cost, steps=2000):
-    """Backward recursion of the discretised HJB equation on a price grid.
-
-    Returns the value of 0..stock units and the best price of each at ``horizon``.
-    """
-    prices = cost + np.linspace(0.0, 12.0 / sensitivity, 2001)
-    rate = size * np.exp(-sensitivity * prices)
-    value, best, dt = np.zeros(stock + 1), np.zeros(stock + 1), horizon / steps
-    for _ in range(steps):
-        previous = value.copy()
-        lost = (previous[1:] - previous[:-1])[:, None]
-        gain = rate * (prices - cost - lost)
-        value[1:], best[1:] = previous[1:] + dt * gain.max(1), prices[gain.argmax(1)]
-    return value, best

@@ -33,8 +33,8 @@ from p2p_sac_jax.types import (
 )
 
 LEAST_VARIANCE = 1e-4
-# The public guess of a week's x xᵀ is ``usual_square`` on its diagonal, 0 off it. This is
-# its sd, relative to the root of the product of both diagonal entries.
+# The public guess of a week's x xᵀ is ``usual_square`` on its diagonal and 0 off it.
+# This is its sd, relative to the root of the product of both diagonal entries.
 _SQUARE_SD = 0.5
 # Public guess of the noise variance of log sales, its sd, and its range.
 _NOISE_VARIANCE, _NOISE_VARIANCE_SD = 0.2, 0.15
