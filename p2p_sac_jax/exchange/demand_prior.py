@@ -64,7 +64,7 @@ def pooled_prior(
     covariance = spd_inverse(base_precision[None] + precision)
     base_shift = base_precision @ base.mean
     mean = jnp.einsum("ifg,ig->if", covariance, base_shift[None] + shift)
-    return _or_base(Prior(mean, covariance), _heard(weights, summaries), base)
+    return _or_base(Prior(mean, covariance), _with_data(weights, summaries), base)
 
 
 def neighbour_prior(
@@ -90,15 +90,15 @@ def neighbour_prior(
       the bit, and 0, where no neighbour has data. A memory without demand coefficients
       (``F = 0``) always gets its base prior.
     """
-    heard = _heard(weights, summaries)
+    received = _with_data(weights, summaries)
     if base.size == 0:
-        return _or_base(_repeat(base, weights.shape[0]), 0.0 * heard, base)
+        return _or_base(_repeat(base, weights.shape[0]), 0.0 * received, base)
     receivers = weights.shape[0]
     if receivers <= _BLOCK:
-        return _or_base(_random_effects(heard, summaries, base), heard, base)
+        return _or_base(_random_effects(received, summaries, base), received, base)
     # A block at a time, so that memory grows with J and not with I J.
     blocks = -(-receivers // _BLOCK)
-    rows = jnp.pad(heard, ((0, blocks * _BLOCK - receivers), (0, 0)))
+    rows = jnp.pad(received, ((0, blocks * _BLOCK - receivers), (0, 0)))
     learned = jax.lax.map(
         lambda block: _random_effects(block, summaries, base),
         rows.reshape(blocks, _BLOCK, -1),
@@ -106,36 +106,40 @@ def neighbour_prior(
     learned = jax.tree.map(
         lambda x: x.reshape(blocks * _BLOCK, *x.shape[2:])[:receivers], learned
     )
-    return _or_base(learned, heard, base)
+    return _or_base(learned, received, base)
 
 
-def _random_effects(heard: Array, summaries: DemandSummary, base: BasePrior) -> Prior:
+def _random_effects(
+    received: Array, summaries: DemandSummary, base: BasePrior
+) -> Prior:
     """The learned prior of some receivers, of weights ``[I, J]``, by EM."""
     guess, floor = base.spread, base.spread_floor
     base_variance = jnp.diagonal(jnp.asarray(base.covariance))  # [F]
     cap = _SPREAD_CAP * base_variance
-    mass = jnp.expand_dims(jnp.sum(heard, axis=-1), -1)  # [I, 1]
+    mass = jnp.expand_dims(jnp.sum(received, axis=-1), -1)  # [I, 1]
 
     def step(_: int, carry: tuple[Array, ...]) -> tuple[Array, ...]:
         spread = carry[0]  # [I, F] diagonal of T
         inverse = 1.0 / spread
         A = spd_inverse(summaries.precision[None] + _diagonal(inverse)[:, None])
         H = 1.0 / (base_variance[None] - spread)  # [I, F]
-        M = jnp.einsum("ij,ijfg,jgh->ifh", heard, A, summaries.precision)
+        M = jnp.einsum("ij,ijfg,jgh->ifh", received, A, summaries.precision)
         M = jnp.expand_dims(inverse, -1) * M
-        told = inverse * jnp.einsum("ij,ijfg,jg->if", heard, A, summaries.shift)
+        evidence = inverse * jnp.einsum("ij,ijfg,jg->if", received, A, summaries.shift)
         uncertainty = spd_inverse(_diagonal(H) + 0.5 * (M + jnp.swapaxes(M, -1, -2)))
-        mean = jnp.einsum("ifg,ig->if", uncertainty, H * base.mean[None] + told)
+        mean = jnp.einsum("ifg,ig->if", uncertainty, H * base.mean[None] + evidence)
         # Each neighbour's own posterior under (μ, T) tells how peers differ.
         shift = summaries.shift[None] + (inverse * mean)[:, None]  # [I, J, F]
         gap = jnp.einsum("ijfg,ijg->ijf", A, shift) - mean[:, None]
         variance = jnp.diagonal(A, axis1=-2, axis2=-1)
-        total = jnp.einsum("ij,ijf->if", heard, gap**2 + variance)
+        total = jnp.einsum("ij,ijf->if", received, gap**2 + variance)
         updated = (SPREAD_COUNT * guess[None] + total) / (SPREAD_COUNT + mass)
         updated = jnp.clip(updated, floor[None], cap[None])
         return updated, spread, mean, uncertainty
 
-    start = jnp.broadcast_to(jnp.clip(guess, floor, cap), (heard.shape[0], base.size))
+    start = jnp.broadcast_to(
+        jnp.clip(guess, floor, cap), (received.shape[0], base.size)
+    )
     carry = (start, start, start, _diagonal(start))
     # One pass more than EM needs: mean and uncertainty belong to its last spread.
     _, spread, mean, uncertainty = jax.lax.fori_loop(0, EM_STEPS + 1, step, carry)
@@ -161,31 +165,31 @@ def mean_prior(
 
     Returns:
       ``Prior`` with leaves ``[I, ...]`` and ``has_prior`` ``[I]``; the base prior to
-      the bit, and 0, where fewer are heard. A memory without demand coefficients
+      the bit, and 0, with fewer neighbours. A memory without demand coefficients
       (``F = 0``) always gets its base prior.
     """
-    heard = (_heard(weights, summaries) > 0).astype(jnp.float32)
-    number = jnp.sum(heard, axis=-1)  # [I]
+    received = (_with_data(weights, summaries) > 0).astype(jnp.float32)
+    number = jnp.sum(received, axis=-1)  # [I]
     enough = (number >= min_peers).astype(jnp.float32)
-    heard = heard * enough[:, None]
+    received = received * enough[:, None]
     if base.size == 0:
-        return _or_base(_repeat(base, weights.shape[0]), 0.0 * heard, base)
+        return _or_base(_repeat(base, weights.shape[0]), 0.0 * received, base)
     base_variance = jnp.diagonal(jnp.asarray(base.covariance))
     spread = jnp.minimum(base.spread, _SPREAD_CAP * base_variance)
     precision = jnp.diagonal(summaries.precision, axis1=-2, axis2=-1)  # [J, F]
     variance = 1.0 / jnp.where(precision > 0, precision, 1.0)
-    share = heard / jnp.maximum(number, 1.0)[:, None]
+    share = received / jnp.maximum(number, 1.0)[:, None]
     mean = jnp.einsum("ij,jf->if", share, summaries.shift * variance)
-    told = 1.0 / (spread[None] + jnp.einsum("ij,jf->if", share, variance))
-    told = number[:, None] * told
+    evidence = 1.0 / (spread[None] + jnp.einsum("ij,jf->if", share, variance))
+    evidence = number[:, None] * evidence
     own = 1.0 / (base_variance - spread)
-    uncertainty = 1.0 / (own[None] + told)
-    centre = uncertainty * ((own * base.mean)[None] + told * mean)
+    uncertainty = 1.0 / (own[None] + evidence)
+    centre = uncertainty * ((own * base.mean)[None] + evidence * mean)
     learned = Prior(centre, _diagonal(spread[None] + uncertainty))
-    return _or_base(learned, heard, base)
+    return _or_base(learned, received, base)
 
 
-def _heard(weights: Array, summaries: DemandSummary) -> Array:
+def _with_data(weights: Array, summaries: DemandSummary) -> Array:
     """Weights ``[I, J]`` without the senders that have no data."""
     return weights * jnp.expand_dims(summaries.count > 0, 0)
 
@@ -207,10 +211,10 @@ def _repeat(base: BasePrior, receivers: int) -> Prior:
     )
 
 
-def _or_base(learned: Prior, heard: Array, base: BasePrior) -> tuple[Prior, Array]:
+def _or_base(learned: Prior, received: Array, base: BasePrior) -> tuple[Prior, Array]:
     """``learned``, within reach, where a receiver hears anyone, else ``base``."""
-    has_prior = (jnp.sum(heard, axis=-1) > 0).astype(jnp.float32)  # [I]
-    own = _repeat(base, heard.shape[0])
+    has_prior = (jnp.sum(received, axis=-1) > 0).astype(jnp.float32)  # [I]
+    own = _repeat(base, received.shape[0])
     reach = PRIOR_REACH * jnp.sqrt(jnp.diagonal(jnp.asarray(base.covariance)))
     mean = jnp.clip(learned.mean, own.mean - reach[None], own.mean + reach[None])
     prior = Prior(

@@ -3,7 +3,7 @@
 Demand statistics are sums, pooled by their precision; a robust mean of them would mean
 nothing. So a robust aggregator finds the centre of the demand *curves*, and who is too
 far away from it is left out whole. What a sender claims of its precision buys nothing
-here: the voices are the receiver's own ``edge``.
+here: the weights are the receiver's own ``edge``.
 """
 
 from __future__ import annotations
@@ -39,11 +39,11 @@ def screen_demand(
     θ_j is the posterior mean of j's data under the base prior, in units of the spread
     between peers; c_i the robust centre of those that i hears and that have data. j is
     left out by i where ‖θ_j - c_i‖ > max(1.75·m_i, 1.65·√F), m_i the median distance
-    weighted by ``edge``. Half of the voices are always kept.
+    weighted by ``edge``. Half of the weight are always kept.
 
     Args:
       edge: [I, J] non-negative.
-      summaries: accepted claims of the senders, leaves [J, ...].
+      summaries: sanitized, of the senders, leaves [J, ...].
       own: the receivers' own data, leaves [I, ...]; only a self-centred aggregator
         reads them.
       base: prior of a peer that knows nothing, [F] and a *diagonal* [F, F].
@@ -57,19 +57,19 @@ def screen_demand(
     if aggregator == "mean" or base.size == 0:
         return edge
     scale = jnp.sqrt(jnp.asarray(base.spread))[None]
-    said = coefficients(summaries, base) / scale
+    theirs = coefficients(summaries, base) / scale
     mine = coefficients(own, base) / scale
     has = jnp.where(summaries.count > 0.0, 1.0, 0.0)
     knows = jnp.where(own.count > 0.0, 1.0, 0.0)
     centre, _ = AGGREGATORS[aggregator](
         edge,
         has[:, None],
-        said[:, None],
+        theirs[:, None],
         mine[:, None],
         knows[:, None],
         byzantine_fraction,
     )
-    distance = jnp.sqrt(jnp.sum(jnp.square(said[None] - centre), axis=-1))  # [I, J]
+    distance = jnp.sqrt(jnp.sum(jnp.square(theirs[None] - centre), axis=-1))  # [I, J]
     median = weighted_median(distance, edge * has[None])[:, None]
     radius = jnp.maximum(RADIUS * median, LEAST_RADIUS * base.size**0.5)
     return jnp.where(distance > radius, 0.0, edge)

@@ -149,13 +149,13 @@ def make_box(
 
     def bound(received: Received) -> Received:
         demand = received.demand
-        told = jnp.diagonal(demand.precision, axis1=-2, axis2=-1)  # [J, F]
-        informed = told > 0.0
+        evidence = jnp.diagonal(demand.precision, axis1=-2, axis2=-1)  # [J, F]
+        informed = evidence > 0.0
         sent = (demand.shift + drawn[None]) / jnp.where(
-            informed, told + pull[None], 1.0
+            informed, evidence + pull[None], 1.0
         )
         sent = jnp.clip(sent, low[None], high[None])
-        precision = jnp.where(informed, jnp.minimum(told, most[None]), 0.0)
+        precision = jnp.where(informed, jnp.minimum(evidence, most[None]), 0.0)
         shift = jnp.where(informed, sent * (precision + pull[None]) - drawn[None], 0.0)
         identity = np.eye(most.size, dtype=np.float32)[None]
         boxed = DemandSummary(identity * precision[:, None], shift, demand.count)
@@ -215,8 +215,8 @@ def noised_posterior(noised: NoisedSums, prior: BasePrior) -> Prior:
         gain = spd_inverse(R) @ G
         information = G @ gain
         covariance = spd_inverse(prior_precision + 0.5 * (information + information.T))
-        told = gain.T @ (h + 0.5 * sales_noise * (G @ offset))
-        mean = covariance @ (prior_precision @ prior_mean + told)
+        evidence = gain.T @ (h + 0.5 * sales_noise * (G @ offset))
+        mean = covariance @ (prior_precision @ prior_mean + evidence)
         return sales_noise, mean, covariance
 
     start = (
