@@ -230,14 +230,7 @@ def privacy_accountant(
     Raises:
       ConfigError: as ``make_accountant``.
     """
-    in_group = components.environment.cells_per_group if components.num_cells > 1 else 1
-    return make_accountant(
-        config,
-        num_cells=components.num_cells,
-        num_groups=-(-components.num_cells // in_group),
-        has_demand=components.memory.model is not None
-        and config.memory.pooling != "none",
-    )
+    return make_accountant(components.config, components.mode.releases())
 
 
 def key_data(seed: int | None, peer_id: int) -> np.ndarray:

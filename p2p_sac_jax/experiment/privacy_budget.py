@@ -7,6 +7,7 @@ from typing import Any
 
 from p2p_sac_jax.config import TrainConfig
 from p2p_sac_jax.environments.registry import World
+from p2p_sac_jax.peer import make_peer
 from p2p_sac_jax.privacy.accountant import (
     UNLIMITED,
     PrivacyAccountant,
@@ -20,18 +21,8 @@ def build_accountant(config: TrainConfig, world: World) -> PrivacyAccountant:
     Raises:
       ConfigError: as ``privacy.accountant.make_accountant``.
     """
-    environment = world.environment
-    num_cells, cells_per_group = environment.num_cells, environment.cells_per_group
-    if config.exchange.value_sharing == "scalar" or config.learner == "thompson":
-        num_cells = cells_per_group = 1
-    return make_accountant(
-        config,
-        num_cells=num_cells,
-        num_groups=-(-num_cells // cells_per_group),
-        has_demand=config.memory.kind == "demand"
-        and config.memory.pooling != "none"
-        and environment.demand is not None,
-    )
+    mode = make_peer(config, world.environment).mode
+    return make_accountant(config, mode.releases())
 
 
 def describe_privacy(

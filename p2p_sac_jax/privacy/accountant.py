@@ -23,17 +23,31 @@ from p2p_sac_jax.config import ConfigError, TrainConfig
 UNLIMITED = 2**31 - 1  # releases of a peer without a budget
 ADJACENCY = "replace one real step (a week) of one peer by another"
 
-_ON_TIME = "epsilon: 0, rounds fall on the public clock"
+PUBLIC_TIME = "epsilon: 0, rounds fall on the public clock"
 _GRID = 5e-5  # step of the grid of privacy losses, a share of their range
 _LOG_TAIL = -50.0  # log probability of losses that count as infinite
 _MOST = 700.0  # of an epsilon whose exponential has an inverse in floats
 
 
 @dataclasses.dataclass(frozen=True)
+class Releases:
+    """What one message of a mode releases, as the mode itself declares it."""
+
+    channels: Mapping[str, str]  # what leaves: "epsilon: how" | "no epsilon: why"
+    each: float = 0.0  # 1/multiplier² of the Gaussian mechanisms of a release
+    once: float = 0.0  # the same of those that cover any number of releases
+    responses: int = 0  # randomised responses of a release
+    response_epsilon: float = 1.0  # of each response
+    noises: tuple[str, ...] = ()  # fields of ``privacy`` that a guarantee rests on
+    requires_noise: bool = False  # whether the mode may not run without that noise
+    no_guarantee: str = ""  # why no bound can hold; "" where one can
+
+
+@dataclasses.dataclass(frozen=True)
 class PrivacyAccountant:
     """What each release of a peer costs; the same for every peer.
 
-    ``epsilon`` speaks of the channels marked "epsilon" and of no other.
+    ``epsilon`` covers the channels marked "epsilon" and no other.
     """
 
     channels: Mapping[str, str]  # what leaves: "epsilon: how" | "no epsilon: why"
@@ -44,11 +58,11 @@ class PrivacyAccountant:
     delta: float = 1e-5
     budget: float = 0.0  # epsilon a peer may spend; 0 sets none
     adjacency: str = ADJACENCY
-    counted: bool = True  # False without ``dp_accounting``: nobody can tell epsilon
+    counted: bool = True  # False without ``dp_accounting``: epsilon is unknown
 
     @property
     def bounded(self) -> bool:
-        """Whether any noised channel leaves, so that epsilon speaks of something."""
+        """Whether any noised channel leaves, so that epsilon covers something."""
         return self.each + self.once + self.responses > 0
 
     def epsilon(self, releases: int) -> float:
@@ -90,64 +104,63 @@ class PrivacyAccountant:
         return within
 
 
-def make_accountant(
-    config: TrainConfig, *, num_cells: int, num_groups: int, has_demand: bool
-) -> PrivacyAccountant:
-    """Reckons what leaves a peer in ``exchange.mode``, release by release.
+def make_accountant(config: TrainConfig, releases: Releases) -> PrivacyAccountant:
+    """The accountant of a peer whose messages release what ``releases`` declares.
 
-    It takes the modes at their word: noise of the multiplier over the sensitivity
+    A declaration is taken at its word: noise of the multiplier over the sensitivity
     that the channel names, where counts are exact, each real step in one cell once
     (an estimate out of sampled replay rows moves by more than one).
 
     Args:
       config: exchange, privacy, memory and synchronisation are read.
-      num_cells: K, public context cells.
-      num_groups: G, coarse cells of mode consortium.
-      has_demand: whether demand coefficients leave at all.
+      releases: of the mode.
 
     Returns:
-      The ledger of each peer.
+      The accountant of each peer.
 
     Raises:
-      ConfigError: a budget that no bound backs, mode public without noise, or a
-        budget where ``dp_accounting`` is not installed.
+      ConfigError: a budget that no bound backs, a mode without the noise it requires,
+        or a budget where ``dp_accounting`` is not installed.
     """
     privacy, mode = config.privacy, config.exchange.mode
-    budget = privacy.epsilon
-    if mode == "private":
+    budget, timed = privacy.epsilon, config.synchronisation.threshold
+    if releases.no_guarantee:
         if budget > 0:
-            reason = "must be 0 with exchange.mode='private': it shares everything"
-            _refuse("privacy.epsilon", budget, f"{reason} in full, no bound holds")
-        return _private(config, has_demand)
-    timed = config.synchronisation.threshold
+            reason = f"must be 0 with exchange.mode={mode!r}: {releases.no_guarantee}"
+            _refuse("privacy.epsilon", budget, reason)
+        return PrivacyAccountant(releases.channels, delta=privacy.delta)
     if budget > 0:
         _library()
         if timed > 0:
-            reason = "must be 0 with a privacy.epsilon: when a peer speaks tells of its"
-            _refuse("synchronisation.threshold", timed, f"{reason} data")
-    must = "in mode public" if mode == "public" else "with a privacy.epsilon"
-    if mode == "public" or budget > 0:
-        if privacy.value_noise == 0 and (mode == "public" or _values_leave(config)):
-            _refuse("privacy.value_noise", 0.0, f"must be above 0 {must}")
-        if privacy.demand_noise == 0 and has_demand:
-            _refuse("privacy.demand_noise", 0.0, f"must be above 0 {must}")
-    if budget > 0 and has_demand and _decaying_stream(config):
+            reason = "must be 0 with a privacy.epsilon: the data decide when a peer"
+            _refuse("synchronisation.threshold", timed, f"{reason} sends")
+    if releases.requires_noise or budget > 0:
+        where = (
+            f"in mode {mode}" if releases.requires_noise else "with a privacy.epsilon"
+        )
+        for name in releases.noises:
+            if getattr(privacy, name) == 0:
+                _refuse(f"privacy.{name}", 0.0, f"must be above 0 {where}")
+    if budget > 0 and "demand_noise" in releases.noises and _decaying_stream(config):
         reason = "must be 1 with a privacy.epsilon and privacy.release='matrix'"
         _refuse("memory.decay", config.memory.decay, reason)
-    if mode == "public":
-        accountant = _public(config, num_cells, has_demand)
-    elif mode == "consortium":
-        accountant = _consortium(config, num_groups, has_demand)
-    else:
-        raise NotImplementedError(f"exchange.mode={mode!r} has no accounting")
+    accountant = PrivacyAccountant(
+        releases.channels,
+        releases.each,
+        releases.once,
+        releases.responses,
+        releases.response_epsilon,
+        delta=privacy.delta,
+        budget=budget,
+    )
     if budget > 0 and not accountant.bounded:
         reason = "must be 0 where no noised channel leaves: no values and no demand"
         _refuse("privacy.epsilon", budget, reason)
     if timed > 0:
         # What is released depends, noiselessly, on the data: no channel has a bound.
-        why = "no epsilon: synchronisation.threshold lets the data say when"
+        why = "no epsilon: by synchronisation.threshold the data decide when"
         return PrivacyAccountant(
-            dict.fromkeys(accountant.channels, why), delta=privacy.delta
+            dict.fromkeys(releases.channels, why), delta=privacy.delta
         )
     if budget == 0 and not _installed():
         return dataclasses.replace(accountant, counted=False)
@@ -186,97 +199,45 @@ def gaussian_epsilon(
     return float(accountant.get_epsilon(delta))
 
 
-def _private(config: TrainConfig, has_demand: bool) -> PrivacyAccountant:
-    names = ["values and counts", "actions", "entropy", "time"]
-    names += ["demand statistics"] if has_demand else []
-    channels = dict.fromkeys(names, "no epsilon: shared in full")
-    return PrivacyAccountant(channels, delta=config.privacy.delta)
+def demand_release(config: TrainConfig) -> tuple[str, float, float]:
+    """Channel of noised demand sums, and 1/multiplier² of a release and of the stream.
 
-
-def _consortium(
-    config: TrainConfig, num_groups: int, has_demand: bool
-) -> PrivacyAccountant:
+    Args:
+      config: memory and privacy are read.
+    """
     privacy = config.privacy
-    # Networks depend on every step they were trained on, whatever the cell.
-    trained = "no epsilon: the policy depends on every step and leaves without noise"
-    seen = f"{trained}, and so does which cells were seen"
-    channels = {"action ranges": trained, "entropy": seen}
-    each = once = 0.0
-    if _values_leave(config):
-        bound = 2.0 * privacy.clip * math.sqrt(num_groups)
-        how = _gaussian("privacy.value_noise", privacy.value_noise)
-        worst = f"worst change {bound:.3g} = 2 clip sqrt({num_groups})"
-        channels["values"] = _counted(how, worst)
-        channels["counts"] = _counted(how, "worst change sqrt(2), a step moves cell")
-        each += 2.0 * _inverse_square(privacy.value_noise)
-    if has_demand:
-        channels["demand coefficients"], often, ever = _demand(config)
-        each, once = each + often, once + ever
-    channels["time"] = _ON_TIME
-    return PrivacyAccountant(
-        channels, each, once, delta=privacy.delta, budget=privacy.epsilon
-    )
-
-
-def _public(config: TrainConfig, num_cells: int, has_demand: bool) -> PrivacyAccountant:
-    privacy = config.privacy
-    response = f"privacy.trend_epsilon={privacy.trend_epsilon:g}"
-    channels = {
-        "trend": f"epsilon: {num_cells} randomised responses a release, {response}",
-        "entropy": _counted(
-            _gaussian("privacy.value_noise", privacy.value_noise),
-            "worst change of one bounded number",
-        ),
-    }
-    each, once = _inverse_square(privacy.value_noise), 0.0
-    if has_demand:
-        channels["demand coefficients"], often, once = _demand(config)
-        each += often
-    channels["time"] = _ON_TIME
-    return PrivacyAccountant(
-        channels,
-        each,
-        once,
-        responses=num_cells,
-        response_epsilon=privacy.trend_epsilon,
-        delta=privacy.delta,
-        budget=privacy.epsilon,
-    )
-
-
-def _demand(config: TrainConfig) -> tuple[str, float, float]:
-    """Channel, and 1/multiplier² of each release and of the whole stream."""
-    privacy = config.privacy
-    cost = _inverse_square(privacy.demand_noise)
-    how = _gaussian("privacy.demand_noise", privacy.demand_noise)
+    cost = inverse_square(privacy.demand_noise)
     if privacy.release == "independent":
-        return _counted(how, "worst change of the sums by one step"), cost, 0.0
+        worst = "worst change of the sums by one step"
+        return gaussian_channel(config, "demand_noise", worst), cost, 0.0
     if _decaying_stream(config):
         decay = f"memory.decay={config.memory.decay:g}"
         return f"no epsilon: {decay}, matrix noise is for plain sums", 0.0, 0.0
-    whole = how.replace("a release", "for all releases together")
-    return _counted(whole, "square-root factorisation of running sums"), 0.0, cost
+    worst = "square-root factorisation of running sums"
+    how = gaussian_channel(config, "demand_noise", worst)
+    return how.replace("a release", "for all releases together"), 0.0, cost
 
 
-def _gaussian(name: str, multiplier: float) -> str:
+def gaussian_channel(config: TrainConfig, noise: str, worst: str) -> str:
+    """Text of a channel with Gaussian noise.
+
+    Args:
+      config: ``privacy`` is read.
+      noise: field of ``privacy`` that holds the multiplier.
+      worst: the change that the multiplier is relative to.
+    """
+    multiplier = getattr(config.privacy, noise)
     if multiplier <= 0:
-        return f"no epsilon: {name}=0"
-    return f"epsilon: a Gaussian mechanism a release, {name}={multiplier:g}"
-
-
-def _counted(how: str, sensitivity: str) -> str:
-    return how if how.startswith("no epsilon") else f"{how}, {sensitivity}"
-
-
-def _values_leave(config: TrainConfig) -> bool:
-    return config.exchange.value_sharing != "none"
+        return f"no epsilon: privacy.{noise}=0"
+    how = f"a Gaussian mechanism a release, privacy.{noise}={multiplier:g}"
+    return f"epsilon: {how}, {worst}"
 
 
 def _decaying_stream(config: TrainConfig) -> bool:
     return config.privacy.release == "matrix" and config.memory.decay != 1.0
 
 
-def _inverse_square(multiplier: float) -> float:
+def inverse_square(multiplier: float) -> float:
     """1/multiplier², and 0 for a channel without noise, which is not counted."""
     return multiplier**-2 if multiplier > 0 else 0.0
 
@@ -314,7 +275,7 @@ def _epsilon(spent: float, responses: int, each: float, delta: float) -> float:
     grid = _GRID * (0.5 * spent + 5.0 * math.sqrt(spent) + responses * each)
     total = None
     if responses:
-        # The number of true answers says all that n answers do, so their joint
+        # The number of true answers is sufficient for n answers, so their joint
         # loss is rounded to the grid once, not n times. (The library's own
         # accountant, as of 0.6, counts a repeated randomised response once.)
         truth = _log_binomial(responses, each)

@@ -11,6 +11,7 @@ import pytest
 from scipy import optimize
 
 from p2p_sac_jax.config import ConfigError, TrainConfig
+from p2p_sac_jax.exchange.messages import make_mode
 from p2p_sac_jax.privacy.accountant import (
     UNLIMITED,
     PrivacyAccountant,
@@ -19,10 +20,11 @@ from p2p_sac_jax.privacy.accountant import (
     make_accountant,
 )
 from p2p_sac_jax.privacy.noise import stream_factor
+from tests.helpers.demand import base_prior
 from tests.reference import privacy as reference
 
 DELTA = 1e-5
-SIZES = {"num_cells": 20, "num_groups": 5}
+SIZES = {"num_cells": 20, "cells_per_group": 4, "action_dim": 1}
 
 
 def config(mode, **fields):
@@ -42,7 +44,9 @@ def config(mode, **fields):
 
 
 def accountant(mode: str, has_demand: bool = True, **fields: Any) -> PrivacyAccountant:
-    return make_accountant(config(mode, **fields), has_demand=has_demand, **SIZES)
+    built = config(mode, **fields)
+    base = base_prior(5 if has_demand else 0)
+    return make_accountant(built, make_mode(built, **SIZES, base_prior=base).releases())
 
 
 @pytest.mark.parametrize(

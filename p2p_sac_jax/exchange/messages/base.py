@@ -12,6 +12,7 @@ import numpy as np
 
 from p2p_sac_jax.coefficients import BasePrior
 from p2p_sac_jax.config import TrainConfig
+from p2p_sac_jax.privacy.accountant import Releases
 from p2p_sac_jax.types import Array, DemandSummary, MessageInputs, Prior, Received
 
 PriorPool = Callable[[Array, DemandSummary, BasePrior], tuple[Prior, Array]]
@@ -30,11 +31,14 @@ class Mode(NamedTuple):
     ``decode(messages)`` reads the messages of J peers, leaves [J, ...]. ``clamp``
     brings what was read back to what the mode's messages can hold, leaves [J, ...]: a
     byzantine sender may not apply the bounds that an honest sender applies.
+
+    ``releases()`` declares for the privacy accountant what one message releases.
     """
 
     name: str
     encode: Callable[[MessageInputs, Array, Array, Array], Any]
     decode: Callable[[Any], Received]
+    releases: Callable[[], Releases]
     clamp: Callable[[Received], Received] = lambda received: received
     pool: PriorPool | None = None  # in place of ``memory.pooling``, where not None
 

@@ -1,8 +1,8 @@
-"""Mode consortium: peers who share what they learned, not what they know.
+"""Mode consortium: peers of several owners share what they learned, not their data.
 
 No ε is claimed for entropies and ranges of actions, which leave in full and on a grid
 of quarters: they are the policy, which every customer sees at work. Values, counts and
-demand coefficients are noised, and values and counts stay at home where nobody
+demand coefficients are noised, and values and counts do not leave where nobody
 reads values.
 """
 
@@ -29,6 +29,13 @@ from p2p_sac_jax.exchange.messages.noised_demand import (
     LEAST_VARIANCE,
     make_box,
     make_coefficients,
+)
+from p2p_sac_jax.privacy.accountant import (
+    PUBLIC_TIME,
+    Releases,
+    demand_release,
+    gaussian_channel,
+    inverse_square,
 )
 from p2p_sac_jax.privacy.noise import gaussian
 from p2p_sac_jax.types import Array, DemandSummary, Insight, MessageInputs, Received
@@ -100,8 +107,8 @@ def make_consortium(setting: Setting) -> Mode:
         if setting.shares_values:
             # A suppressed group moves no level and no scale of the others either.
             shown = insight._replace(valid=jnp.where(kept[group], insight.valid, 0.0))
-            told = values(shown, stream(key, _VALUE, round_index))
-            value = jnp.where(kept, told, 0.0)
+            noised = values(shown, stream(key, _VALUE, round_index))
+            value = jnp.where(kept, noised, 0.0)
         middle, half_width = _action_range(insight, member, kept)
         mean, variance, known = (), (), ()
         if coefficients is not None:
@@ -122,7 +129,7 @@ def make_consortium(setting: Setting) -> Mode:
         )
 
     def decode(message: ConsortiumMessage) -> Received:
-        """A group's word holds in each of its cells the sender has seen."""
+        """The value of a group holds in each of its cells that the sender has seen."""
         seen = jnp.where(message.entropy != 0.0, 1.0, 0.0)  # [K]
         if setting.shares_values:
             kept = jnp.where(message.count >= privacy.min_count, 1.0, 0.0)
@@ -166,9 +173,38 @@ def make_consortium(setting: Setting) -> Mode:
             message.demand_known * privacy.min_weeks,
         )
 
+    def releases() -> Releases:
+        # Networks depend on every step they were trained on, whatever the cell.
+        trained = (
+            "no epsilon: the policy depends on every step and leaves without noise"
+        )
+        seen = f"{trained}, and so does which cells were seen"
+        channels = {"action ranges": trained, "entropy": seen}
+        noises, each, once = [], 0.0, 0.0
+        if setting.shares_values:
+            bound = 2.0 * privacy.clip * math.sqrt(num_groups)
+            worst = f"worst change {bound:.3g} = 2 clip sqrt({num_groups})"
+            channels["values"] = gaussian_channel(config, "value_noise", worst)
+            worst = "worst change sqrt(2), a step moves cell"
+            channels["counts"] = gaussian_channel(config, "value_noise", worst)
+            noises += ["value_noise"]
+            each += 2.0 * inverse_square(privacy.value_noise)
+        if setting.shares_demand:
+            channels["demand coefficients"], often, once = demand_release(config)
+            noises += ["demand_noise"]
+            each += often
+        channels["time"] = PUBLIC_TIME
+        return Releases(channels, each, once, noises=tuple(noises))
+
     pull = 1.0 / np.diagonal(setting.base_prior.covariance)
     most = 1.0 / LEAST_VARIANCE - pull
-    return Mode("consortium", encode, jax.vmap(decode), make_box(setting, most, pull))
+    return Mode(
+        "consortium",
+        encode,
+        jax.vmap(decode),
+        releases,
+        make_box(setting, most, pull),
+    )
 
 
 def _action_range(
@@ -177,21 +213,21 @@ def _action_range(
     """Middle and half-width ``[G, A]`` of the actions usual in each group.
 
     The range spans tanh(mean ± std) of every cell of the group that has data, rounded
-    outward to the grid; a suppressed or empty group says nothing: all of [-1, 1].
+    outward to the grid; that of a suppressed or empty group is all of [-1, 1].
     """
     centre = jnp.arctanh(jnp.clip(insight.action_mean, -_INSIDE, _INSIDE))
-    told = member[:, :, None] * insight.valid[:, None, None] > 0.0  # [K, G, 1]
+    counted = member[:, :, None] * insight.valid[:, None, None] > 0.0  # [K, G, 1]
 
     def rounded(ends: Array, outward: float) -> Array:
         # The upper end is minus the lower end of the mirrored action.
-        lows = jnp.where(told, (outward * ends)[:, None], 1.0)
+        lows = jnp.where(counted, (outward * ends)[:, None], 1.0)
         lowest = jnp.min(lows, axis=0)  # [G, A]
         return outward * ACTION_GRID * jnp.floor(lowest / ACTION_GRID)
 
     low = rounded(jnp.tanh(centre - insight.action_std), 1.0)
     high = rounded(jnp.tanh(centre + insight.action_std), -1.0)
-    said = (kept & jnp.any(told[..., 0], axis=0))[:, None]
+    shown = (kept & jnp.any(counted[..., 0], axis=0))[:, None]
     return (
-        jnp.where(said, 0.5 * (low + high), 0.0),
-        jnp.where(said, 0.5 * (high - low), 1.0),
+        jnp.where(shown, 0.5 * (low + high), 0.0),
+        jnp.where(shown, 0.5 * (high - low), 1.0),
     )

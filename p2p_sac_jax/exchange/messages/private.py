@@ -1,4 +1,4 @@
-"""Mode private: peers of one owner tell each other everything in full."""
+"""Mode private: peers of one owner send each other everything in full."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 
 from p2p_sac_jax.exchange.messages.base import Mode, Setting, no_demand
+from p2p_sac_jax.privacy.accountant import Releases
 from p2p_sac_jax.types import Array, LocalSummary, MessageInputs, Received
 
 PrivateMessage = LocalSummary
@@ -13,7 +14,7 @@ PrivateMessage = LocalSummary
 
 def make_private(setting: Setting) -> Mode:
     """Builds the mode; it makes no use of randomness."""
-    # Arrays without elements stay at home: some programs cannot return them.
+    # Arrays without elements are not sent: some programs cannot return them.
     empty = setting.num_features == 0
 
     def encode(
@@ -31,4 +32,12 @@ def make_private(setting: Setting) -> Mode:
             trend=jnp.zeros_like(message.insight.state_value),
         )
 
-    return Mode("private", encode, jax.vmap(decode))
+    def releases() -> Releases:
+        names = ["values and counts", "actions", "entropy", "time"]
+        names += ["demand statistics"] if setting.shares_demand else []
+        return Releases(
+            dict.fromkeys(names, "no epsilon: shared in full"),
+            no_guarantee="it shares everything in full, no bound holds",
+        )
+
+    return Mode("private", encode, jax.vmap(decode), releases)

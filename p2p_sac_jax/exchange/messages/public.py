@@ -1,4 +1,4 @@
-"""Mode public: the little that may be told to anybody."""
+"""Mode public: the little that anybody may read."""
 
 from __future__ import annotations
 
@@ -19,6 +19,13 @@ from p2p_sac_jax.exchange.messages.base import (
     stream,
 )
 from p2p_sac_jax.exchange.messages.noised_demand import make_box, make_coefficients
+from p2p_sac_jax.privacy.accountant import (
+    PUBLIC_TIME,
+    Releases,
+    demand_release,
+    gaussian_channel,
+    inverse_square,
+)
 from p2p_sac_jax.privacy.noise import expected_sign, gaussian, randomised_response
 from p2p_sac_jax.types import Array, DemandSummary, Insight, MessageInputs, Received
 
@@ -53,7 +60,8 @@ def make_public(setting: Setting) -> Mode:
     Demand: see ``make_coefficients``. Trends may steer exploration and nothing else:
     at the receiver values and counts are 0.
     """
-    privacy, prior = setting.config.privacy, setting.base_prior
+    config, prior = setting.config, setting.base_prior
+    privacy = config.privacy
     low, high = (setting.action_dim * end for end in ENTROPY_RANGE)
     guess = setting.action_dim * _ENTROPY_GUESS
     entropy_std = privacy.value_noise * (high - low)
@@ -118,10 +126,41 @@ def make_public(setting: Setting) -> Mode:
         count = message.demand_known * privacy.min_weeks
         return diagonal_summary(message.demand_mean, jnp.asarray(precision), count)
 
+    def releases() -> Releases:
+        response = f"privacy.trend_epsilon={privacy.trend_epsilon:g}"
+        cells = setting.num_cells
+        channels = {
+            "trend": f"epsilon: {cells} randomised responses a release, {response}",
+            "entropy": gaussian_channel(
+                config, "value_noise", "worst change of one bounded number"
+            ),
+        }
+        noises, once = ["value_noise"], 0.0
+        each = inverse_square(privacy.value_noise)
+        if setting.shares_demand:
+            channels["demand coefficients"], often, once = demand_release(config)
+            noises += ["demand_noise"]
+            each += often
+        channels["time"] = PUBLIC_TIME
+        return Releases(
+            channels,
+            each,
+            once,
+            responses=cells,
+            response_epsilon=privacy.trend_epsilon,
+            noises=tuple(noises),
+            requires_noise=True,
+        )
+
     most = 1.0 / np.diagonal(prior.covariance)
     pool = None
-    if setting.config.memory.pooling != "none":
+    if config.memory.pooling != "none":
         pool = partial(mean_prior, min_peers=privacy.min_peers)
     return Mode(
-        "public", encode, jax.vmap(decode), make_box(setting, most, 0.0 * most), pool
+        "public",
+        encode,
+        jax.vmap(decode),
+        releases,
+        make_box(setting, most, 0.0 * most),
+        pool,
     )
