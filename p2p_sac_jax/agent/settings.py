@@ -230,7 +230,7 @@ def privacy_accountant(
     Raises:
       ConfigError: as ``make_accountant``.
     """
-    return make_accountant(components.config, components.mode.releases())
+    return make_accountant(config, components.mode.releases())
 
 
 def key_data(seed: int | None, peer_id: int) -> np.ndarray:

@@ -24,8 +24,8 @@ from p2p_sac_jax.hyper import make_hyper
 from p2p_sac_jax.privacy.accountant import PrivacyAccountant
 from p2p_sac_jax.simulation.faults import make_fault_plan
 from p2p_sac_jax.simulation.network import Participation
+from p2p_sac_jax.simulation.peer_axis import PEERS
 from p2p_sac_jax.simulation.population import (
-    PEERS,
     PeerInputs,
     Population,
     RunInputs,

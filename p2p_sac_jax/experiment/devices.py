@@ -16,7 +16,7 @@ from jax.sharding import Mesh
 from p2p_sac_jax.arms import arm_names
 from p2p_sac_jax.config import ConfigError, TrainConfig
 from p2p_sac_jax.experiment import distributed
-from p2p_sac_jax.simulation.population import make_mesh
+from p2p_sac_jax.simulation.peer_axis import make_mesh
 
 _SMALL = 64 * 64  # hidden x batch
 _MAX_BATCHED = 4  # learners of small networks, see BUILD_NOTES.md

@@ -2,7 +2,7 @@
 
 ``run_chunk`` scans over rounds. In each round the exchange turns the peers' messages
 into guidance, and every peer takes ``exchange.interval`` steps on its own. How peers
-are spread over hardware is decided in ``_over_peers`` alone; messages are the only
+are spread over hardware is decided in ``peer_axis`` alone; messages are the only
 thing that crosses the peer axis, as one all-gather of packed messages when peers are
 on several devices.
 """
@@ -15,8 +15,7 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-from jax.flatten_util import ravel_pytree
-from jax.sharding import AxisType, Mesh
+from jax.sharding import Mesh
 from jax.sharding import PartitionSpec as P
 
 from p2p_sac_jax.config import TrainConfig
@@ -35,17 +34,21 @@ from p2p_sac_jax.peer import (
     RoundContext,
     make_peer,
 )
-from p2p_sac_jax.sac.replay import Replay
-from p2p_sac_jax.sac.round_replay import Presampled
 from p2p_sac_jax.simulation.network import (
     Conditions,
     Participation,
     SimulatedNetwork,
     make_simulated_network,
 )
+from p2p_sac_jax.simulation.peer_axis import (
+    PEERS,
+    gather,
+    over_peers,
+    over_replays,
+    shard,
+)
 from p2p_sac_jax.types import Array, Guidance, LocalSummary
 
-PEERS = "peers"  # name of the mesh axis
 # Within one peer, guidance and hyper-parameters differ by run.
 _RUN_AXES = RoundContext._make((0, None, 0, None))
 # In a round, what belongs to a peer has its runs on axis 1.
@@ -112,13 +115,6 @@ class _Parts(NamedTuple):
     mesh: Mesh | None
 
 
-def make_mesh(devices: list[Any]) -> Mesh:
-    """A one-axis mesh over ``devices``."""
-    return jax.make_mesh(
-        (len(devices),), (PEERS,), axis_types=(AxisType.Auto,), devices=devices
-    )
-
-
 def without_replay(state: PeerState) -> PeerState:
     """What may pass through a map over peers, which copies whatever it is given."""
     return state._replace(replay=None)  # type: ignore[arg-type]
@@ -147,10 +143,10 @@ def make_population(
     with_state = (first, first, everywhere, everywhere)
 
     def program(function: Callable, out_specs: Any) -> Callable:
-        return _shard(partial(function, parts), mesh, with_state, out_specs)
+        return shard(partial(function, parts), mesh, with_state, out_specs)
 
     return Population(
-        init=_shard(partial(_init, parts), mesh, (first, everywhere), first),
+        init=shard(partial(_init, parts), mesh, (first, everywhere), first),
         run_chunk=program(_run_chunk, (first, second)),
         pretrain_on_model=program(_pretrain_on_model, first),
         evaluate=program(_evaluate, first),
@@ -194,7 +190,7 @@ def _communicate(
 ) -> tuple[PeerState, Guidance, ExchangeMetrics, Traffic]:
     """One round's exchange: state, guidance and metrics, leaves [P, R, ...]."""
     state, own, sent, messages = _send(parts, state, peer_inputs, runs, clock)
-    all_messages, all_sent = _gather(parts.mesh, (messages, sent))
+    all_messages, all_sent = gather(parts.mesh, (messages, sent))
     inputs = ExchangeInputs(
         received=jax.vmap(parts.peer.mode.decode, 1, 1)(all_messages),
         own=own,
@@ -266,7 +262,7 @@ def _send(
     )
     sample = sample_observations(state.replay, state.key, clock)
     # Of the state only what sending changes comes back: a map would copy all else.
-    send_state, own, sent = _over_peers(parts.map_batch_size, one_peer)(
+    send_state, own, sent = over_peers(parts.map_batch_size, one_peer)(
         without_replay(state),
         sample,
         peer_inputs.connected,
@@ -288,7 +284,7 @@ def _run_chunk(
     clock: Array,
 ) -> tuple[PeerState, RoundMetrics]:
     config, peer = parts.config, parts.peer
-    presample = _over_replays(peer.presample, config.sac.replay == "pooled", parts.mesh)
+    presample = over_replays(peer.presample, config.sac.replay == "pooled", parts.mesh)
     record = jax.vmap(jax.vmap(peer.record))
 
     def one_round(state: PeerState, now: Array) -> tuple[PeerState, RoundMetrics]:
@@ -361,69 +357,8 @@ def _in_context(
         return over_runs(own, of_peer)
 
     def over_all(*own: Any) -> Any:
-        return _over_peers(parts.map_batch_size, one_peer)(
+        return over_peers(parts.map_batch_size, one_peer)(
             own, context.guidance, context.params, context.active
         )
 
     return over_all
-
-
-def _over_peers(map_batch_size: int, function: Callable) -> Callable:
-    """Lifts a function of one peer's runs to all peers of this device."""
-    if map_batch_size == 0:
-        return jax.vmap(function)
-    if map_batch_size == 1:
-        return lambda *args: jax.lax.map(lambda x: function(*x), args)
-
-    def in_batches(*args: Any) -> Any:
-        # ``lax.map(batch_size=)`` cannot reshape leaves without elements, which the
-        # statistics of a peer without a demand model have.
-        batches = jax.tree.map(
-            lambda x: x.reshape(len(x) // map_batch_size, map_batch_size, *x.shape[1:]),
-            args,
-        )
-        done = jax.lax.map(lambda x: jax.vmap(function)(*x), batches)
-        return jax.tree.map(lambda x: jax.lax.collapse(x, 0, 2), done)
-
-    return in_batches
-
-
-def _gather(mesh: Mesh | None, tree: Any) -> Any:
-    """The same leaves of *all* peers, [P, R, ...], by one all-gather."""
-    if mesh is None:
-        return tree
-    _, unpack = ravel_pytree(jax.tree.map(lambda leaf: leaf[0, 0], tree))
-    pack = jax.vmap(jax.vmap(lambda leaf: ravel_pytree(leaf)[0]))
-    packed = jax.lax.all_gather(pack(tree), PEERS, tiled=True)
-    return jax.vmap(jax.vmap(unpack))(packed)
-
-
-def _over_replays(presample: Callable, pooled: bool, mesh: Mesh | None) -> Callable:
-    """Lifts ``Peer.presample`` to all peers and runs, from own or pooled replays.
-
-    Returns:
-      ``(replay [P, R], key [P, R], active [P], clock)`` to rows [P, R, S, ...]. Pooled
-      replays cross the mesh whole, in one all-gather of each leaf.
-    """
-    if not pooled:
-        return jax.vmap(jax.vmap(presample, (0, 0, None, None)), (0, 0, 0, None))
-    from_all = jax.vmap(jax.vmap(presample, (1, 0, None, None)), (None, 0, 0, None))
-
-    def gather_and_draw(replay: Replay, *others: Array) -> Presampled:
-        if mesh is not None:
-            gather = partial(jax.lax.all_gather, axis_name=PEERS, tiled=True)
-            replay = jax.tree.map(gather, replay)
-        return from_all(replay, *others)
-
-    return gather_and_draw
-
-
-def _shard(
-    function: Callable, mesh: Mesh | None, in_specs: Any, out_specs: Any
-) -> Callable:
-    """``function`` on each device's share of the peers, where there is a mesh."""
-    if mesh is None:
-        return function
-    return jax.shard_map(
-        function, mesh=mesh, in_specs=in_specs, out_specs=out_specs, check_vma=False
-    )

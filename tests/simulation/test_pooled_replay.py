@@ -12,7 +12,7 @@ from jax.sharding import PartitionSpec
 from p2p_sac_jax.config import ConfigError, TrainConfig
 from p2p_sac_jax.sac.replay import Replay, make_replay
 from p2p_sac_jax.sac.round_replay import RoundRows, make_round_replay
-from p2p_sac_jax.simulation.population import PEERS, _over_replays, make_mesh
+from p2p_sac_jax.simulation.peer_axis import PEERS, make_mesh, over_replays
 from p2p_sac_jax.validation import validate
 from tests.helpers.populations import run, small_config
 
@@ -81,7 +81,7 @@ def test_a_pool_holds_one_run_of_all_peers_on_one_device_or_two():
     rows = two_runs.rows.at[:, 1].add(0.5)  # the second run's
     keys = jax.random.split(jax.random.key(2), (len(SIZES), 2))
     arguments = two_runs._replace(rows=rows), keys, jnp.zeros(len(SIZES)), 7
-    draws = jax.jit(_over_replays(draw, True, None))(*arguments)
+    draws = jax.jit(over_replays(draw, True, None))(*arguments)
     for peer in range(len(SIZES)):
         for index in range(2):
             labels = np.unique(draws.rows[peer, index]) - 0.5 * index
@@ -89,7 +89,7 @@ def test_a_pool_holds_one_run_of_all_peers_on_one_device_or_two():
     peers, everywhere = PartitionSpec(PEERS), PartitionSpec()
     mesh = make_mesh(jax.devices()[:2])
     spread = jax.shard_map(
-        _over_replays(draw, True, mesh),
+        over_replays(draw, True, mesh),
         mesh=mesh,
         in_specs=(peers, peers, peers, everywhere),
         out_specs=peers,
