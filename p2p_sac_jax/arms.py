@@ -40,7 +40,7 @@ ISOLATED = frozenset({"plain", "memory"})
 class RunSpec(NamedTuple):
     """One population at one seed: a place on the run axis."""
 
-    label: str  # the arm, or whatever else tells it from the other runs
+    label: str  # the arm, or what else distinguishes it from the other runs
     seed: int
     config: TrainConfig  # its traced fields and adjacency
     isolated: bool  # whether no peer receives anything

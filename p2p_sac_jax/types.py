@@ -1,4 +1,4 @@
-"""The pytrees that travel between rooms; no logic lives here.
+"""The pytrees that packages exchange; this module has no logic.
 
 Axis legend, used by every shape comment in the package:
 
@@ -8,7 +8,7 @@ Axis legend, used by every shape comment in the package:
     F  demand features          N  candidate actions
 
 Functions are written for one peer; ``population`` adds the axes ``[P, R]`` in
-front and ``exchange`` is the only room that sees two peers at once.
+front and ``exchange`` is the only package that handles two peers at once.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ import jax
 
 if TYPE_CHECKING:
     # Pytrees of both kinds are the same type here: what is known before tracing is
-    # NumPy, what is traced is JAX. A checker that must tell them apart helps nobody.
+    # NumPy, what is traced is JAX. A checker need not distinguish them.
     Array = Any
 else:
     Array = jax.Array
@@ -55,7 +55,7 @@ class Candidates(NamedTuple):
 
 
 class Insight(NamedTuple):
-    """What a peer tells the network about each context cell (``ModelInsight``)."""
+    """What a peer sends about each context cell (``ModelInsight``)."""
 
     state_value: Array  # [K] soft state value, in units of the sender's own rewards
     action_value: Array  # [K] value of the greedy action, same units
@@ -93,7 +93,7 @@ class Prior(NamedTuple):
 
 
 class LocalSummary(NamedTuple):
-    """Everything one peer can say in full; what leaves of it, the mode decides."""
+    """All that one peer could send; the mode decides what leaves."""
 
     insight: Insight
     demand: DemandSummary
@@ -131,7 +131,7 @@ class Guidance(NamedTuple):
     entropy: Array  # [K] nats, aggregated over neighbours
     std_weight: Array  # [K] in [0, 1]; 0 means own exploration alone
     trend: Array  # [K] in [-1, 1], which way the neighbours' values move
-    prior: Prior  # the network's prior of demand, the base prior if it is silent
+    prior: Prior  # the network's prior of demand; the base prior without messages
     has_prior: Array  # [] 1 where the network informs the prior, else 0
 
 

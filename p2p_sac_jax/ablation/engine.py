@@ -41,7 +41,7 @@ from p2p_sac_jax.experiment.devices import find_devices, request_devices
 from p2p_sac_jax.experiment.programs import Programs
 from p2p_sac_jax.experiment.signals import Interrupted, StopRequest
 
-_MIN_MEASURED_S = 2.0  # shorter batches say nothing of the throughput
+_MIN_MEASURED_S = 2.0  # shorter batches do not measure throughput
 
 
 class SweepOutcome(NamedTuple):
@@ -80,7 +80,7 @@ def ablate(
       folder: of the sweep, created if need be; see ``results``.
       name: of the sweep, for the report.
       shard: (i, n) trains the i-th of n shards of the grid.
-      reporter: shows progress; None is silent.
+      reporter: shows progress; None shows none.
 
     Raises:
       ConfigError: the folder cannot be used or holds another sweep, or a batch does

@@ -1,6 +1,6 @@
 """The best constant price of each peer, a baseline without learning.
 
-It lies between the historical price and the oracle, whose price moves with season,
+It is between the historical price and the oracle, whose price moves with season,
 cost and rival price.
 """
 

@@ -40,7 +40,7 @@ class PromisingRegion(NamedTuple):
 
     low: float  # relative to the usual price
     high: float
-    probability: float  # that the best price of the week lies here
+    probability: float  # that this price is the best of the week
     mean: float  # expected profit of the week, over a usual week's
     std: float  # its posterior standard deviation
 

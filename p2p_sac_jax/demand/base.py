@@ -26,7 +26,7 @@ NUM_REGIONS = 3
 
 
 class Posterior(NamedTuple):
-    """What a memory believes; the binned memory has a context axis ``C`` in front."""
+    """The belief of a memory; the binned memory has a context axis ``C`` in front."""
 
     mean: Array  # [F] demand coefficients, or [C, K] rewards
     covariance: Array  # [F, F] or [C, K, K]
@@ -39,10 +39,10 @@ class Regions(NamedTuple):
 
     lo: Array  # [M, A] lower edge of the region around the candidate
     hi: Array  # [M, A] upper edge
-    probability: Array  # [M] that the best action lies here
+    probability: Array  # [M] that this action is the best
     mean: Array  # [M] expected reward, environment units
     std: Array  # [M] posterior sd of the expected reward
-    count: Array  # [M] real steps at this very action that would tell as much
+    count: Array  # [M] real steps at this action that would be as informative
 
 
 class MemoryModel(NamedTuple):

@@ -247,7 +247,7 @@ def prediction_error(belief: Posterior, experience: Experience) -> Array:
     """Squared error of a step not yet learned over its predicted variance.
 
     About 1 on average where the memory knows what it does not know. The expected log
-    of sales lies half a noise variance below the log of expected sales.
+    of sales is half a noise variance below the log of expected sales.
 
     Returns:
       ``[]``.

@@ -27,7 +27,7 @@ CONTEXT = (*DEMOGRAPHICS, "unit_cost", "brand_tier")
 _INTEGERS = frozenset({"store", "brand", "weeks", "held_out"})
 
 # By name and price per ounce: Tropicana Premium and Florida's Natural are premium,
-# Dominick's own label is the lowest tier, the national brands lie between.
+# Dominick's own label is the lowest tier, the national brands are between.
 _TIERS = np.array([1, 1, 1, 0, 0, 0, 0, 0, 0, -1, -1], np.float32)
 # A third of brand 11's stores are inelastic, so no price there is a sensible optimum;
 # the same holds for single series, and for a few whose costs are bookkeeping errors.
@@ -37,7 +37,7 @@ _MAX_COST_VOL = 0.3
 
 
 class MarketCalibration(NamedTuple):
-    """Parameters of P sellers; float32 unless said otherwise, prices relative."""
+    """Parameters of P sellers; float32 unless stated otherwise, prices relative."""
 
     elasticity: NDArray[np.float32]  # [P] own-price, below -1
     cross_elasticity: NDArray[np.float32]  # [P] by the rivals' price index

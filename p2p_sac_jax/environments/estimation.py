@@ -218,7 +218,7 @@ def _mean_volume(panel: Panel) -> Floats:
 
 
 def _estimate_series(panel: Panel, volume: Floats) -> dict[str, float] | None:
-    """Everything one store x brand tells by itself; rows in week order."""
+    """Everything estimated from one store x brand alone; rows in week order."""
     weeks, own = len(panel.week), int(panel.brand[0]) - 1
     weights = np.where(np.arange(len(volume)) == own, 0.0, volume)
     if weeks < MIN_WEEKS or weights.sum() <= 0.0:

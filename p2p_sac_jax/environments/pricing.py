@@ -288,7 +288,7 @@ def _counterfactual(
 
 
 def _exogenous(key: Array, params: PricingParams) -> Transition:
-    """A week at the status quo: what an onlooker can tell without selling."""
+    """A week at the status quo: what can be seen without selling."""
     key_week, key_start, key_next = jax.random.split(key, 3)
     week = jax.random.randint(key_week, (), 0, WEEKS_PER_YEAR)
     state = _status_quo(week, jax.random.normal(key_start, (2,)), params)

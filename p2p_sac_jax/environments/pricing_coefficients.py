@@ -2,7 +2,7 @@
 
 Prices move by a few tenths, so the weight ``scale`` of the price regressor is the
 largest. Of the weeks that memory and network arms see in the shipped market, .06 %
-(population chain), .5 % (brands) and .5 % (with a reference price) lie beyond
+(population chain), .5 % (brands) and .5 % (with a reference price) are beyond
 ``privacy.clipping.RECORD_BOUND`` with these weights.
 """
 

@@ -29,7 +29,7 @@ _REFERENCE_DECAY = 0.7  # assumed, not calibrated
 _RIVAL_SHARE_RANGE = (0.05, 0.6)
 _SENSITIVITY_JUMP = 0.15  # sd of the change of ln alpha in a regime shift
 _SHIFT_JUMP = 0.2  # sd of the change of utility in a regime shift
-_CHAIN_STATES = 5  # lie one standard deviation apart
+_CHAIN_STATES = 5  # one standard deviation apart
 _NUM_REFERENCES = 41
 _NUM_PRICES = 121
 

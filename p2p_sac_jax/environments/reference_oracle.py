@@ -54,7 +54,7 @@ def rouwenhorst(deviation: Array, persistence: Array, states: int = 5) -> Chain:
     """Markov chain of a stationary Gaussian AR(1) with mean 0.
 
     It matches the variance, the autocorrelation and their conditional forms
-    exactly (Kopecky and Suen 2010). Five states lie one ``deviation`` apart.
+    exactly (Kopecky and Suen 2010). Five states are one ``deviation`` apart.
 
     Args:
       deviation: [] stationary standard deviation.

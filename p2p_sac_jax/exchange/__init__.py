@@ -1,5 +1,5 @@
-"""What peers tell each other, and what each makes of it.
+"""Messages between peers, and the guidance that each receiver computes.
 
-The only room that sees two peers at once: its functions take rectangular
-``[I, J]`` arrays, receivers x senders, so a deployed agent is simply I = 1.
+The only package that handles two peers at once: its functions take rectangular
+``[I, J]`` arrays, receivers x senders. A deployed agent is the case I = 1.
 """

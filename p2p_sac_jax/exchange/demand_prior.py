@@ -1,4 +1,4 @@
-"""What neighbours' demand data say: pooled as own data, or learned as a prior.
+"""Demand data of neighbours: pooled as own data, or learned as a prior.
 
 Weights ``[I, J]`` are receivers by senders. A sender's statistics are its own data
 alone, so one hop moves every observation exactly once.
@@ -19,7 +19,7 @@ _BLOCK = 32  # receivers whose pairs with all senders are held at once
 SPREAD_COUNT = 4.0  # neighbours that the prior guess of the spread is worth
 _SPREAD_CAP = 0.5  # of the base prior's variance
 # A learned mean stays within so many base standard deviations: honest peers come
-# nowhere near, and no claim leads so far away that own data make no sense any more.
+# nowhere near, and no message moves it so far that own data no longer fit.
 PRIOR_REACH = 5.0
 
 
@@ -73,7 +73,7 @@ def neighbour_prior(
     """Learns from neighbours what peers are like: an empirical-Bayes prior.
 
     Coefficients of the peers are draws of ``N(μ, T)``, ``T`` diagonal. Neighbour
-    ``j`` with own information ``S_j, b_j`` tells ``μ`` with precision
+    ``j`` with own information ``S_j, b_j`` informs ``μ`` with precision
     ``M_j = (I + S_j T)⁻¹ S_j``, on top of ``H = (P0⁻¹ - T)⁻¹`` of the base prior; a
     newcomer's prior is the estimate of ``μ`` widened by ``T``. ``T`` itself comes from
     ``EM_STEPS`` of EM. With ``A_j = (S_j + T⁻¹)⁻¹`` one inverse a pair does it all:
@@ -128,7 +128,7 @@ def _random_effects(
         evidence = inverse * jnp.einsum("ij,ijfg,jg->if", received, A, summaries.shift)
         uncertainty = spd_inverse(_diagonal(H) + 0.5 * (M + jnp.swapaxes(M, -1, -2)))
         mean = jnp.einsum("ifg,ig->if", uncertainty, H * base.mean[None] + evidence)
-        # Each neighbour's own posterior under (μ, T) tells how peers differ.
+        # Each neighbour's own posterior under (μ, T) shows how peers differ.
         shift = summaries.shift[None] + (inverse * mean)[:, None]  # [I, J, F]
         gap = jnp.einsum("ijfg,ijg->ijf", A, shift) - mean[:, None]
         variance = jnp.diagonal(A, axis1=-2, axis2=-1)
@@ -151,10 +151,10 @@ def mean_prior(
 ) -> tuple[Prior, Array]:
     """A prior out of nothing but the mean coefficients of several neighbours.
 
-    What a single neighbour says is never used by itself, so it may come out of a
+    What a single neighbour sends is never used by itself, so it may come out of a
     secure sum. The plain mean over ``n`` neighbours, each a draw of ``N(μ, T)`` known
-    with variance ``V``, tells ``μ`` with variance ``(T + V)/n``, on top of what the
-    base prior says of it; ``T`` is the guess, as no mean shows how peers differ.
+    with variance ``V``, informs ``μ`` with variance ``(T + V)/n``, on top of what the
+    base prior knows of it; ``T`` is the guess, as no mean shows how peers differ.
 
     Args:
       weights: ``[I, J]`` in [0, 1], zero from a peer to itself; a neighbour counts in
@@ -212,7 +212,7 @@ def _repeat(base: BasePrior, receivers: int) -> Prior:
 
 
 def _or_base(learned: Prior, received: Array, base: BasePrior) -> tuple[Prior, Array]:
-    """``learned``, within reach, where a receiver hears anyone, else ``base``."""
+    """``learned``, within reach, where a receiver has a sender, else ``base``."""
     has_prior = (jnp.sum(received, axis=-1) > 0).astype(jnp.float32)  # [I]
     own = _repeat(base, received.shape[0])
     reach = PRIOR_REACH * jnp.sqrt(jnp.diagonal(jnp.asarray(base.covariance)))

@@ -133,8 +133,8 @@ def make_exchange(
         present = jnp.where(edges > 0.0, 1.0, 0.0) * jnp.where(has_data, 1.0, 0.0)[None]
         error = trust_lib.value_error(own_insight, insight)
         if by_sender:
-            advice = trust_lib.coefficients(demand, base_prior)
-            error = error + trust_lib.demand_error(inputs.own.demand, advice)
+            theta = trust_lib.coefficients(demand, base_prior)
+            error = error + trust_lib.demand_error(inputs.own.demand, theta)
         trust = trust_lib.update_trust(inputs.trust, error, present, hyper.weights)
 
         # The weight of a message: edge [I, J] x sender [J, K].

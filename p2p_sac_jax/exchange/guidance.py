@@ -12,7 +12,7 @@ from p2p_sac_jax.types import Array, Guidance
 _UNIT_ENTROPY = 0.5 * math.log(2.0 * math.pi * math.e)  # nats of a unit Gaussian
 _MIN_STD = math.exp(-5.0)  # bounds of the behaviour std before the tanh
 _MAX_STD = math.exp(1.0)
-_LOG_STD_RANGE = 20.0  # keeps a claimed entropy from overflowing the exponential
+_LOG_STD_RANGE = 20.0  # keeps a received entropy from overflowing the exponential
 _USES = ("mix", "max", "shaping", "none")
 
 
@@ -40,8 +40,8 @@ def exploration_std(
 ) -> Array:
     """Behaviour std of one peer in one state, before the tanh.
 
-    ((1-w)·local + w·network_std) · (1 + β·w·bonus'), clipped to [e^-5, e]; where the
-    network is silent (w = 0) ``local_std`` comes back untouched, bit for bit. Where
+    ((1-w)·local + w·network_std) · (1 + β·w·bonus'), clipped to [e^-5, e]; without
+    messages (w = 0) ``local_std`` comes back unchanged, bit for bit. Where
     neighbours' values rise there is more to find: bonus' is the bonus plus the trend.
 
     Args:
@@ -106,10 +106,10 @@ def bootstrap(
 
 
 def potential(guidance: Guidance) -> Array:
-    """Potential Φ = w·U of each context cell, 0 where the network is silent.
+    """Potential Φ = w·U of each context cell, 0 where no message arrived.
 
-    A critic that learns from shaped rewards holds Q - Φ: whoever reads values off it
-    adds Φ of the cell to have them in units of the real return.
+    A critic that learns from shaped rewards holds Q - Φ. Adding Φ of the cell brings
+    its values back to units of the real return.
 
     Args:
       guidance: of one peer.
@@ -133,7 +133,7 @@ def shaped_reward(
 
     Optimal policies stay what they are for any Φ: values fall by Φ(s), whatever the
     action. Φ counts nothing at terminals, where ``discount`` is 0. Where the network
-    is silent in both states the reward passes bit for bit.
+    has no value for either state the reward passes bit for bit.
 
     Args:
       guidance: of one peer.
@@ -147,6 +147,6 @@ def shaped_reward(
       [B].
     """
     phi = potential(guidance)
-    speaks = guidance.value_weight > 0.0
+    informed = guidance.value_weight > 0.0
     shaped = reward + gamma * discount * phi[next_cells] - phi[cells]
-    return jnp.where(speaks[cells] | speaks[next_cells], shaped, reward)
+    return jnp.where(informed[cells] | informed[next_cells], shaped, reward)

@@ -1,4 +1,4 @@
-"""What an adjacency implies: how loud neighbours are, and how fast gossip settles.
+"""What an adjacency implies: mixing weights, and the rate of convergence of gossip.
 
 Everything here is NumPy, and any positive entry of an adjacency is an edge.
 """
@@ -19,13 +19,13 @@ _NOTHING = 1e-12
 
 
 def mixing_weights(name: str, adjacency: Matrix) -> Matrix:
-    """How loud each neighbour is for each receiver, before anything is said.
+    """Edge weights of each neighbour for each receiver, before any message.
 
     Args:
-      name: "uniform", all alike; or "metropolis", where a peer that many listen to
-        is damped: Metropolis–Hastings weights without the diagonal, relative to the
-        largest of their row, so that the loudest neighbour keeps its full voice.
-      adjacency: [P, P]; entries other than 0 and 1 scale the voice.
+      name: "uniform", all alike; or "metropolis", which damps a peer with many
+        receivers: Metropolis–Hastings weights without the diagonal, relative to the
+        largest of their row, so that the heaviest neighbour keeps its full weight.
+      adjacency: [P, P]; entries other than 0 and 1 scale the weight.
 
     Returns:
       [P, P] float32, positive where ``adjacency`` is; itself for "uniform".
@@ -49,8 +49,8 @@ def _metropolis(adjacency: Matrix) -> Matrix:
         )
     weights = metropolis_hastings(adjacency)
     np.fill_diagonal(weights, 0.0)
-    loudest = weights.max(axis=1, keepdims=True)
-    relative = weights / np.where(loudest > 0.0, loudest, 1.0)
+    largest = weights.max(axis=1, keepdims=True)
+    relative = weights / np.where(largest > 0.0, largest, 1.0)
     return (relative * adjacency).astype(np.float32)
 
 
@@ -97,18 +97,18 @@ def uniform_mixing(adjacency: Matrix) -> Matrix:
     Returns:
       [P, P] float64.
     """
-    heard = (np.asarray(adjacency) > 0.0) + np.eye(len(adjacency))
-    return heard / heard.sum(axis=1, keepdims=True)
+    edges = (np.asarray(adjacency) > 0.0) + np.eye(len(adjacency))
+    return edges / edges.sum(axis=1, keepdims=True)
 
 
 def spectral_gap(W: Matrix) -> float:
-    """1 - |λ₂| of a stochastic matrix: how fast gossip forgets disagreement.
+    """1 - |λ₂| of a stochastic matrix: the rate at which gossip removes disagreement.
 
     Args:
       W: [P, P], rows sum to 1.
 
     Returns:
-      In [0, 1]; 0 where no peer's word reaches all others, 1 for a single peer.
+      In [0, 1]; 0 where no peer's messages reach all others, 1 for a single peer.
     """
     return cycle_gap([W])
 
@@ -153,12 +153,12 @@ class DegreeStatistics(NamedTuple):
     """How an adjacency spreads its edges."""
 
     edges: int  # directed
-    in_min: int  # fewest senders any peer hears
+    in_min: int  # fewest senders of any peer
     in_mean: float
     in_max: int
     out_min: int  # fewest receivers any peer reaches
     out_max: int
-    isolated: int  # peers that neither hear nor reach anyone
+    isolated: int  # peers without senders and without receivers
 
 
 def degree_statistics(adjacency: Matrix) -> DegreeStatistics:
@@ -180,44 +180,44 @@ def describe(adjacency: Matrix, partners: np.ndarray | None = None) -> dict[str,
     """The shape of a network, for the record of a run.
 
     Args:
-      adjacency: [P, P]; in a time-varying network whoever is heard in some round.
-      partners: [P, C] the one sender heard in each round of a cycle, -1 for nobody
-        (see ``schedules.partners``); None where all are heard in every round.
+      adjacency: [P, P]; of a time-varying network all edges used in some round.
+      partners: [P, C] the one sender of each round of a cycle, -1 for none
+        (see ``schedules.partners``); None where all send in every round.
 
     Returns:
-      ``DegreeStatistics`` of ``adjacency`` by name; ``senders_per_round``, senders a
-      peer hears in one round, on average; and ``spectral_gap`` of ``mixing``:
+      ``DegreeStatistics`` of ``adjacency`` by name; ``senders_per_round``, senders of a
+      peer in one round, on average; and ``spectral_gap`` of ``mixing``:
       "metropolis" for a graph of mutual edges, else "uniform". Of a time-varying
       network it is the gap per round over the whole cycle, each peer weighing its
       partner like itself; a schedule drawn at random has one cycle, the run.
     """
     statistics = degree_statistics(adjacency)
     if partners is None:
-        heard = statistics.in_mean
+        senders_per_round = statistics.in_mean
         mutual = _one_way(adjacency) is None
         name = "metropolis" if mutual else "uniform"
         W = metropolis_hastings(adjacency) if mutual else uniform_mixing(adjacency)
         gap = spectral_gap(W)
     else:
-        heard = float((partners >= 0).mean())
+        senders_per_round = float((partners >= 0).mean())
         rounds = (_edges(adjacency, senders) for senders in partners.T)
         name, gap = "uniform", cycle_gap(uniform_mixing(edges) for edges in rounds)
     return {
         **statistics._asdict(),
-        "senders_per_round": heard,
+        "senders_per_round": senders_per_round,
         "mixing": name,
         "spectral_gap": gap,
     }
 
 
 def _edges(adjacency: Matrix, senders: np.ndarray) -> np.ndarray:
-    """Edges [P, P] bool of a round in which each peer hears ``senders`` [P]."""
+    """Edges [P, P] bool of a round in which each peer receives from ``senders`` [P]."""
     chosen = senders[:, None] == np.arange(len(adjacency))[None]
     return chosen & (np.asarray(adjacency) > 0.0)
 
 
 def _one_way(adjacency: Matrix) -> tuple[int, int] | None:
-    """The first pair of peers of whom only one hears the other."""
+    """The first pair of peers with an edge in one direction only."""
     edges = np.asarray(adjacency) > 0.0
     pairs = np.argwhere(edges != edges.T)
     return (int(pairs[0, 0]), int(pairs[0, 1])) if len(pairs) else None

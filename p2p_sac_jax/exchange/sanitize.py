@@ -1,7 +1,7 @@
-"""What senders say are claims: bounded here, once, before anything else reads them.
+"""Sanitizes received messages, once, before anything else reads them.
 
-A claim that cannot be true is clipped where the truth has a bound (confidence, counts,
-trends), and dropped where it has none. Honest claims pass as they are, to the bit.
+An impossible value is clipped where honest values have a bound (confidence, counts,
+trends), and dropped where they have none. Honest messages pass unchanged, bit for bit.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ _NO_DATA = 1e-20  # a regressor of less precision has never been seen
 def sanitize_insight(
     insight: Insight, max_count: Array | float = MAX_ABS_VALUE
 ) -> Insight:
-    """Bounds what senders claim, so that no claim can poison an average.
+    """Bounds what was received, so that no sender can poison an average.
 
     Confidence is clipped to [0, 1] and becomes 0 where it is not a number; counts are
     clipped to ``max_count``, entropies to ±5 nats a dimension. A cell with an entry
@@ -71,7 +71,7 @@ def sanitize_demand(
     Dropped whole, all zeros: an entry that is not finite or beyond ±1e9, a negative
     count, or a precision, made symmetric, that is not positive semi-definite to 1e-5
     on a unit diagonal. No week's record is beyond a bound, so precision is at most so
-    much a step; what claims more shrinks to that. One that is nearly singular has its
+    much a step; a larger one shrinks to that. One that is nearly singular has its
     diagonal raised by 2e-5, so that any prior plus what passes can be inverted in
     float32. More steps than ``max_count`` become as many, and precision and shift
     shrink alike.
@@ -93,7 +93,7 @@ def sanitize_demand(
     count = jnp.where(credible, summary.count, 0.0)
     too_many = count > max_count
     scale = jnp.where(too_many, max_count / jnp.where(too_many, count, 1.0), 1.0)
-    scale = scale * _no_louder(precision, count, record_scale)
+    scale = scale * _precision_factor(precision, count, record_scale)
     scale = jnp.where(credible, scale, 0.0)
     shift = jnp.where(credible[..., None], summary.shift, 0.0)
     return DemandSummary(
@@ -111,31 +111,31 @@ def sanitize_received(
     Args:
       received: leaves [J, ...].
       record_scale: [F] weights of the regressors in the norm of a record.
-      max_count: [] steps of the clock: nobody can have seen more.
+      max_count: [] steps of the clock: no peer can have seen more.
 
     Returns:
       Received, everywhere finite: a performance that is not a number is the worst
       there is, a trend that is not is none.
     """
     performance, trend = received.performance, received.trend
-    heard = jnp.where(jnp.isfinite(performance), performance, -MAX_ABS_VALUE)
+    finite = jnp.where(jnp.isfinite(performance), performance, -MAX_ABS_VALUE)
     known = jnp.where(jnp.isfinite(trend), trend, 0.0)
     return Received(
         insight=sanitize_insight(received.insight, max_count),
         demand=sanitize_demand(received.demand, record_scale, max_count),
-        performance=jnp.clip(heard, -MAX_ABS_VALUE, MAX_ABS_VALUE),
+        performance=jnp.clip(finite, -MAX_ABS_VALUE, MAX_ABS_VALUE),
         trend=jnp.clip(known, -1.0, 1.0),
     )
 
 
-def _no_louder(precision: Array, count: Array, record_scale: Array) -> Array:
-    """Factor [...] that brings a precision down to what its steps can tell."""
+def _precision_factor(precision: Array, count: Array, record_scale: Array) -> Array:
+    """Factor [...] that brings a precision down to what its steps can hold."""
     if precision.shape[-1] == 0:
         return jnp.ones(count.shape)
     most = count * RECORD_BOUND**2 / LEAST_NOISE_VARIANCE
-    claimed = jnp.diagonal(precision, axis1=-2, axis2=-1) @ record_scale**2
-    beyond = claimed > most
-    return jnp.where(beyond, most / jnp.where(beyond, claimed, 1.0), 1.0)
+    received = jnp.diagonal(precision, axis1=-2, axis2=-1) @ record_scale**2
+    beyond = received > most
+    return jnp.where(beyond, most / jnp.where(beyond, received, 1.0), 1.0)
 
 
 def _bounded(x: Array) -> Array:

@@ -1,8 +1,8 @@
-"""Whose demand is not pooled: senders whose demand curve lies too far from the rest.
+"""Screens senders whose demand curve is too far from the others.
 
-Demand statistics are sums, pooled by their precision; a robust mean of them would mean
-nothing. So a robust aggregator finds the centre of the demand *curves*, and who is too
-far away from it is left out whole. What a sender claims of its precision buys nothing
+Demand statistics are sums, pooled by their precision; a robust mean of sums has no
+meaning. A robust aggregator therefore finds the centre of the demand *curves*, and
+senders too far from it are left out. The precision that a sender states has no effect
 here: the weights are the receiver's own ``edge``.
 """
 
@@ -16,13 +16,13 @@ from p2p_sac_jax.exchange.order_statistics import weighted_median
 from p2p_sac_jax.exchange.trust import coefficients
 from p2p_sac_jax.types import Array, DemandSummary
 
-# Chosen by simulation: peers as different as the guess of the spread says, 3 to 104
+# Chosen by simulation: peers that differ by the guessed spread, 3 to 104
 # weeks of data, 4 to 31 peers, the median as centre. Kept are .96 of the honest where
-# nobody lies, .89 or more where a third tell "alie" (which hides among them, and is
+# no peer is byzantine, .89 or more where a third send "alie" (close to the honest, and
 # kept), .99 beside flipped signs or noise; of these .15 and .05 or less are kept.
 RADIUS = 1.75  # in median distances from the centre
 # Peers who differ no more than peers do are not suspect, however alike the others
-# are: else liars close to the centre would have the honest left out.
+# are: else byzantine peers close to the centre would exclude the honest.
 LEAST_RADIUS = 1.65  # in root mean squares of what peers differ by
 
 
@@ -37,7 +37,7 @@ def screen_demand(
     """Edges without the senders whose demand curve is far from that of most.
 
     θ_j is the posterior mean of j's data under the base prior, in units of the spread
-    between peers; c_i the robust centre of those that i hears and that have data. j is
+    between peers; c_i the robust centre of i's senders that have data. j is
     left out by i where ‖θ_j - c_i‖ > max(1.75·m_i, 1.65·√F), m_i the median distance
     weighted by ``edge``. Half of the weight are always kept.
 
@@ -47,8 +47,8 @@ def screen_demand(
       own: the receivers' own data, leaves [I, ...]; only a self-centred aggregator
         reads them.
       base: prior of a peer that knows nothing, [F] and a *diagonal* [F, F].
-      aggregator: a key of ``AGGREGATORS``, static; "mean" screens nobody.
-      byzantine_fraction: share of neighbours that may lie, in [0, 0.5), static.
+      aggregator: a key of ``AGGREGATORS``, static; "mean" screens none.
+      byzantine_fraction: share of byzantine neighbours, in [0, 0.5), static.
 
     Returns:
       [I, J], each entry that of ``edge`` or 0; ``edge`` itself for "mean" and for

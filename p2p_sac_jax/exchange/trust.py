@@ -1,8 +1,8 @@
-"""Adaptive trust: every receiver judges advice by how it fits its own data.
+"""Adaptive trust: every receiver judges messages by how they fit its own data.
 
-Nothing a sender claims about itself enters, neither confidence nor counts: what is
-compared is its demand curve with the receiver's weeks, and the shape of its values
-with the receiver's own, each over evidence the receiver has gathered.
+Confidence and counts that a sender states do not enter. Compared are its demand curve
+with the receiver's weeks, and the shape of its values with the receiver's own, each
+over evidence that the receiver has gathered.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from p2p_sac_jax.hyper import WeightsHyper
 from p2p_sac_jax.linalg import spd_inverse
 from p2p_sac_jax.types import Array, DemandSummary, Insight
 
-EVIDENCE_STEPS = 8.0  # own steps at which the error of advice counts for half
+EVIDENCE_STEPS = 8.0  # own steps at which the error of a message counts for half
 # Honest numbers stay far below; squares and products of what passes stay finite.
 _MAX_COEFFICIENT = 1e3
 _MAX_SHAPE = 10.0
@@ -31,14 +31,14 @@ def uniform_trust(receivers: int, senders: int) -> Array:
 
 
 def coefficients(summaries: DemandSummary, base: BasePrior) -> Array:
-    """What each sender's data say of demand: posterior means under the base prior.
+    """Demand coefficients of each sender: posterior means under the base prior.
 
     Args:
-      summaries: accepted claims, leaves [J, ...].
+      summaries: sanitized, leaves [J, ...].
       base: prior of a peer that knows nothing, [F] and [F, F].
 
     Returns:
-      [J, F], within ±1e3 and finite whatever was claimed; zeros for F = 0, where
+      [J, F], within ±1e3 and finite whatever was sent; zeros for F = 0, where
       there is no demand curve.
     """
     if base.size == 0:
@@ -47,12 +47,12 @@ def coefficients(summaries: DemandSummary, base: BasePrior) -> Array:
     shift = (base_precision @ base.mean)[None] + summaries.shift
     covariance = spd_inverse(base_precision[None] + summaries.precision)
     mean = jnp.einsum("jfg,jg->jf", covariance, shift, precision="highest")
-    # What cannot be computed is as bad as advice can be.
+    # What cannot be computed gets the largest error.
     mean = jnp.where(jnp.isnan(mean), _MAX_COEFFICIENT, mean)
     return jnp.clip(mean, -_MAX_COEFFICIENT, _MAX_COEFFICIENT)
 
 
-def demand_error(own: DemandSummary, advice: Array) -> Array:
+def demand_error(own: DemandSummary, theta: Array) -> Array:
     """How much worse a sender's demand curve fits a receiver's weeks than its own.
 
     Mean squared error of log sales over the noise variance, above that of the
@@ -61,19 +61,19 @@ def demand_error(own: DemandSummary, advice: Array) -> Array:
 
     Args:
       own: the receivers' own data, leaves [I, ...].
-      advice: [J, F] from ``coefficients``.
+      theta: [J, F] from ``coefficients``.
 
     Returns:
       [I, J] in [0, 1e3]; zeros for F = 0.
     """
-    (receivers, num_features), senders = own.shift.shape, advice.shape[0]
+    (receivers, num_features), senders = own.shift.shape, theta.shape[0]
     if num_features == 0:
         return jnp.zeros((receivers, senders))
     S, b = own.precision, own.shift
-    squares = (advice[:, :, None] * advice[:, None, :]).reshape(senders, -1)
+    squares = (theta[:, :, None] * theta[:, None, :]).reshape(senders, -1)
     quadratic = jnp.matmul(S.reshape(receivers, -1), squares.T, precision="highest")
-    linear = jnp.matmul(b, advice.T, precision="highest")
-    # Ridge keeps an S without full rank invertible; b lies in its range.
+    linear = jnp.matmul(b, theta.T, precision="highest")
+    # Ridge keeps an S without full rank invertible; b is in its range.
     ridge = _RIDGE * jnp.trace(S, axis1=-2, axis2=-1) / num_features + _TINY
     identity = jnp.eye(num_features)[None] * ridge[:, None, None]
     best = jnp.einsum("if,ifg,ig->i", b, spd_inverse(S + identity), b)
@@ -83,61 +83,61 @@ def demand_error(own: DemandSummary, advice: Array) -> Array:
 
 
 def value_error(own: Insight, sent: Insight) -> Array:
-    """How far the shape of a sender's values lies from the receiver's own.
+    """Distance of the shape of a sender's values from the receiver's own.
 
     Mean over the cells both know of (own confidence) x (difference of shapes)². The
     weight is the receiver's confidence, so early values of its own prove little, and
-    a sender cannot escape judgement by claiming little of its own.
+    a sender cannot avoid the comparison by stating a low one.
 
     Args:
       own: the receivers', fields [I, K].
-      sent: accepted claims of the senders, fields [J, K].
+      sent: the senders', sanitized, fields [J, K].
 
     Returns:
       [I, J] in [0, 1e3], 0 where there is nothing in common to compare.
     """
     mine, known = _shapes(own)
-    theirs, told = _shapes(sent)
+    theirs, sent_known = _shapes(sent)
     weight = known * own.confidence
 
     def contract(x: Array, y: Array) -> Array:
         return jnp.matmul(x, y.T, precision="highest")
 
-    squares = contract(weight * jnp.square(mine), told)
-    squares += contract(weight, told * jnp.square(theirs))
-    squares -= 2.0 * contract(weight * mine, told * theirs)
-    return _bounded(squares / jnp.maximum(contract(known, told), 1.0))
+    squares = contract(weight * jnp.square(mine), sent_known)
+    squares += contract(weight, sent_known * jnp.square(theirs))
+    squares -= 2.0 * contract(weight * mine, sent_known * theirs)
+    return _bounded(squares / jnp.maximum(contract(known, sent_known), 1.0))
 
 
 def update_trust(
-    trust: Array, error: Array, heard: Array, hyper: WeightsHyper
+    trust: Array, error: Array, received: Array, hyper: WeightsHyper
 ) -> Array:
-    """Moves trust towards softmax(-error/T) of the senders that were heard, at rate η.
+    """Moves trust towards softmax(-error/T) of the senders of a round, at rate η.
 
     trust ← (1-η)·trust + η·softmax(-error/T)·(what trust they had together), so the
-    others keep theirs and rows keep their sum. One sender heard alone has nobody to
-    be compared with.
+    others keep theirs and rows keep their sum. A lone sender has no other
+    to be compared with.
 
     Args:
       trust: [I, J] non-negative.
-      error: [I, J] of the senders' advice; what is not a number is as bad as it gets.
-      heard: [I, J] positive, or True, where i heard from j in this round.
+      error: [I, J] of the senders; NaN counts as the largest.
+      received: [I, J] positive, or True, where i received from j in this round.
       hyper: ``trust_rate`` (η) and ``trust_temperature`` (T) are read.
 
     Returns:
-      [I, J]; ``trust`` bit for bit where η = 0 or nothing was heard.
+      [I, J]; ``trust`` bit for bit where η = 0 or nothing arrived.
     """
-    listening = jnp.asarray(heard) > 0
-    cost = jnp.where(listening, _bounded(error), _MAX_ERROR)
+    present = jnp.asarray(received) > 0
+    cost = jnp.where(present, _bounded(error), _MAX_ERROR)
     least = jnp.min(cost, axis=-1, keepdims=True)
     temperature = jnp.maximum(hyper.trust_temperature, _TINY)
-    odds = jnp.where(listening, jnp.exp((least - cost) / temperature), 0.0)
+    odds = jnp.where(present, jnp.exp((least - cost) / temperature), 0.0)
     total = jnp.sum(odds, axis=-1, keepdims=True)
-    shared = jnp.sum(jnp.where(listening, trust, 0.0), axis=-1, keepdims=True)
+    shared = jnp.sum(jnp.where(present, trust, 0.0), axis=-1, keepdims=True)
     verdict = shared * odds / jnp.where(total > 0.0, total, 1.0)
     rate = hyper.trust_rate
     updated = (1.0 - rate) * trust + rate * verdict
-    return jnp.where(listening & (rate > 0.0), updated, trust)
+    return jnp.where(present & (rate > 0.0), updated, trust)
 
 
 def _shapes(insight: Insight) -> tuple[Array, Array]:
@@ -155,5 +155,5 @@ def _at_least_one(count: Array) -> Array:
 
 
 def _bounded(error: Array) -> Array:
-    """Errors in [0, 1e3]; what is not a number is as bad as it gets."""
+    """Errors in [0, 1e3]; NaN becomes 1e3."""
     return jnp.clip(jnp.where(jnp.isnan(error), _MAX_ERROR, error), 0.0, _MAX_ERROR)

@@ -1,8 +1,8 @@
-"""How much one sender's word weighs, and for whom.
+"""Weights of messages, by sender, receiver and cell.
 
-A weight has two factors: ``sender_weight`` [J, K] is the same whoever listens,
-``edge_factor`` [I, J] the same whatever the cell. What a sender claims of itself
-must have been bounded before it comes here.
+A weight has two factors: ``sender_weight`` [J, K] is the same for every receiver,
+``edge_factor`` [I, J] the same for every cell. Messages must be sanitized
+before they come here.
 """
 
 from __future__ import annotations
@@ -34,14 +34,14 @@ def temporal(now: Array, timestamp: Array, tau_s: Array, age_max_s: Array) -> Ar
 def sender_weight(
     insight: Insight, now: Array, hyper: ExchangeHyper, switches: WeightsHyper
 ) -> Array:
-    """Weight of each sender's word on each cell, whoever listens.
+    """Weight of each sender's message in each cell, for every receiver.
 
     Args:
-      insight: accepted claims of J senders, fields [J, K].
+      insight: sanitized, of J senders, fields [J, K].
       now: [] seconds.
       hyper: ``recency_tau_s`` and ``age_max_s`` are read.
       switches: where ``recency`` is 0 age costs nothing up to ``age_max_s``, where
-        ``confidence`` is 0 every claim counts in full.
+        ``confidence`` is 0 every message counts in full.
 
     Returns:
       [J, K] in [0, 1]: temporal x confidence x valid.
@@ -59,18 +59,18 @@ def edge_factor(
     performance: Array,
     hyper: WeightsHyper,
 ) -> Array:
-    """How loud each neighbour is for each receiver, whatever the cell.
+    """Weight of each neighbour for each receiver, for every cell.
 
     edge x trust x 1[performance_j >= performance_i - margin], with shares capped.
-    Trust is relative to the largest of its row, so that the most trusted speaks with
-    full voice and equal trust changes nothing, bit for bit. Performance is a claim:
-    the filter helps among the honest, trust and cap are for the rest.
+    Trust is relative to the largest of its row, so that the most trusted has full
+    weight and equal trust changes nothing, bit for bit. Senders state their own
+    performance: the filter helps among honest peers, trust and cap against others.
 
     Args:
       edge: [I, J] non-negative; 0 where i does not receive from j.
       trust: [I, J] non-negative.
       own_performance: [I] mean reward of the receivers.
-      performance: [J] the same as claimed by the senders.
+      performance: [J] the same, stated by the senders.
       hyper: the filter, its margin and ``max_share`` are read.
 
     Returns:
@@ -82,19 +82,19 @@ def edge_factor(
     keeps_up = (
         performance[None] >= (own_performance - hyper.performance_margin)[:, None]
     )
-    audible = keeps_up | (hyper.performance_filter <= 0.0)
-    edge_weight = edge * relative * jnp.where(audible, 1.0, 0.0)
+    eligible = keeps_up | (hyper.performance_filter <= 0.0)
+    edge_weight = edge * relative * jnp.where(eligible, 1.0, 0.0)
     return cap_shares(edge_weight, hyper.max_share)
 
 
 def cap_shares(edge: Array, max_share: Array) -> Array:
-    """Lowers the loudest so that nobody has more than a share of its row's total.
+    """Lowers the largest weights, so that none exceeds a share of its row's total.
 
     Water-filling: all above a level c are lowered to it, c the largest number with
     c <= max_share · Σ_j min(w_j, c). As a sum of minima is the least over "m largest
     lowered" of m·c + (sum of the rest), c = min_m max_share·rest_m/(1 - max_share·m).
-    Fewer than 1/max_share neighbours cannot all stay below it: they become equal,
-    as faint as the faintest.
+    Fewer than 1/max_share neighbours cannot all stay below it: they become equal
+    to the smallest.
 
     Args:
       edge: [I, J] non-negative.
@@ -104,28 +104,28 @@ def cap_shares(edge: Array, max_share: Array) -> Array:
       [I, J].
     """
     order = jnp.sort(edge, axis=-1, descending=True)
-    # Summed from the faintest upwards: no digits are lost by subtraction.
+    # Summed from the smallest upwards: no digits are lost by subtraction.
     rest = jnp.cumsum(order[:, ::-1], axis=-1)[:, ::-1]
     left = 1.0 - max_share * jnp.arange(edge.shape[-1])
     possible = left > 0.0
     level = max_share * rest / jnp.where(possible, left, 1.0)[None]
     level = jnp.min(jnp.where(possible[None], level, jnp.inf), axis=-1, keepdims=True)
-    heard = jnp.where(edge > 0.0, edge, jnp.inf)
-    faintest = jnp.min(heard, axis=-1, keepdims=True)
-    capped = jnp.minimum(edge, jnp.maximum(level, faintest))
+    positive = jnp.where(edge > 0.0, edge, jnp.inf)
+    smallest = jnp.min(positive, axis=-1, keepdims=True)
+    capped = jnp.minimum(edge, jnp.maximum(level, smallest))
     return jnp.where(max_share < 1.0, capped, edge)
 
 
 def coverage(mass: Array) -> Array:
-    """Share [I] of context cells on which a receiver heard anybody, mass [I, K]."""
+    """Share [I] of context cells with a message from any sender, mass [I, K]."""
     return jnp.mean(jnp.where(mass > 0.0, 1.0, 0.0), axis=-1)
 
 
 def effective_neighbours(edge: Array) -> Array:
-    """(Σw)²/Σw² of each row (Kish 1965): n for n equal voices, 0 for none.
+    """(Σw)²/Σw² of each row (Kish 1965): n for n equal weights, 0 for none.
 
     Args:
-      edge: [I, J] non-negative weights of the neighbours that were heard.
+      edge: [I, J] non-negative weights of the senders of a round.
 
     Returns:
       [I].
@@ -137,15 +137,15 @@ def effective_neighbours(edge: Array) -> Array:
 
 
 def largest_share(edge: Array) -> Array:
-    """Share [I] of the loudest in each row of weights [I, J], 0 for none."""
+    """Share [I] of the largest in each row of weights [I, J], 0 for none."""
     total = jnp.sum(_relative(edge), axis=-1)
     return jnp.where(total > 0.0, 1.0 / jnp.where(total > 0.0, total, 1.0), 0.0)
 
 
 def _relative(edge: Array) -> Array:
-    """Rows divided by their maximum: squares of faint weights would underflow."""
-    loudest = jnp.max(edge, axis=-1, keepdims=True)
-    return edge / jnp.where(loudest > 0.0, loudest, 1.0)
+    """Rows divided by their maximum: squares of small weights would underflow."""
+    largest = jnp.max(edge, axis=-1, keepdims=True)
+    return edge / jnp.where(largest > 0.0, largest, 1.0)
 
 
 def network_share(hyper: ExchangeHyper, has: Array) -> Array:
@@ -153,7 +153,7 @@ def network_share(hyper: ExchangeHyper, has: Array) -> Array:
 
     Args:
       hyper: the two weights, scalars.
-      has: [...] 1 where the network says anything, else 0.
+      has: [...] 1 where a message arrived, else 0.
 
     Returns:
       [...] in [0, 1].

@@ -277,7 +277,7 @@ def _gather_records(record: Any) -> list[Any]:
 
 
 def _shortened(message: str) -> str:
-    """As much of a message as a record has room for."""
+    """As much of a message as fits into a record."""
     if len(json.dumps(message)) <= _RECORD_BYTES:
         return message
     kept = message[:_RECORD_BYTES]

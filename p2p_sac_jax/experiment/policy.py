@@ -41,7 +41,7 @@ class PriceRegion(NamedTuple):
 
     low: float  # relative to the usual price
     high: float
-    probability: float  # that the best price lies here
+    probability: float  # that this price is the best
     mean: float  # expected profit of the week, over a usual week's
     std: float  # its posterior standard deviation
 
@@ -75,7 +75,7 @@ class Policy:
         return PriceAdvice(*self._advise(self._check(observation)).tolist())
 
     def promising_regions(self, observation: np.ndarray) -> list[PriceRegion]:
-        """Where the best price of one observed week most likely lies, best first.
+        """The most likely best prices of one observed week, best first.
 
         Args:
           observation: [11] as ``p2p_sac_jax.observation`` makes it.

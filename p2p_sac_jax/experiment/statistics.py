@@ -9,7 +9,7 @@ Intervals are 95 % percentile intervals of ``scipy.stats.bootstrap``. For the IQ
 seeds drawn from a normal, a log-normal or a t(3) distribution (2000 samples each) they
 cover .68-.76 at n = 3, .89-.90 at 5, .93-.94 at 10, .94-.95 at 20; for the mean
 .69-.75, .76-.85, .85-.90, .88-.93. BCa covers at most .03 more, less with heavy
-tails, and is undefined where all seeds agree. Claims therefore need ten seeds.
+tails, and is undefined where all seeds agree. A result therefore needs ten seeds.
 """
 
 from __future__ import annotations
@@ -161,7 +161,7 @@ def median_steps(tasks: Tasks) -> Estimate:
       tasks: [seeds] each, inf where censored.
 
     Returns:
-      Each of the three is inf where it lies beyond the end.
+      Each of the three is inf where it is beyond the end.
     """
     return estimate(tasks, median)
 

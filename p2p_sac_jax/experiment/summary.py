@@ -199,7 +199,7 @@ def measured_channels(rows: list[Row], planned: dict[str, str]) -> dict[str, str
     statuses = {}
     for channel, column in columns.items():
         active = any(row[column] > 0 for row in rows if "peer" in row)
-        measured = "active" if active else "silent: no message had any effect"
+        measured = "active" if active else "inactive: no message had any effect"
         statuses[channel] = (
             measured if planned[channel] == "active" else planned[channel]
         )

@@ -107,7 +107,7 @@ class PrivacyAccountant:
 def make_accountant(config: TrainConfig, releases: Releases) -> PrivacyAccountant:
     """The accountant of a peer whose messages release what ``releases`` declares.
 
-    A declaration is taken at its word: noise of the multiplier over the sensitivity
+    A declaration is not checked: noise of the multiplier over the sensitivity
     that the channel names, where counts are exact, each real step in one cell once
     (an estimate out of sampled replay rows moves by more than one).
 
@@ -265,7 +265,7 @@ def _library() -> Any:
 def _epsilon(spent: float, responses: int, each: float, delta: float) -> float:
     """Epsilon of a Gaussian mechanism of multiplier spent^-1/2 and n responses.
 
-    Where it may lie beyond 700 the bound of zero-concentrated privacy is returned,
+    Where it may be beyond 700 the bound of zero-concentrated privacy is returned,
     which is above it and needs no e^-epsilon.
     """
     bound = _closed_bound(spent, responses, each, delta)

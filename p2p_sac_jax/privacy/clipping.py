@@ -15,7 +15,7 @@ import jax.numpy as jnp
 from p2p_sac_jax.types import Array
 
 LOG_SALES_SCALE = 0.7  # c
-RECORD_BOUND = 2.75  # B; how many weeks lie beyond it, the environment says
+RECORD_BOUND = 2.75  # B; each environment states how many weeks exceed it
 LEAST_NOISE_VARIANCE = 0.02  # of log sales: no market is quieter than this
 SUM_SENSITIVITY = math.sqrt(2.0) * RECORD_BOUND**2
 
@@ -23,7 +23,7 @@ SUM_SENSITIVITY = math.sqrt(2.0) * RECORD_BOUND**2
 def clip_record(features: Array, log_sales: Array, scale: Array) -> tuple[Array, Array]:
     """Scales a record down to the bound, regressors and outcome alike.
 
-    A record scaled by ``c`` is the same observation at weight ``c²``: it still lies on
+    A record scaled by ``c`` is the same observation at weight ``c²``: it is still on
     the same demand curve, so clipping biases no coefficient.
 
     Args:

@@ -1,9 +1,9 @@
 """Noise of what leaves a peer: Gaussian, correlated for streams, and random signs.
 
 A release is noised with ``std = multiplier · sensitivity``; what guarantee that
-makes is reckoned in ``accounting``. The draws are those of float32 and of a
+makes is computed in ``accountant``. The draws are those of float32 and of a
 counter-based generator: right in distribution, not hardened against an attacker
-who studies the last bits of a release (Mironov 2012).
+who reads the last bits of a release (Mironov 2012).
 """
 
 from __future__ import annotations
@@ -79,7 +79,7 @@ def stream_noise(
       key: typed key of the stream, the same in every round and used for this alone.
       round_index: [] int32, t. From ``horizon`` on the noise of the last round
         comes again: the difference of two such sums would be bare, so a caller must
-        fall silent there.
+        send nothing then.
       horizon: static number of rounds the stream may have.
       shape: of the sums.
       std: [], of each g_s.
@@ -117,23 +117,23 @@ def stream_std(horizon: int, round_index: Array, std: Array | float) -> Array:
 
 
 def randomised_response(key: Array, sign: Array, epsilon: Array | float) -> Array:
-    """Tells a sign truthfully with chance e^ε / (1 + e^ε) (Warner 1965).
+    """Releases a sign unchanged with chance e^ε / (1 + e^ε) (Warner 1965).
 
-    Where there is nothing to tell a fair coin is told, so silence shows no more
-    than a sign does. Each entry is ε-differentially private.
+    Where there is no sign a fair coin is released, which shows no more than a
+    sign does. Each entry is ε-differentially private.
 
     Args:
       key: typed key, used once.
       sign: [...] positive, negative or 0.
-      epsilon: [], positive. Above 16 the grid of float32 uniforms lies a little
-        more often than asked, never less.
+      epsilon: [], positive. Above 16 the grid of float32 uniforms flips a
+        little more often than asked, never less.
 
     Returns:
       [...] float32, -1 or 1.
     """
-    lie = jax.nn.sigmoid(-jnp.asarray(epsilon, jnp.float32))
+    flip = jax.nn.sigmoid(-jnp.asarray(epsilon, jnp.float32))
     truth = jnp.where(sign < 0, -1.0, 1.0)
-    chance = jnp.where(sign == 0, 0.5, lie)
+    chance = jnp.where(sign == 0, 0.5, flip)
     uniform = jax.random.uniform(key, jnp.shape(sign), jnp.float32)
     return jnp.where(uniform < chance, -truth, truth)
 

@@ -47,9 +47,9 @@ def facts(data: SweepData, steps: str) -> list[str]:
 
 
 def limits(data: SweepData) -> Section:
-    """What the results cannot say."""
+    """What the results cannot show."""
     content = {"seeds": data.seeds, "step": data.step, "arms": data.sweep.arms}
-    return Section("limits", "What this cannot say", content, "Limits")
+    return Section("limits", "What this cannot show", content, "Limits")
 
 
 def provenance(data: SweepData, run: RunData | None = None) -> Section:

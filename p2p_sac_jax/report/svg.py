@@ -54,7 +54,7 @@ def draw(
     """Paints one figure and returns it as inline SVG.
 
     Args:
-      label: what a screen reader says instead of the picture; unique on the page.
+      label: text for screen readers; unique on the page.
       paint: draws on the axes given to it, and returns its tooltips.
       size: width and height in inches.
 

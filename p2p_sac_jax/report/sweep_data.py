@@ -24,7 +24,7 @@ from p2p_sac_jax.report.figures import Quantity
 from p2p_sac_jax.report.theme import LOOKS, Look, look, other_look
 
 PEERS, TOPOLOGY = "population.peers", "exchange.topology"
-MOST_LINES = 8  # of a figure: more could not be told apart
+MOST_LINES = 8  # of a figure: more could not be distinguished
 # Measures of the report, where a population has them, in the order of its tables.
 REPORTED = (
     *("final", "worst", "gap_closed", "earned_50", "earned_200", "earned"),
@@ -43,7 +43,7 @@ class FinishedPoint(NamedTuple):
     settings: dict[str, Any]  # these, and what the arm sets
     runs: list[RunResult]  # finished
     series: Series  # measures by seed
-    look: Look  # its label is the arm with what tells it from others in a figure
+    look: Look  # its label is the arm with what distinguishes it in a figure
 
     @property
     def label(self) -> str:
@@ -64,10 +64,10 @@ class SweepData:
     sweep: Sweep
     factors: dict[str, list[Any]]  # swept fields of more than one value
     control: str  # arm without exchange, "" if there is none
-    main: str  # arm that the headline speaks of
+    main: str  # arm of the headline
     points: list[FinishedPoint]
     series: list[Series]  # measures by seed, of all points and prices
-    fields: list[str]  # that tell points and prices from each other
+    fields: list[str]  # that distinguish points and prices
     rows: dict[str, Row]  # of the table by ``_key``, compared with the control
 
     @property

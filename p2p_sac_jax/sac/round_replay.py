@@ -2,7 +2,7 @@
 
 A replay may be far larger than everything else a peer owns, and a program that
 hands it from one peer to the next copies it. So a round does not get it. Which
-slots every step will study is known in advance, for sizes are: their rows are
+slots every step will sample is known in advance, for sizes are: their rows are
 drawn before the round begins, and what a step then finds overwritten since, it
 reads from the few rows that the round itself wrote. The outcome is the same, bit
 for bit, as inserting into the replay and sampling from it in turn. Where replays are
@@ -23,7 +23,7 @@ from p2p_sac_jax.types import Array, Transition
 
 
 class Presampled(NamedTuple):
-    """Rows that one step will study, ``[S]`` in front for a round."""
+    """Rows that one step will sample, ``[S]`` in front for a round."""
 
     # [M] int32 slot, counted from where the round writes first: below S it may be
     # overwritten in time, and of pooled rows those below S are the round's own

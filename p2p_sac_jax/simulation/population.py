@@ -138,7 +138,7 @@ def make_population(
     peer = make_peer(config, environment)
     network = make_simulated_network(config, peer.base_prior, peer.mode)
     parts = _Parts(config, peer, network, map_batch_size, mesh)
-    # How the arguments and results of each program lie on the mesh.
+    # How the arguments and results of each program are laid out on the mesh.
     first, second, everywhere = P(PEERS), P(None, PEERS), P()
     with_state = (first, first, everywhere, everywhere)
 

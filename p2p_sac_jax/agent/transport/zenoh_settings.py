@@ -28,7 +28,7 @@ from p2p_sac_jax.agent.ops.identity import Roster
 from p2p_sac_jax.agent.protocol.envelope import MAX_BYTES
 from p2p_sac_jax.config import ConfigError
 
-LEASE_S = 2.0  # a peer that is silent for this long is disconnected
+LEASE_S = 2.0  # a peer that sends nothing for this long is disconnected
 
 _ENDPOINT = re.compile(r"(\[[0-9a-fA-F:]+\]|[A-Za-z0-9_.-]+):(\d{1,5})")
 _BOTH = ["ingress", "egress"]

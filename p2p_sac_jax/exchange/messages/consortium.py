@@ -1,6 +1,6 @@
 """Mode consortium: peers of several owners share what they learned, not their data.
 
-No ε is claimed for entropies and ranges of actions, which leave in full and on a grid
+No ε is stated for entropies and ranges of actions, which leave in full and on a grid
 of quarters: they are the policy, which every customer sees at work. Values, counts and
 demand coefficients are noised, and values and counts do not leave where nobody
 reads values.

@@ -44,7 +44,7 @@ _JITTER = 1e-4  # of a matrix, relative to its mean diagonal
 
 
 class Coefficients(NamedTuple):
-    """What a peer may say of its demand."""
+    """What a peer may send of its demand."""
 
     mean: Array  # [F] posterior mean under the base prior, within a public box
     variance: Array  # [F] posterior variance, at most the base prior's
@@ -138,9 +138,9 @@ def make_box(
 
     Args:
       setting: of the mode.
-      most: ``[F]`` largest precision that a message of the mode can tell.
+      most: ``[F]`` largest precision that a message of the mode can hold.
       pull: ``[F]`` precision of the base prior in the coefficients that the mode's
-        messages hold, which lie in the box; 0 where what is read is what was sent.
+        messages hold, which are in the box; 0 where what is read is what was sent.
     """
     if not setting.shares_demand:
         return lambda received: received

@@ -102,7 +102,7 @@ def make_public(setting: Setting) -> Mode:
         # Every message has a sign in every cell: without, there was no message yet.
         one, zero = jnp.abs(message.trend), jnp.zeros_like(message.trend)
         no_action = jnp.zeros((setting.num_cells, setting.action_dim))
-        # Noise of seven nats would drown every policy: believe what is left of it.
+        # Noise of seven nats would drown every policy: keep what is left of it.
         entropy = guess + belief * (message.entropy - guess)
         insight = Insight(
             state_value=zero,
