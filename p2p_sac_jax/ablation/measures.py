@@ -137,17 +137,17 @@ def measure(
     return PopulationMeasures(values, historical, uniform)
 
 
-def _present(curves: Curves, clock: Array) -> Array:
-    """[N, P] who counts in a step that ends at each of N times of the clock."""
+def present(curves: Curves, clock: Array) -> Array:
+    """[N, P] which peers count in a step that ends at each of N times."""
     return ~curves.byzantine & (curves.joins < clock[:, None])
 
 
 def _scores(curves: Curves, values: Array) -> Values:
     """Measures of evaluations [E, P] in any unit."""
     values, steps = values.astype(float), curves.steps
-    present = _present(curves, steps)
-    mean = values.mean(axis=1, where=present)
-    lowest = values.min(axis=1, where=present, initial=np.inf)
+    there = present(curves, steps)
+    mean = values.mean(axis=1, where=there)
+    lowest = values.min(axis=1, where=there, initial=np.inf)
     span = steps[-1] - steps[0]
     measured = {
         "final": mean[-1],
@@ -165,9 +165,9 @@ def _scores(curves: Curves, values: Array) -> Values:
 
 def _shares(curves: Curves, values: Array) -> Values:
     """Measures of evaluations [E, P] as shares of the oracle's."""
-    present = _present(curves, curves.steps)
-    mean = values.mean(axis=1, dtype=float, where=present)
-    historical = curves.baseline_fraction[-1].mean(dtype=float, where=present[-1])
+    there = present(curves, curves.steps)
+    mean = values.mean(axis=1, dtype=float, where=there)
+    historical = curves.baseline_fraction[-1].mean(dtype=float, where=there[-1])
     measured = _scores(curves, values)
     if historical < 1.0:
         measured["gap_closed"] = float((mean[-1] - historical) / (1.0 - historical))
@@ -185,7 +185,7 @@ def _sustained(steps: Array, curve: Array) -> float:
 def _earnings(curves: Curves, values: Array) -> Values:
     """Shares of the oracle's that ``values`` [T, P] sum up to in training."""
     clock = np.arange(1, len(values) + 1)
-    present = _present(curves, clock)
+    there = present(curves, clock)
 
     def share(counted: Array) -> float:
         """Sums over the counted steps [T, P] of each peer, then the mean over peers."""
@@ -194,12 +194,12 @@ def _earnings(curves: Curves, values: Array) -> Values:
         attainable = curves.oracle.sum(axis=0, dtype=float, where=counted)[peers]
         return float(oracle_fraction(earned, attainable).mean())
 
-    measured = {"earned": share(present)}
+    measured = {"earned": share(there)}
     for period in PERIODS:
         if period <= len(values):
-            measured[f"earned_{period}"] = share(present & (clock <= period)[:, None])
+            measured[f"earned_{period}"] = share(there & (clock <= period)[:, None])
     joins = np.where(curves.byzantine, 0, curves.joins).astype(np.int64)
     if joins.any() and joins.max() + NEWCOMER_STEPS <= len(values):
         fresh = (joins > 0) & (clock[:, None] <= joins + NEWCOMER_STEPS)
-        measured["newcomers_earned"] = share(present & fresh)
+        measured["newcomers_earned"] = share(there & fresh)
     return measured

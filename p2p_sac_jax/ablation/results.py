@@ -45,7 +45,7 @@ class Sweep(NamedTuple):
     arms: dict[str, dict[str, Any]]  # arm -> overrides
     seeds: list[int]
     points: list[PointResult]
-    failed: list[dict[str, Any]]  # run, arm, values, seed, reason
+    missing: list[dict[str, Any]]  # run, arm, values, seed, reason
 
 
 def is_sweep(folder: Path) -> bool:
@@ -121,9 +121,9 @@ def save_failure(folder: Path, key: str, reason: str) -> None:
 
 
 def _failure(folder: Path, key: str) -> str:
-    """Why a run failed, "" if it did not."""
+    """Why a run is missing."""
     path = folder / "failed" / f"{key}.json"
-    return str(load_json(path)["reason"]) if path.is_file() else ""
+    return load_json(path)["reason"] if path.is_file() else "not computed yet"
 
 
 def load_sweep(folder: Path) -> Sweep:
@@ -136,17 +136,17 @@ def load_sweep(folder: Path) -> Sweep:
         raise ConfigError(f"{folder} holds no sweep: there is no {SWEEP}")
     meta = load_json(folder / SWEEP)
     loaded: dict[str, RunResult | None] = {}
-    points, failed = [], []
+    points, missing = [], []
     for point in meta["points"]:
         arm, values, runs = point["arm"], point["values"], []
         for seed, key in zip(meta["seeds"], point["runs"], strict=True):
             if key is not None and key not in loaded:
                 loaded[key] = load_run(folder, key)
             runs.append(None if key is None else loaded[key])
-            reason = point["reason"] if key is None else _failure(folder, key)
-            if reason and runs[-1] is None:
+            if runs[-1] is None:
+                reason = point["reason"] if key is None else _failure(folder, key)
                 at = {"run": key, "arm": arm, "values": values, "seed": seed}
-                failed.append(at | {"reason": reason})
+                missing.append(at | {"reason": reason})
         points.append(PointResult(arm, values, runs))
     return Sweep(
         meta=meta,
@@ -154,5 +154,5 @@ def load_sweep(folder: Path) -> Sweep:
         arms=meta["arms"],
         seeds=meta["seeds"],
         points=points,
-        failed=failed,
+        missing=missing,
     )

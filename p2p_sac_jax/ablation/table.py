@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 import math
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +15,7 @@ from p2p_sac_jax.ablation.results import Sweep
 from p2p_sac_jax.ablation.series import PRICES, Series, counterpart, read_series
 from p2p_sac_jax.config import ConfigError
 from p2p_sac_jax.experiment import statistics
-from p2p_sac_jax.experiment.statistics import Estimate
+from p2p_sac_jax.experiment.statistics import Estimate, Statistic
 
 Row = dict[str, Any]
 Array = np.ndarray
@@ -42,6 +42,7 @@ def make_table(
     reference: str = "",
     *,
     measures: Collection[str] = (),
+    statistic: Statistic = statistics.iqm,
 ) -> list[Row]:
     """Rows of a sweep, one for each point and measure.
 
@@ -66,6 +67,8 @@ def make_table(
       reference: arm, or one of ``PRICES``, to compare with at the same swept values;
         "" compares nothing.
       measures: only these; empty is all.
+      statistic: of values and differences; with another one than the IQM there is no
+        ``iqm``, and intervals are those of ``mean``.
 
     Raises:
       ConfigError: the reference is unknown.
@@ -83,7 +86,7 @@ def make_table(
         values = {field: series.values.get(field) for field in fields}
         for name in _names(series, measures):
             key = {"arm": series.arm, **values, "measure": name}
-            rows.append(key | _compared(name, series, other))
+            rows.append(key | _compared(name, series, other, statistic))
     return rows
 
 
@@ -93,20 +96,23 @@ def _names(series: Series, measures: Collection[str]) -> list[str]:
     return [n for n in known if not measures or n in measures] if known else [""]
 
 
-def _compared(name: str, series: Series, other: Series | None) -> Row:
+def _compared(
+    name: str, series: Series, other: Series | None, statistic: Statistic
+) -> Row:
     """All counts and estimates of a row."""
     values = _values(series, name)
     known = values[~np.isnan(values)]
     row: Row = dict.fromkeys(_NUMBERS)
     row |= {"seeds": len(known), "missing": len(values) - len(known)}
     if len(known):
-        row |= _estimates(name, known)
+        row |= _estimates(name, known, statistic)
     if other is not None:
         reference = _values(other, name)
         both = ~np.isnan(values) & ~np.isnan(reference)
         if both.any():
             end = min(series.end, other.end)
-            row |= _comparison(name, values[both], reference[both], end)
+            pair = values[both], reference[both]
+            row |= _comparison(name, *pair, end, statistic)
     return {key: _rounded(value) for key, value in row.items()}
 
 
@@ -115,21 +121,25 @@ def _values(series: Series, name: str) -> Array:
     return np.array([seed.get(name, np.nan) for seed in series.seeds])
 
 
-def _estimates(name: str, values: Array) -> Row:
+def _estimates(name: str, values: Array, statistic: Statistic) -> Row:
     if name == ARRIVAL:
         median, low, high = statistics.median_steps([values])
         censored = int(np.isinf(values).sum())
         return {"censored": censored, "median": median, "low": low, "high": high}
-    iqm, low, high = statistics.estimate([values])
+    middle, low, high = statistics.estimate([values], statistic)
+    iqm = middle if statistic is statistics.iqm else None
     return {"mean": values.mean(), "iqm": iqm, "low": low, "high": high}
 
 
-def _comparison(name: str, values: Array, reference: Array, end: float) -> Row:
+def _comparison(
+    name: str, values: Array, reference: Array, end: float, statistic: Statistic
+) -> Row:
     if name == ARRIVAL:
         ratio = statistics.ratio_of_medians([values], [reference], end)
         row = _spread("ratio", ratio)
     else:
-        row = _spread("difference", statistics.difference([values], [reference]))
+        apart = statistics.difference([values], [reference], statistic)
+        row = _spread("difference", apart)
     sign = -1.0 if MEASURES[name].better == "lower" else 1.0
     better = statistics.probability_of_improvement([sign * values], [sign * reference])
     return {"pairs": len(values), **row, **_spread("improvement", better)}
@@ -178,12 +188,12 @@ def format_table(rows: Sequence[Row], measures: Sequence[str]) -> dict[str, Any]
     for point, found in points.items():
         shown = [found.get(name) for name in measures]
         counted = [row for row in shown if row is not None] or list(found.values())
-        lines.append([*point, _counted(counted), *map(format_estimate, shown)])
+        lines.append([*point, count_seeds(counted), *map(format_estimate, shown)])
     titles = [name.replace("_", " ") for name in measures]
     return {"columns": ["", *fields, "seeds", *titles], "rows": lines}
 
 
-def _counted(rows: Sequence[Row]) -> str:
+def count_seeds(rows: Iterable[Row]) -> str:
     """The fewest seeds of any of the rows, and how many there should be."""
     row = min(rows, key=lambda row: row["seeds"])
     count = row["seeds"] + row["missing"]

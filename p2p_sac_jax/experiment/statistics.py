@@ -39,14 +39,6 @@ class Estimate(NamedTuple):
     high: float
 
 
-class Profile(NamedTuple):
-    """Share of populations above each of K thresholds, with pointwise intervals."""
-
-    share: Array  # [K]
-    low: Array  # [K]
-    high: Array  # [K]
-
-
 def iqm(values: ArrayLike, axis: int = -1) -> Any:
     """Interquartile mean: without the lowest and the highest quarter.
 
@@ -119,29 +111,6 @@ def probability_of_improvement(tasks: Tasks, reference: Tasks) -> Estimate:
 def _wins(x: Array, y: Array) -> Any:
     x, y = x[..., :, None], y[..., None, :]
     return np.mean(x > y, axis=(-2, -1)) + 0.5 * np.mean(x == y, axis=(-2, -1))
-
-
-def performance_profile(tasks: Tasks, thresholds: ArrayLike) -> Profile:
-    """Share of populations strictly above each threshold.
-
-    Bands are Wilson intervals of a proportion. A bootstrap has zero width where every
-    seed is above or below; over several tasks Wilson's are slightly too wide, as seeds
-    differ less within a task than between tasks.
-
-    Args:
-      tasks: [seeds] each.
-      thresholds: [K].
-    """
-    from scipy import stats
-
-    values = np.concatenate([np.asarray(task, float) for task in tasks])
-    above = (values > np.asarray(thresholds, float)[:, None]).sum(axis=1)
-    bands = [
-        stats.binomtest(int(count), values.size).proportion_ci(CONFIDENCE, "wilson")
-        for count in above
-    ]
-    low, high = np.array(bands).reshape(-1, 2).T
-    return Profile(above / values.size, low, high)
 
 
 def median(values: ArrayLike, axis: int = -1) -> Any:

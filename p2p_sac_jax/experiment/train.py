@@ -102,7 +102,7 @@ def train(
     )
     if finished:
         reporter.log(f"{workdir} is finished; --overwrite starts it anew")
-        return _show_summary(reporter, workdir)
+        return _show_summary(config, reporter, workdir)
     started = time.perf_counter()
     use_compilation_cache()
     placement = distributed.run_on_all(lambda: choose_placement(config))
@@ -125,7 +125,7 @@ def train(
             _train(experiment, workdir, checkpoints, reporter, stop, started)
     finally:
         checkpoints.close()
-    return _show_summary(reporter, workdir)
+    return _show_summary(config, reporter, workdir)
 
 
 def _train(
@@ -184,7 +184,6 @@ def _train(
         **summarise(config, rows),
         "channels": measured_channels(rows, exchange_channels(config)),
     }
-    summary["table"] = closing_table(config, summary)
     _save_on_main(workdir / "summary.json", summary)
 
 
@@ -257,7 +256,7 @@ def _latest_scores(rows: list[dict[str, Any]]) -> str:
     return "  ".join(f"{arm} {np.mean(values):.3f}" for arm, values in latest.items())
 
 
-def _show_summary(reporter: Reporter, workdir: Path) -> Summary:
+def _show_summary(config: TrainConfig, reporter: Reporter, workdir: Path) -> Summary:
     """Prints the closing table of a finished run and returns its summary."""
     summary = distributed.broadcast_from_main(
         lambda: load_json(workdir / "summary.json")
@@ -271,5 +270,6 @@ def _show_summary(reporter: Reporter, workdir: Path) -> Summary:
             *(f"{name}: {status}" for name, status in summary["channels"].items()),
         ]
     )
-    reporter.table(summary["table"], f"after {summary['steps']} steps", caption)
+    table = closing_table(config, summary)
+    reporter.table(table, f"after {summary['steps']} steps", caption)
     return summary

@@ -8,14 +8,10 @@ from __future__ import annotations
 import pathlib
 
 from p2p_sac_jax.ablation.results import is_sweep
-from p2p_sac_jax.report.page import render, save
-from p2p_sac_jax.report.picture import save_picture
-from p2p_sac_jax.report.run import run_page
+from p2p_sac_jax.report.contents import run_page, sweep_page
+from p2p_sac_jax.report.page import render
 from p2p_sac_jax.report.run_data import load_run_data
-from p2p_sac_jax.report.sweep import sweep_page
 from p2p_sac_jax.report.sweep_data import load_sweep_data
-
-__all__ = ["save_picture", "write_report"]
 
 
 def write_report(workdir: str | pathlib.Path) -> pathlib.Path:
@@ -39,4 +35,7 @@ def write_report(workdir: str | pathlib.Path) -> pathlib.Path:
         html = render(sweep_page(load_sweep_data(workdir)))
     else:
         html = render(run_page(load_run_data(workdir)))
-    return save(html, workdir)
+    path, draft = workdir / "report.html", workdir / "report.html.part"
+    draft.write_text(html, "utf-8")
+    draft.replace(path)  # a reader never meets half a page
+    return path

@@ -46,22 +46,27 @@ def facts(data: SweepData, steps: str) -> list[str]:
     return [*market, f"{steps} {data.step}s", f"{arms} arm{'s' if arms > 1 else ''}"]
 
 
-def limits(data: SweepData) -> Section:
-    """What the results cannot show."""
-    content = {"seeds": data.seeds, "step": data.step, "arms": data.sweep.arms}
-    return Section("limits", "What this cannot show", content, "Limits")
+def sections(data: SweepData, run: RunData | None = None) -> list[Section]:
+    """What the results cannot show; code, machine and configuration of the runs."""
+    columns = ["arm", "what it sets"]
+    content = {
+        "runs": Table("Provenance", ["what", "value"], _provenance(data, run), "words"),
+        "config": Table("Configuration", columns, _settings(data), "words"),
+    }
+    return [
+        Section("limits", "What this cannot show", {}, "Limits"),
+        Section("provenance", "Provenance", content),
+    ]
 
 
-def provenance(data: SweepData, run: RunData | None = None) -> Section:
+def _provenance(data: SweepData, run: RunData | None) -> list[tuple[str, Any]]:
     """Code, machine and dates of the runs, and what differs between them."""
     runs = {id(one): one for point in data.sweep.points for one in point.runs if one}
     metas = [one.meta for one in runs.values()]
     rows: list[tuple[str, Any]] = [
-        ("configuration", run.run.get("config_hash") if run else None),
         ("different runs", len(metas)),
         ("seeds", ", ".join(map(str, data.sweep.seeds))),
     ]
-    rows = [row for row in rows if row[1] is not None]
     for field, name in _ALIKE.items():
         values = Counter(_flat(meta.get(field)) for meta in metas)
         if len(values) > 1:
@@ -75,17 +80,11 @@ def provenance(data: SweepData, run: RunData | None = None) -> Section:
         rows.append(("started", " to ".join(ends).replace("T", " ")))
     if run is not None:
         times = _TIMES.items()
-        rows += [(name, run.summary[f]) for f, name in times if f in run.summary]
-    else:
-        for field, name in (("run_s", "running (s)"), ("compile_s", "compiling (s)")):
-            total = sum(meta.get(field, 0.0) for meta in metas)
-            rows.append((f"{name}, all runs", total))
-    columns = ["arm", "what it sets"]
-    content = {
-        "runs": Table("Provenance", ["what", "value"], rows, "words"),
-        "config": Table("Configuration", columns, _settings(data), "words"),
-    }
-    return Section("provenance", "Provenance", content)
+        return rows + [(name, run.summary[f]) for f, name in times if f in run.summary]
+    for field, name in (("run_s", "running (s)"), ("compile_s", "compiling (s)")):
+        total = sum(meta.get(field, 0.0) for meta in metas)
+        rows.append((f"{name}, all runs", total))
+    return rows
 
 
 def _settings(data: SweepData) -> list[tuple[str, str]]:
@@ -100,16 +99,16 @@ def _settings(data: SweepData) -> list[tuple[str, str]]:
         name: ", ".join(map(labels.value, values))
         for name, values in data.sweep.factors.items()
     }
-    arms = {
-        labels.arm(arm): {name: labels.value(value) for name, value in sets.items()}
-        for arm, sets in data.sweep.arms.items()
-    }
-    rows = []
-    for owner, sets in {"every arm": base, "swept": swept, **arms}.items():
-        for name, value in sets.items():
-            usual = labels.value(default.get(name, labels.MISSING))
-            rows.append((owner, f"{name} = {value} (default {usual})"))
-    return rows + [(arm, "the base as it is") for arm, sets in arms.items() if not sets]
+    owners = {"every arm": base, "swept": swept}
+    for arm, sets in data.sweep.arms.items():
+        owners[labels.arm(arm)] = {n: labels.value(v) for n, v in sets.items()}
+    rows = [
+        (owner, f"{n} = {v} (default {labels.value(default.get(n, labels.MISSING))})")
+        for owner, sets in owners.items()
+        for n, v in sets.items()
+    ]
+    unset = [labels.arm(arm) for arm, sets in data.sweep.arms.items() if not sets]
+    return rows + [(arm, "the base as it is") for arm in unset]
 
 
 def _flat(content: Any) -> str:

@@ -1,8 +1,8 @@
-"""Figures with a line or a point for each arm; each has tooltips and a text."""
+"""Figures with a line or points for each arm; each has tooltips and a text."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -17,12 +17,11 @@ if TYPE_CHECKING:
     from matplotlib.axis import Axis
 
 Array = np.ndarray
-Levels = Sequence[tuple[str, float]]  # names and heights to compare with
 
 # Inches; text keeps its size where a page sets three figures in a row.
 SMALL, WIDE = (3.7, 2.5), (4.7, 2.9)
 _MOST_TIPS = 14  # of a line
-_DASHED = (0, (2, 2))
+_LONG = 150  # values of a line that is drawn thinly
 
 
 class Quantity(NamedTuple):
@@ -30,6 +29,7 @@ class Quantity(NamedTuple):
 
     label: str
     unit: str = ""  # as in ``Measure``, or "points", or what a step of time is called
+    log: bool = False  # where values are positive and span more than a factor of 3
 
 
 class Trace(NamedTuple):
@@ -61,62 +61,74 @@ def lines(
     x: Quantity,
     y: Quantity,
     *,
-    levels: Levels = (),
-    start: float | None = 0.0,
+    levels: Sequence[tuple[str, float]] = (),
     limits: tuple[float | None, float | None] = (None, None),
-    log: bool = False,
-    tail: int = 1,
-    width: float = 1.8,
+    ticks: Mapping[float, str] | None = None,
+    end: float = np.inf,
     size: tuple[float, float] = WIDE,
 ) -> Figure:
-    """Lines with bands against something continuous, named at their right ends.
+    """Lines with bands against something continuous, or points against a factor.
 
-    A trace of no extent, such as one that sends no bytes, is drawn as a point with a
-    thin line across.
+    Both are named at their right ends. A line of no extent, such as of an arm that
+    sends no bytes, is drawn as a point with a thin line across.
 
     Args:
       title: of the figure; with the names of the axes it is unique on the page.
-      traces: what is drawn.
+      traces: what is drawn; all their ``x`` are in ``ticks``, if there are any.
       x: of the horizontal axis.
       y: of the vertical axis.
-      levels: heights to compare with.
-      start: where the horizontal axis begins, None for the first value.
+      levels: names and heights to compare with.
       limits: of the vertical axis, None where it fits the lines.
-      log: whether the vertical axis is logarithmic, where values are positive and
-        span more than a factor of three.
-      tail: how many last values a line is named at the mean of.
-      width: of a line in points.
+      ticks: positions and names of a factor's values: points are drawn.
+      end: where observation ended; points that are not finite are hollow, there.
       size: width and height in inches.
     """
 
     def paint(ax: Axes) -> list[Tip]:
-        names, tips = _levels(ax, levels), []
-        for trace in traces:
-            look, height = trace.look, _last(trace.middle, tail)
-            if len(trace.x) and np.ptp(trace.x) == 0:
-                ax.axhline(height, color=look.colour, ls=look.dashes, lw=0.8)
-                ax.plot(trace.x[-1:], [height], look.marker, color=look.colour)
+        for _, height in levels:
+            dashes = "solid" if height == 1.0 else (0, (2, 2))
+            ax.axhline(height, color=INK, lw=1.0, ls=dashes, zorder=1)
+        names, tips = [(height, name, MUTED) for name, height in levels], []
+        gap = np.diff(sorted(ticks or ())).min(initial=np.inf)
+        gap = gap if np.isfinite(gap) else 1.0
+        for index, trace in enumerate(traces):
+            places = _places(trace, x, ticks)
+            if ticks:
+                aside = (index - (len(traces) - 1) / 2) * min(0.1, 0.6 / len(traces))
+                trace = trace._replace(x=trace.x + aside * gap)
+                _draw_points(ax, trace, end)
             else:
-                thin = 1.0 if look.colour == INK else width
-                style = {"color": look.colour, "ls": look.dashes, "lw": thin}
-                ax.plot(trace.x, trace.middle, **style)
-                if not np.array_equal(trace.low, trace.high, equal_nan=True):
-                    area = {"color": look.colour, "alpha": 0.15, "lw": 0}
-                    ax.fill_between(trace.x, trace.low, trace.high, **area)
-            names.append((height, trace.label, look.text))
-            tips += _tips(trace, x, y)
+                _draw_line(ax, trace)
+            known = np.minimum(trace.middle, end)[
+                np.isfinite(trace.middle) | bool(ticks)
+            ]
+            names.append(
+                (known[-1] if len(known) else np.nan, trace.label, trace.look.text)
+            )
+            for i, place in places.items():
+                height = min(trace.middle[i], end)
+                shown = labels.band(y.unit, *(float(v[i]) for v in trace[3:]))
+                tips.append(Tip(trace.x[i], height, f"{trace.label}, {place}: {shown}"))
+        if ticks and any(np.isinf(trace.high).any() for trace in traces):
+            ax.axhline(end, color=EDGE, lw=1.0, zorder=0)
+            names.append((end, "end", MUTED))
+        _format(ax.yaxis, y)
         values = np.concatenate([trace.middle for trace in traces])
-        if log and 0.0 < np.nanmin(values) < np.nanmax(values) / 3.0:
+        if y.log and 0.0 < np.nanmin(values) < np.nanmax(values) / 3.0:
             ax.set_yscale("log")
             ax.set_ylabel(f"{y.label}, log scale")
             ax.yaxis.set_major_formatter(lambda value, _: labels.tick("", value))
             ax.yaxis.set_minor_formatter(lambda *_: "")
-        else:
-            _format(ax.yaxis, y)
         across = np.concatenate([trace.x for trace in traces])
-        first, last = across.min() if start is None else start, across.max()
-        ax.set_xlim(first, last if last > across.min() else None)
-        _format(ax.xaxis, x, across.max())
+        if ticks:
+            at, shown = list(ticks), list(ticks.values())
+            ax.set_xticks(at, shown, rotation=0 if sum(map(len, shown)) < 40 else 20)
+            ax.set_xlim(min(at) - 0.45 * gap, max(at) + 0.45 * gap)
+            ax.set_xlabel(x.label)
+        else:
+            last = across.max() if across.max() > across.min() else None
+            ax.set_xlim(across.min() if x.unit == "price" else 0.0, last)
+            _format(ax.xaxis, x, across.max())
         ax.set_ylim(*limits)
         end_labels(ax, names)
         return tips
@@ -125,91 +137,46 @@ def lines(
     return Figure(draw(label, paint, size), title)
 
 
-def trend(
-    title: str,
-    field: str,
-    values: Sequence[Any],
-    traces: Sequence[Trace],
-    y: Quantity,
-    *,
-    end: float = np.inf,
-    levels: Levels = (),
-) -> Figure:
-    """Values with intervals against the values of a factor.
-
-    Args:
-      title: of the figure, unique on the page.
-      field: the factor.
-      values: of the factor, in order; numbers keep their distances.
-      traces: ``x`` holds positions in ``values``.
-      y: of the vertical axis.
-      end: where observation ended; what is not finite is drawn there, hollow.
-      levels: heights to compare with.
-    """
-    numeric = {type(value) for value in values} <= {int, float} and len(values) > 1
-    at = np.array(values if numeric else range(len(values)), float)
-    if numeric and at.min() > 0 and at.max() / at.min() >= 8:
-        at = np.log(at)
-    gap = np.diff(np.sort(at)).min() if len(at) > 1 else 1.0
-
-    def paint(ax: Axes) -> list[Tip]:
-        names, tips = _levels(ax, levels), []
-        for index, trace in enumerate(traces):
-            look, aside = trace.look, index - (len(traces) - 1) / 2
-            across = at[trace.x] + aside * min(0.1, 0.6 / len(traces)) * gap
-            height, low, high = (np.minimum(v, end) for v in trace[3:])
-            ax.vlines(across, low, high, color=look.colour, lw=1.4, alpha=0.7)
-            if numeric:
-                ax.plot(across, height, color=look.colour, ls=look.dashes, lw=1.3)
-            beyond = ~np.isfinite(trace.middle)
-            dots = {"color": look.colour, "marker": look.marker, "ls": "none", "ms": 6}
-            ax.plot(across[~beyond], height[~beyond], mec=PAPER, mew=0.6, **dots)
-            ax.plot(across[beyond], height[beyond], mfc=PAPER, mew=1.4, **dots)
-            names.append((float(height[-1]), trace.label, look.text))
-            for i, x in enumerate(trace.x):
-                shown = labels.band(y.unit, *(v[i] for v in trace[3:]))
-                text = f"{trace.label}, {labels.setting(field, values[x])}: {shown}"
-                tips.append(Tip(across[i], height[i], text))
-        if any(np.isinf(trace.high).any() for trace in traces):
-            ax.axhline(end, color=EDGE, lw=1.0, zorder=0)
-            names.append((end, "end", MUTED))
-        _format(ax.yaxis, y)
-        shown = [labels.value(value) for value in values]
-        ax.set_xticks(at, shown, rotation=0 if sum(map(len, shown)) < 40 else 20)
-        ax.set_xlim(at.min() - 0.45 * gap, at.max() + 0.45 * gap)
-        ax.set_xlabel(labels.field(field))
-        end_labels(ax, names)
-        return tips
-
-    label = f"Chart with intervals: {title}. {ends(traces, y.unit)}"
-    return Figure(draw(label, paint, WIDE), title)
+def _draw_line(ax: Axes, trace: Trace) -> None:
+    look = trace.look
+    style: dict[str, Any] = {"color": look.colour, "ls": look.dashes}
+    if len(trace.x) and np.ptp(trace.x) == 0:
+        height = trace.middle[np.isfinite(trace.middle)][-1:]
+        ax.plot(trace.x[-len(height) :], height, look.marker, color=look.colour)
+        for one in height:
+            ax.axhline(one, lw=0.8, **style)
+        return
+    thin = look.colour == INK or len(trace.x) > _LONG
+    ax.plot(trace.x, trace.middle, lw=1.1 if thin else 1.8, **style)
+    if not np.array_equal(trace.low, trace.high, equal_nan=True):
+        area = {"color": look.colour, "alpha": 0.15, "lw": 0}
+        ax.fill_between(trace.x, trace.low, trace.high, **area)
 
 
-def _levels(ax: Axes, levels: Levels) -> list[tuple[float, str, str]]:
-    """Draws levels; returns their names for ``end_labels``."""
-    for _, height in levels:
-        dashes = "solid" if height == 1.0 else _DASHED
-        ax.axhline(height, color=INK, lw=1.0, ls=dashes, zorder=1)
-    return [(height, name, MUTED) for name, height in levels]
+def _draw_points(ax: Axes, trace: Trace, end: float) -> None:
+    look, (height, low, high) = trace.look, (np.minimum(v, end) for v in trace[3:])
+    ax.vlines(trace.x, low, high, color=look.colour, lw=1.4, alpha=0.7)
+    ax.plot(trace.x, height, color=look.colour, ls=look.dashes, lw=1.3)
+    beyond = ~np.isfinite(trace.middle)
+    dots = {"color": look.colour, "marker": look.marker, "ls": "none", "ms": 6}
+    ax.plot(trace.x[~beyond], height[~beyond], mec=PAPER, mew=0.6, **dots)
+    ax.plot(trace.x[beyond], height[beyond], mfc=PAPER, mew=1.4, **dots)
 
 
-def _tips(trace: Trace, x: Quantity, y: Quantity) -> list[Tip]:
-    """Values of a line at some of its places."""
+def _places(
+    trace: Trace, x: Quantity, ticks: Mapping[float, str] | None
+) -> dict[int, str]:
+    """Some places of a line, or all of a factor, in words."""
+    if ticks:
+        return {i: f"{x.label} {ticks[at]}" for i, at in enumerate(trace.x)}
     known = np.flatnonzero(np.isfinite(trace.middle))
-    places = np.linspace(0, len(known) - 1, min(len(known), _MOST_TIPS))
-    time, tips = x.unit in ("week", "step"), []
-    for index in known[places.round().astype(int)]:
-        across, *values = (float(v[index]) for v in trace[2:])
-        at = labels.quantity("" if time else x.unit, across)
-        place = f"{x.unit if time else x.label} {at}"
-        shown = labels.band(y.unit, *values)
-        tips.append(Tip(across, values[0], f"{trace.label}, {place}: {shown}"))
-    return tips
-
-
-def _last(values: Array, tail: int) -> float:
-    known = values[np.isfinite(values)][-tail:]
-    return float(known.mean()) if known.size else float("nan")
+    chosen = np.linspace(0, len(known) - 1, min(len(known), _MOST_TIPS))
+    time = x.unit in ("week", "step")
+    name, unit = (x.unit, "") if time else (x.label, x.unit)
+    return {
+        int(i): f"{name} {labels.quantity(unit, float(trace.x[i]))}"
+        for i in known[chosen.round().astype(int)]
+    }
 
 
 def _format(axis: Axis, what: Quantity, end: float = 0.0) -> None:

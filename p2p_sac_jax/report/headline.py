@@ -6,9 +6,9 @@ from collections.abc import Callable
 from typing import Any
 
 from p2p_sac_jax.ablation.measures import ARRIVAL, MEASURES
-from p2p_sac_jax.ablation.table import Row
+from p2p_sac_jax.ablation.table import Row, count_seeds
 from p2p_sac_jax.report import labels
-from p2p_sac_jax.report.page import Section, Table, Tile
+from p2p_sac_jax.report.page import Section, Table
 from p2p_sac_jax.report.sweep_data import PEERS, FinishedPoint, SweepData
 
 _ENOUGH = 10  # seeds behind a claim
@@ -18,22 +18,17 @@ _NOTHING = 1e-4  # a difference of shares that is none, whatever its interval
 def results(data: SweepData) -> Section:
     """What the headline's point shows, and the others in a sentence."""
     chosen = data.headline()
-    measures = dict.fromkeys((data.early, data.final))
-    usual = [data.historical(chosen, name) for name in (data.early, data.final)]
-    content: dict[str, Any] = {
-        "arm": labels.arm(chosen.arm),
+    judged = dict.fromkeys((data.early, data.final))
+    shown = [n for n in (*judged, "worst", ARRIVAL) if data.row(chosen, n)]
+    usual = [data.historical(chosen, name) for name in judged]
+    content = {
+        "point": chosen,
         "place": labels.settings({PEERS: chosen.peers, **chosen.values}, named=True),
-        "point": chosen.label,
-        "step": data.step,
-        "compared": [_comparison(data, chosen, name) for name in measures],
-        "usual": [labels.percent(value) for value in usual if data.step == "week"],
+        "compared": [_comparison(data, chosen, n) for n in dict.fromkeys(shown)],
+        "judged": len(judged),
+        "usual": [labels.quantity("share", v) for v in usual if data.step == "week"],
         "others": _others(data),
-        "points": len(data.of_arm(data.main)),
-        "tiles": _tiles(data, chosen),
-        "market": data.step == "week" and data.has_oracle,
-        "table": None
-        if data.factors
-        else _table(data, "Results by arm", labels.estimate),
+        "table": not data.factors and _table(data, "Results by arm", labels.estimate),
     }
     return Section("results", "Results", content)
 
@@ -41,16 +36,20 @@ def results(data: SweepData) -> Section:
 def _comparison(data: SweepData, chosen: FinishedPoint, name: str) -> dict[str, Any]:
     """One measure of the headline's point and of its control."""
     row, other = data.row(chosen, name), data.control_of(chosen)
-    paired = row is not None and other is not None and row["pairs"]
+    assert row
+    value = labels.quantity(MEASURES[name].unit, labels.centre(row)[0])
+    estimate = labels.estimate(row)
+    control = labels.estimate(data.row(other, name)) if other and row["pairs"] else ""
     return {
         "measure": name,
         "label": data.label(name),
-        "value": row and labels.estimate(row),
-        "control": labels.arm(data.control) if paired else "",
-        "control_value": labels.estimate(data.row(other, name)) if other else "",
+        "estimate": estimate,
+        "value": value,
+        "interval": estimate.removeprefix(value),
+        "control": control,
         "difference": labels.difference(row),
-        "pairs": row["pairs"] if row else 0,
-        "claim": claim(row) if row and paired else "",
+        "pairs": row["pairs"],
+        "claim": claim(row) if control and name != ARRIVAL else "",
     }
 
 
@@ -77,45 +76,25 @@ def _others(data: SweepData) -> dict[str, Any] | None:
     """How the difference comes out at all points of the headline's arm."""
     rows = [data.row(point, data.early) for point in data.of_arm(data.main)]
     known = [row for row in rows if row and row["difference_low"] is not None]
-    if len(known) < 2:
-        return None
     above = sum(row["difference_low"] > 0 for row in known)
     below = sum(row["difference_high"] < 0 for row in known)
     among = len(known) - above - below
     counts = {"points": len(known), "above": above, "below": below, "includes": among}
-    return counts | {"label": data.label(data.early)}
-
-
-def _tiles(data: SweepData, chosen: FinishedPoint) -> list[Tile]:
-    tiles, other = [], data.control_of(chosen)
-    for name in dict.fromkeys((data.early, data.final, "worst", ARRIVAL)):
-        row = data.row(chosen, name)
-        if row is None:
-            continue
-        value = labels.quantity(MEASURES[name].unit, labels.centre(row)[0])
-        notes = [labels.estimate(row).removeprefix(value)]
-        if other is not None:
-            control = labels.estimate(data.row(other, name))
-            notes.append(f"{labels.arm(other.arm)} {control}")
-            difference = labels.difference(row)
-            as_many = f"which is {difference} as many"
-            notes.append(as_many if name == ARRIVAL else f"difference {difference}")
-        notes = [note.strip() for note in notes if note.strip()]
-        tiles.append(Tile(value, data.label(name), notes))
-    return tiles
+    return counts | {"label": data.label(data.early)} if len(known) > 1 else None
 
 
 def tables(data: SweepData) -> Section:
     """Values with intervals, differences to the control, who does better how often."""
-    made: dict[str, Any] = {"figures": _table(data, "Values", labels.estimate)}
-    made |= {"differences": None, "improvement": None}
+    made: dict[str, Table | None] = {
+        "figures": _table(data, "Values", labels.estimate),
+        "differences": None,
+    }
     if data.control:
         made["differences"] = _table(
             data, "Differences", lambda row: labels.difference(row, with_unit=False)
         )
         made["improvement"] = _table(data, "Improvement", labels.improvement)
-    facts = {"control": labels.arm(data.control), "step": data.step}
-    return Section("tables", "All points in numbers", made | facts)
+    return Section("tables", "All points in numbers", made)
 
 
 def _table(data: SweepData, label: str, form: Callable[[Row | None], str]) -> Table:
@@ -130,45 +109,31 @@ def _table(data: SweepData, label: str, form: Callable[[Row | None], str]) -> Ta
         _, found = points.setdefault(repr(place), (place, {}))
         found[row["measure"]] = row
     columns = {
-        labels.column(name, data.step): [
+        MEASURES[name].column or data.label(name): [
             form(of.get(name)) for _, of in points.values()
         ]
         for name in data.measures
     }
-    shown = [cells for cells in columns.values() if {*cells} != {labels.MISSING}]
-    names = [name for name, cells in columns.items() if cells in shown]
+    shown = {n: cells for n, cells in columns.items() if {*cells} != {labels.MISSING}}
     lines = [
-        [*place, _seeds(found), *(cells[index] for cells in shown)]
-        for index, (place, found) in enumerate(points.values())
+        [*place, count_seeds(found.values()), *cells]
+        for (place, found), *cells in zip(points.values(), *shown.values(), strict=True)
     ]
-    return Table(label, ["arm", *map(labels.field, fields), "seeds", *names], lines)
-
-
-def _seeds(found: dict[str, Row]) -> str:
-    """The fewest seeds behind any measure of a point, and of how many."""
-    row = min(found.values(), key=lambda row: row["seeds"])
-    asked = row["seeds"] + row["missing"]
-    return f"{row['seeds']} of {asked}" if row["missing"] else str(asked)
+    return Table(label, ["arm", *map(labels.field, fields), "seeds", *shown], lines)
 
 
 def missing(data: SweepData) -> Section:
-    """Cells that failed, and runs that have not been computed."""
-    lines: list[list[Any]] = [
-        [_place(failed), failed["seed"], failed["run"] or "–", failed["reason"]]
-        for failed in data.sweep.failed
+    """Runs that failed, and runs that have not been computed."""
+    lines = [
+        [
+            labels.point(one["arm"], one["values"]),
+            one["seed"],
+            one["run"],
+            one["reason"],
+        ]
+        for one in data.sweep.missing
     ]
-    known = {(place, seed) for place, seed, *_ in lines}
-    for point in data.sweep.points:
-        place = _place({"arm": point.arm, "values": point.values})
-        for seed, run in zip(data.sweep.seeds, point.runs, strict=True):
-            if run is None and (place, seed) not in known:
-                lines.append([place, seed, "–", "not computed yet"])
-    asked = sum(len(point.runs) for point in data.sweep.points)
     columns = ["point", "seed", "run", "reason"]
+    asked = sum(len(point.runs) for point in data.sweep.points)
     content = {"table": Table("Missing runs", columns, lines, "words"), "asked": asked}
     return Section("missing", "Failed and missing runs", content)
-
-
-def _place(place: dict[str, Any]) -> str:
-    parts = labels.arm(place["arm"]), labels.settings(place["values"])
-    return ", ".join(filter(None, parts))

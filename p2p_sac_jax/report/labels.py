@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from p2p_sac_jax.ablation.measures import ARRIVAL, MEASURES
@@ -26,22 +26,6 @@ def finite(value: Any) -> float | None:
     if isinstance(value, bool) or not isinstance(value, int | float):
         return None
     return float(value) if math.isfinite(value) else None
-
-
-def percent(value: float | None) -> str:
-    """A share as per cent."""
-    return MISSING if value is None else _minus(f"{100 * value:.1f}{_NBSP}%")
-
-
-def size(count: float) -> str:
-    """A number of bytes."""
-    if count < 1000:
-        return f"{count:.0f} bytes"
-    for unit in ("kB", "MB"):
-        count /= 1000
-        if count < 1000:
-            return f"{count:.3g} {unit}"
-    return f"{count / 1000:.3g} GB"
 
 
 def plain(value: Any, decimals: int | None = None) -> str:
@@ -75,10 +59,10 @@ def quantity(unit: str, value: float | None) -> str:
     if math.isinf(value):
         return "never"
     if unit == "share":
-        return percent(value)
+        return _minus(f"{100 * value:.1f}{_NBSP}%")
     if unit == "points":
         return f"{_signed(unit, value)} points"
-    return size(value) if unit == "bytes" else plain(float(value))
+    return _size(value) if unit == "bytes" else plain(float(value))
 
 
 def tick(unit: str, value: float) -> str:
@@ -143,24 +127,9 @@ def settings(values: Mapping[str, Any], named: bool = False) -> str:
     return ", ".join(setting(name, content, named) for name, content in values.items())
 
 
-def sentence(words: str) -> str:
-    """Words with a capital letter in front."""
-    return words[:1].upper() + words[1:]
-
-
-def measure(name: str, step: str) -> str:
-    """A measure in plain words.
-
-    Args:
-      name: of the measure.
-      step: what one environment step is called.
-    """
-    return MEASURES[name].label.format(step=step)
-
-
-def column(name: str, step: str) -> str:
-    """A measure as the head of a column."""
-    return MEASURES[name].column or measure(name, step)
+def point(arm_name: str, values: Mapping[str, Any]) -> str:
+    """An arm and its swept values."""
+    return ", ".join(filter(None, (arm(arm_name), settings(values))))
 
 
 def difference_unit(name: str) -> str:
@@ -171,10 +140,10 @@ def difference_unit(name: str) -> str:
 
 def centre(row: Row) -> tuple[float, float, float]:
     """Value, low and high of a row of the table, all alike for one seed."""
-    middle = row["median"] if row["measure"] == ARRIVAL else row["iqm"]
-    if row["low"] is None:
-        return middle, middle, middle
-    return middle, row["low"], row["high"]
+    known = (row.get(name) for name in ("median", "iqm", "mean"))
+    middle = next(value for value in known if value is not None)
+    low, high = row["low"], row["high"]
+    return middle, middle if low is None else low, middle if low is None else high
 
 
 def estimate(row: Row | None) -> str:
@@ -184,7 +153,7 @@ def estimate(row: Row | None) -> str:
     return band(MEASURES[row["measure"]].unit, *centre(row))
 
 
-def difference(row: Row | None, with_unit: bool = True, interval: bool = True) -> str:
+def difference(row: Row | None, with_unit: bool = True) -> str:
     """Difference to the control, such as "+0.42 points [+0.10, +0.80]".
 
     Steps to a threshold are compared by how many times more the control takes.
@@ -192,47 +161,45 @@ def difference(row: Row | None, with_unit: bool = True, interval: bool = True) -
     Args:
       row: of the table.
       with_unit: whether the unit is named; one column has one unit.
-      interval: whether the interval follows.
     """
     if row is None or not row["pairs"]:
         return MISSING
     if row["measure"] == ARRIVAL:
-        keys = ("ratio", "ratio_low", "ratio_high")
-        ends = [_times(row[key]) for key in keys]
-        unit = " times"
-    else:
-        keys = ("difference", "difference_low", "difference_high")
-        kind = difference_unit(row["measure"])
-        ends = [None if row[k] is None else _signed(kind, row[k]) for k in keys]
-        unit = " points" if kind == "points" else ""
-    return _bracketed(ends if interval else [ends[0], None, None], unit * with_unit)
+        return _bracketed(row, "ratio", _times, " times" * with_unit)
+    unit = difference_unit(row["measure"])
+    named = " points" if unit == "points" and with_unit else ""
+    return _bracketed(row, "difference", lambda v: _signed(unit, v), named)
 
 
 def improvement(row: Row | None) -> str:
     """Probability of doing better than the control."""
-    if row is None or row["improvement"] is None:
-        return MISSING
-    keys = ("improvement", "improvement_low", "improvement_high")
-    return _bracketed([None if row[k] is None else f"{row[k]:.2f}" for k in keys])
+    return MISSING if row is None else _bracketed(row, "improvement", "{:.2f}".format)
+
+
+def _size(count: float) -> str:
+    for unit, scale in (("GB", 1e9), ("MB", 1e6), ("kB", 1e3)):
+        if count >= scale:
+            return f"{count / scale:.3g} {unit}"
+    return f"{count:.0f} bytes"
 
 
 def _signed(unit: str, content: float) -> str:
     return _minus(f"{100 * content:+.2f}" if unit == "points" else f"{content:+.4g}")
 
 
-def _times(content: float | None) -> str | None:
-    if content is None:
-        return None
+def _times(content: float) -> str:
     return "unbounded" if math.isinf(content) else f"{content:.1f}"
 
 
-def _bracketed(ends: Sequence[str | None], unit: str = "") -> str:
+def _bracketed(
+    row: Row, name: str, form: Callable[[float], str], unit: str = ""
+) -> str:
     """Value, unit, and interval if there is one."""
-    middle, low, high = ends
+    middle, low, high = (row[key] for key in (name, f"{name}_low", f"{name}_high"))
     if middle is None:
         return MISSING
-    interval = "" if low is None or high is None else f" [{low}, {high}]"
-    return f"{middle}{unit}{interval}"
+    interval = "" if None in (low, high) else f" [{form(low)}, {form(high)}]"
+    return f"{form(middle)}{unit}{interval}"
 
 
 def _minus(shown: str) -> str:

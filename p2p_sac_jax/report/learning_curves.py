@@ -7,6 +7,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from p2p_sac_jax.ablation.measures import present
 from p2p_sac_jax.ablation.results import RunResult
 from p2p_sac_jax.ablation.run_curves import Curves
 from p2p_sac_jax.experiment import statistics
@@ -29,17 +30,13 @@ class CostAxis(NamedTuple):
     of: Curve
 
 
+def steps(run: RunResult) -> Array:
+    """[E] steps that each peer has taken by each evaluation."""
+    return run.curves.steps.astype(float)
+
+
 def cost_axes(data: SweepData) -> list[CostAxis]:
     """The axes to choose from; that of time only where times are known."""
-
-    def steps(run: RunResult) -> Array:
-        return run.curves.steps.astype(float)
-
-    def total(run: RunResult) -> Array:
-        return steps(run) * len(run.curves.joins)
-
-    def seconds(run: RunResult) -> Array:
-        return run.meta["run_s"] * steps(run) / run.curves.steps[-1]
 
     def sent(run: RunResult) -> Array:
         # Every byte that reached a peer had left another one.
@@ -47,33 +44,38 @@ def cost_axes(data: SweepData) -> list[CostAxis]:
         return np.cumsum(received) / len(run.curves.joins)
 
     step = data.step
-    everyone = Quantity(f"{step}s of training, all peers together")
-    time = Quantity("seconds, share of its batch, without compiling")
-    timed = all("run_s" in run.meta for point in data.points for run in point.runs)
-    return [
+    axes = [
         CostAxis(f"{step}s per peer", data.time, steps),
-        CostAxis(f"total {step}s", everyone, total),
-        *([CostAxis("wall clock", time, seconds)] if timed else []),
+        CostAxis(
+            f"total {step}s",
+            Quantity(f"{step}s of training, all peers together"),
+            lambda run: steps(run) * len(run.curves.joins),
+        ),
+        CostAxis(
+            "wall clock",
+            Quantity("seconds, share of its batch, without compiling"),
+            lambda run: run.meta["run_s"] * steps(run) / run.curves.steps[-1],
+        ),
         CostAxis("bytes", Quantity("bytes sent per peer"), sent),
     ]
+    timed = all("run_s" in run.meta for point in data.points for run in point.runs)
+    return [axis for axis in axes if timed or axis.title != "wall clock"]
 
 
 def learning(data: SweepData) -> Section:
     """Every panel against every axis, one axis at a time."""
-    panels = data.panels()
-    first, *rest = panels
+    first, *rest = panels = data.panels()
     curves = ("score", "earned") if data.has_oracle else ("score",)
     panes = []
     for axis in cost_axes(data):
         made = [panel_figure(data, axis, first, curve) for curve in curves]
         small = [panel_figure(data, axis, panel, "score", SMALL) for panel in rest]
         panes.append({"title": axis.title, "figures": made, "small": small})
+    omitted = max(0, len(panels[first]) - MOST_LINES)
     content = {
         "panes": panes,
         "field": labels.field(data.panel_field),
-        "omitted": max(0, len(panels[first]) - MOST_LINES),
-        "has_oracle": data.has_oracle,
-        "seeds": data.seeds,
+        "omitted": omitted,
     }
     return Section("learning", "Learning curves", content, "Learning")
 
@@ -98,7 +100,7 @@ def panel_figure(
     name = "Learned policy" if curve == "score" else "Earned so far"
     return figures.lines(
         f"{name}, {panel}" if panel else name,
-        [_trace(point, axis, curve) for point in points],
+        [_trace(data, point, axis, curve) for point in points],
         axis.quantity,
         data.score,
         levels=data.levels(points[0], "earned" if curve == "earned" else data.final),
@@ -106,15 +108,15 @@ def panel_figure(
     )
 
 
-def _trace(point: FinishedPoint, axis: CostAxis, curve: str) -> Trace:
-    """IQM over seeds of a curve; of one seed the band is the middle half of peers."""
+def _trace(data: SweepData, point: FinishedPoint, axis: CostAxis, curve: str) -> Trace:
+    """A curve over seeds; of one seed the band is the middle half of peers."""
     values = [
-        earned(run.curves, run.curves.achieved)
+        earned(run.curves)
         if curve == "earned"
         else over_peers(run.curves, by_peer(run))
         for run in point.runs
     ]
-    trace = over_seeds(point, axis.of, np.array(values))
+    trace = over_seeds(data, point, axis.of, np.array(values))
     if curve == "score" and len(point.runs) == 1:
         (run,) = point.runs
         there = np.where(present(run.curves, run.curves.steps), by_peer(run), np.nan)
@@ -124,12 +126,12 @@ def _trace(point: FinishedPoint, axis: CostAxis, curve: str) -> Trace:
     return trace
 
 
-def over_seeds(point: FinishedPoint, x: Curve, values: Array) -> Trace:
-    """IQM of curves [S, E] with its band, against an axis."""
+def over_seeds(data: SweepData, point: FinishedPoint, x: Curve, values: Array) -> Trace:
+    """Curves [S, E] over seeds, with their band, against an axis."""
     across = np.median([x(run) for run in point.runs], axis=0)
     count = min(len(across), _MOST_POINTS)
     chosen = np.linspace(0, len(across) - 1, count).round().astype(int)
-    ends = band(values[:, chosen])
+    ends = band(values[:, chosen], data.statistic)
     return Trace(point.look.label, point.look, across[chosen], *ends)
 
 
@@ -145,45 +147,38 @@ def over_peers(curves: Curves, values: Array) -> Array:
     return values.mean(axis=1, dtype=float, where=present(curves, curves.steps))
 
 
-def earned(curves: Curves, achieved: Array) -> Array:
-    """[E] share of the oracle's earned since the start, exploration included.
-
-    Args:
-      curves: of the population.
-      achieved: [T, P] reward of each training step, its own or another price's.
-    """
-    counted = present(curves, np.arange(1, len(achieved) + 1))
+def earned(curves: Curves) -> Array:
+    """[E] share of the oracle's earned since the start, exploration included."""
+    counted = present(curves, np.arange(1, len(curves.achieved) + 1))
     there = counted[curves.steps - 1]
     total, oracle = (
         np.where(counted, values, 0.0).cumsum(axis=0)[curves.steps - 1]
-        for values in (achieved, curves.oracle)
+        for values in (curves.achieved, curves.oracle)
     )
     share = oracle_fraction(total, np.where(there, oracle, 1.0))
     return share.mean(axis=1, where=there)
 
 
-def present(curves: Curves, clock: Array) -> Array:
-    """[N, P] which peers count in a step that ends at each of N times."""
-    return ~curves.byzantine & (curves.joins < clock[:, None])
-
-
-def band(values: Array) -> tuple[Array, Array, Array]:
-    """IQM over S seeds at each of N places, and its 95 % percentile interval.
+def band(
+    values: Array, statistic: statistics.Statistic = statistics.iqm
+) -> tuple[Array, Array, Array]:
+    """A statistic over S seeds at each of N places, and its 95 % percentile interval.
 
     Whole curves are resampled, as one seed's places belong together.
 
     Args:
       values: [S, N].
+      statistic: called with values and ``axis``.
 
     Returns:
       Middle, low and high, [N] each; all the same where there is one seed.
     """
-    middle = statistics.iqm(values, axis=0)
+    middle = statistic(values, axis=0)
     seeds = len(values)
     if seeds < 2:
         return middle, middle, middle
     picks = np.random.default_rng(0).integers(seeds, size=(_RESAMPLES, seeds))
-    drawn = statistics.iqm(values[picks], axis=1)
+    drawn = statistic(values[picks], axis=1)
     tail = (1.0 - statistics.CONFIDENCE) / 2.0
     low, high = np.quantile(drawn, [tail, 1.0 - tail], axis=0)
     return middle, low, high

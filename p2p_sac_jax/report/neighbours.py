@@ -5,48 +5,47 @@ from __future__ import annotations
 import numpy as np
 
 from p2p_sac_jax.ablation.measures import BYTES
-from p2p_sac_jax.ablation.results import RunResult
 from p2p_sac_jax.ablation.run_curves import Curves
 from p2p_sac_jax.report import figures, labels, row_figures
 from p2p_sac_jax.report import learning_curves as curves
 from p2p_sac_jax.report.figures import Array, Quantity
 from p2p_sac_jax.report.page import Figure, Section, Table
-from p2p_sac_jax.report.peers import Diagnostic, charts
+from p2p_sac_jax.report.peers import charts
 from p2p_sac_jax.report.run_data import RunData
 from p2p_sac_jax.report.sweep_data import PEERS, SweepData
 
 _MOST_NETWORKS = 6
-_WEIGHTS = (
-    Diagnostic("coverage", "Coverage", "share of contexts"),
-    Diagnostic("neighbours", "Effective neighbours", "effective number"),
-    Diagnostic("lowest_trust", "Least trusted neighbour", "most trusted = 1"),
-)
+_WEIGHTS = {
+    "coverage": ("Coverage", Quantity("share of contexts")),
+    "neighbours": ("Effective neighbours", Quantity("effective number")),
+    "lowest_trust": ("Least trusted neighbour", Quantity("most trusted = 1")),
+}
 
 
 def trust(data: SweepData) -> Section | None:
-    """Trust that honest peers have in honest and in byzantine peers, over time."""
+    """Trust of honest peers in honest and in byzantine ones, where most are byzantine.
+
+    Of several such points, that of the most peers is shown.
+    """
     known = [point for point in data.points if len(point.runs[0].curves.trust)]
     if not known:
         return None
-    attackers = [int(point.runs[0].curves.byzantine.sum()) for point in known]
-    shown = [p for p, n in zip(known, attackers, strict=True) if n == max(attackers)]
-    largest = max(shown, key=lambda point: point.peers)
-    field = data.panel_field
-    place = {field: largest.values[field]} if field in largest.values else {}
+
+    def size(of: Curves) -> tuple[int, int]:
+        return int(of.byzantine.sum()), len(of.byzantine)
+
+    shown = max(known, key=lambda point: size(point.runs[0].curves))
+    attacked, _ = size(shown.runs[0].curves)
     traces = []
-    for point in [p for p in shown if place.items() <= p.values.items()][:3]:
-        kinds = {"honest": point.look.dashes}
-        if max(attackers):
-            kinds["byzantine"] = (0, (1, 1))
-        for kind, dashes in kinds.items():
-            values = [_opinion(run.curves, kind == "byzantine") for run in point.runs]
-            trace = curves.over_seeds(point, _steps, np.array(values))
-            look, label = point.look._replace(dashes=dashes), point.look.label
-            traces.append(trace._replace(look=look, label=f"{label}: {kind}"))
+    for kind, dashes in (("honest", "solid"), ("byzantine", (0, (1, 1)))):
+        if kind == "honest" or attacked:
+            values = [_opinion(run.curves, kind == "byzantine") for run in shown.runs]
+            trace = curves.over_seeds(data, shown, curves.steps, np.array(values))
+            look = shown.look._replace(dashes=dashes)
+            traces.append(trace._replace(look=look, label=kind))
     title, y = "Trust over time", Quantity("trust, most trusted = 1")
     figure = figures.lines(title, traces, data.time, y, limits=(0.0, 1.05))
-    content = {"figure": figure, "place": labels.settings(place, named=True)}
-    return Section("trust", "Trust", content)
+    return Section("trust", "Trust", {"figure": figure, "point": shown.label})
 
 
 def exchange(run: RunData) -> Section | None:
@@ -65,7 +64,6 @@ def exchange(run: RunData) -> Section | None:
             "Channels", ["channel", "status"], [*channels.items()], "words"
         ),
         "interval": run.run["config"]["exchange"]["interval"],
-        "step": data.step,
         "sent": sent and labels.estimate(sent),
         "shape": run.run.get("network") or {},
         "weights": charts(run, _WEIGHTS, "network"),
@@ -98,7 +96,3 @@ def _opinion(of: Curves, byzantine: bool) -> Array:
     known = pairs & np.isfinite(of.trust)
     values = np.where(known, of.trust, 0.0)
     return values.sum(axis=(1, 2)) / np.maximum(known.sum(axis=(1, 2)), 1)
-
-
-def _steps(run: RunResult) -> Array:
-    return run.curves.steps.astype(float)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import pathlib
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
@@ -30,14 +29,6 @@ class Table(NamedTuple):
     kind: str = "numbers"  # or "words"
 
 
-class Tile(NamedTuple):
-    """One number of the headline, and others beside it."""
-
-    value: str
-    label: str
-    notes: Sequence[str]
-
-
 class Section(NamedTuple):
     """One section of a page, written by the macro of the same name."""
 
@@ -53,7 +44,8 @@ class Page(NamedTuple):
     title: str
     facts: Sequence[str]  # under the title
     badges: Sequence[str]  # what a reader must not miss
-    sections: Sequence[Section]
+    sections: Sequence[Section | None]  # None has nothing to show
+    data: Any  # ``SweepData``, which the text of every section may refer to
     footer: str = ""
 
 
@@ -74,19 +66,12 @@ def render(page: Page) -> str:
     safe = optional("markupsafe").Markup
     environment.filters |= {
         "plain": labels.plain,
+        "arm": labels.arm,
         "picture": lambda svg: safe(theme.themed(svg)),
     }
     return environment.get_template("page.j2").render(
         page=page,
-        texts=environment.get_template("sections.j2").module,
+        data=page.data,
         policy=_POLICY,
         style=safe(theme.SHEET),
     )
-
-
-def save(html: str, folder: pathlib.Path) -> pathlib.Path:
-    """Writes ``report.html``; a reader never meets half a page."""
-    path, draft = folder / "report.html", folder / "report.html.part"
-    draft.write_text(html, "utf-8")
-    draft.replace(path)
-    return path

@@ -2,97 +2,95 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from collections.abc import Mapping
 
 import numpy as np
 
+from p2p_sac_jax.ablation.measures import present
 from p2p_sac_jax.report import figures, labels, row_figures, theme
 from p2p_sac_jax.report import learning_curves as curves
 from p2p_sac_jax.report.figures import SMALL, WIDE, Array, Quantity, Trace, line
 from p2p_sac_jax.report.page import Figure, Section
+from p2p_sac_jax.report.row_figures import Mark
 from p2p_sac_jax.report.run_data import RunData
 from p2p_sac_jax.report.sweep_data import FinishedPoint
 
-_MOST_PEERS = 20  # of the dot plot
+_MOST_PEERS = 20  # rows of a figure
 _PRICE = Quantity("price (usual price = 1)", "price")
 _NAMES = ("price", "believed", "low", "high", "true")  # of a row of stores.json
-
-
-class Diagnostic(NamedTuple):
-    """A field of the rows that gets a small chart; its template has the text."""
-
-    field: str
-    title: str
-    y_label: str
-    log: bool = False
-
-
-TRAINING = (
-    Diagnostic("behaviour_std", "Exploration", "behaviour std (action units)"),
-    Diagnostic("alpha", "Temperature", "alpha", log=True),
-    Diagnostic("critic_loss", "Critic loss", "loss (reward²)", log=True),
-    Diagnostic("demand_slope", "Estimated price sensitivity", "slope (per unit price)"),
-    Diagnostic("td_error", "TD error", "TD error (reward)"),
-)
+# Fields of the rows that get a small chart; its template has the text.
+_TRAINING = {
+    "behaviour_std": ("Exploration", Quantity("behaviour std (action units)")),
+    "alpha": ("Temperature", Quantity("alpha", log=True)),
+    "critic_loss": ("Critic loss", Quantity("loss (reward²)", log=True)),
+    "demand_slope": (
+        "Estimated price sensitivity",
+        Quantity("slope (per unit price)"),
+    ),
+    "td_error": ("TD error", Quantity("TD error (reward)")),
+}
 
 
 def worst(run: RunData) -> Section:
     """The worst peer against time, and every peer at the end."""
-    data = run.data
+    data, main = run.data, run.data.headline()
     y = data.score._replace(label=f"{data.score.label}, worst peer")
     traces, final = [], {}
     for point in data.points:
         evaluated = np.array([_evaluated(one) for one in point.runs])
         lowest = np.fmin.reduce(evaluated, axis=2)
-        traces.append(curves.over_seeds(point, lambda one: one.curves.steps, lowest))
+        traces.append(curves.over_seeds(data, point, curves.steps, lowest))
         final[point.look] = evaluated[:, -1].mean(axis=0)
-    best = data.levels(data.headline(), "worst")[:1]
-    main = final[data.headline().look]
-    hardest = [int(peer) for peer in np.argsort(main, kind="stable")[:_MOST_PEERS]]
-    usual = data.historical(data.headline(), "final")
-    dots = row_figures.dots(
-        "Every peer at the end" if len(hardest) == len(main) else "Hardest peers",
-        [run.peer_name(peer) for peer in hardest],
-        {look: values[hardest] for look, values in final.items()},
-        data.score,
-        None if usual is None else ("historical price (mean)", usual),
-    )
-    title = "Lowest of all peers"
+    order = np.argsort(final[main.look], kind="stable")
+    hardest = [int(peer) for peer in order[:_MOST_PEERS]]
+    marks = [
+        Mark(run.peer_name(peer), look, values[peer], values[peer], values[peer])
+        for peer in hardest
+        for look, values in final.items()
+        if np.isfinite(values[peer])
+    ]
+    usual, level = data.historical(main, "final"), "historical price (mean)"
+    if usual is None:
+        usual, level = float(np.nanmean(final[main.look])), f"{main.arm} (mean)"
+    names = "Every peer at the end" if len(order) <= _MOST_PEERS else "Hardest peers"
+    best = data.levels(main, "worst")[:1]
     content = {
-        "lowest": figures.lines(title, traces, data.time, y, levels=best),
-        "peers": dots,
+        "lowest": figures.lines(
+            "Lowest of all peers", traces, data.time, y, levels=best
+        ),
+        "peers": marks and row_figures.rows(names, marks, data.score, (level, usual)),
         "ends": figures.ends(traces, y.unit),
         "shown": len(hardest),
-        "seeds": data.seeds,
     }
     return Section("worst", "The worst peer", content, "Worst peer")
 
 
-def chosen_peers(run: RunData) -> list[tuple[str, int]]:
+def chosen_peers(run: RunData) -> dict[str, int]:
     """The best, median and worst peer of the main arm, first seed."""
     final = _evaluated(run.data.headline().runs[0])[-1]
     ranked = [int(p) for p in np.argsort(final, kind="stable") if np.isfinite(final[p])]
-    if len(ranked) < 3:
-        places = ("best", "worst") if len(ranked) == 2 else ("only",)
-        return list(zip(places, reversed(ranked), strict=False))
+    if not ranked:
+        return {}
     middle = ranked[len(ranked) // 2]
-    return [("best", ranked[-1]), ("median", middle), ("worst", ranked[0])]
+    # Of a peer that has several places, the last one counts.
+    places = {ranked[0]: "worst", middle: "median", ranked[-1]: "best"}
+    return {place: peer for peer, place in reversed(places.items())}
 
 
 def prices(run: RunData) -> Section | None:
     """Prices charged in training by a few peers, beside the best price and the cost."""
     made = []
-    for place, peer in chosen_peers(run):
+    for place, peer in chosen_peers(run).items():
         paths = [(point, run.prices(point.arm, peer)) for point in _with_memory(run)]
-        values = [v for _, path in paths if path for v in list(path.values())[1:]]
-        if not values:
+        found = [(point, path) for point, path in paths if path]
+        if not found:
             continue
-        known = np.concatenate(values)
+        known = np.concatenate(
+            [v for _, path in found for v in list(path.values())[1:]]
+        )
         known = known[np.isfinite(known)]
         margin = 0.06 * (np.ptp(known) + 1e-3)
-        for point, path in paths:
-            if path is None:
-                continue
+        for point, path in found:
             charged = point.look._replace(label="charged", dashes="solid")
             looks = {"cost": theme.COST, "price": charged}
             looks["oracle_price"] = theme.BEST_PRICE
@@ -102,13 +100,10 @@ def prices(run: RunData) -> Section | None:
                 run.data.time,
                 _PRICE,
                 limits=(known.min() - margin, known.max() + margin),
-                tail=8,
-                width=1.1,
                 size=(WIDE[0], 2.4),
             )
             made.append(figure)
-    content = {"figures": made, "arm": run.data.headline().look.label}
-    content["seed"] = run.data.sweep.seeds[0]
+    content = {"figures": made}
     return Section("prices", "Prices charged", content, "Prices") if made else None
 
 
@@ -124,7 +119,7 @@ def demand(run: RunData) -> Section | None:
         and all(labels.finite(v) is not None for name in _NAMES for v in row[name])
     ]
     made = []
-    for place, peer in chosen_peers(run):
+    for place, peer in chosen_peers(run).items():
         rows = [row for row in usable if row["peer"] == peer]
         if not rows:
             continue
@@ -140,7 +135,6 @@ def demand(run: RunData) -> Section | None:
             [*traces, truth],
             _PRICE,
             Quantity("demand (usual units = 1)", "units"),
-            start=None,
             limits=(0.0, 1.05 * top),
             size=SMALL,
         )
@@ -151,37 +145,36 @@ def demand(run: RunData) -> Section | None:
 
 def diagnostics(run: RunData) -> Section | None:
     """Small charts of training."""
-    content = {"figures": charts(run, TRAINING), "seeds": run.data.seeds}
-    known = bool(content["figures"])
-    return Section("diagnostics", "Diagnostics", content) if known else None
+    made = charts(run, _TRAINING)
+    return Section("diagnostics", "Diagnostics", {"figures": made}) if made else None
 
 
-def charts(run: RunData, wanted: tuple[Diagnostic, ...], arm: str = "") -> list[Figure]:
+def charts(
+    run: RunData, wanted: Mapping[str, tuple[str, Quantity]], arm: str = ""
+) -> list[Figure]:
     """A small chart of each field that the rows hold, of one arm or of all."""
     made = []
-    for one in wanted:
+    for field, (title, y) in wanted.items():
         traces = []
         for point in run.data.points:
-            steps, values = run.field(point.arm, one.field)
+            steps, values = run.field(point.arm, field)
             if steps.size and arm in ("", point.arm):
-                ends = curves.middle_half(values)
-                trace = Trace(point.look.label, point.look, steps, *ends)
-                spread_steps, spread = run.field(point.arm, f"{one.field}_std")
+                middle, low, high = curves.middle_half(values)
+                spread_steps, spread = run.field(point.arm, f"{field}_std")
                 if np.array_equal(spread_steps, steps):
                     half = curves.middle_half(spread)[0]
-                    middle = trace.middle
-                    trace = trace._replace(low=middle - half, high=middle + half)
-                traces.append(trace)
+                    low, high = middle - half, middle + half
+                look = point.look
+                traces.append(Trace(look.label, look, steps, middle, low, high))
         if traces:
-            x, y = run.data.time, Quantity(one.y_label)
-            figure = figures.lines(one.title, traces, x, y, log=one.log, size=SMALL)
-            made.append(figure._replace(facts={"field": one.field}))
+            figure = figures.lines(title, traces, run.data.time, y, size=SMALL)
+            made.append(figure._replace(facts={"field": field}))
     return made
 
 
 def _evaluated(run: curves.RunResult) -> Array:
     """[E, P] evaluations, NaN where a peer is byzantine or has not joined."""
-    there = curves.present(run.curves, run.curves.steps)
+    there = present(run.curves, run.curves.steps)
     return np.where(there, curves.by_peer(run), np.nan)
 
 

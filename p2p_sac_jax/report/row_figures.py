@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -11,7 +11,7 @@ from p2p_sac_jax.report import labels
 from p2p_sac_jax.report.figures import WIDE, Array, Quantity
 from p2p_sac_jax.report.page import Figure
 from p2p_sac_jax.report.svg import Tip, draw, optional
-from p2p_sac_jax.report.theme import BLUE, FAINT, INK, PAPER, Look
+from p2p_sac_jax.report.theme import BLUE, INK, PAPER, Look
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -22,9 +22,9 @@ _DOT = {"ms": 5.5, "mec": PAPER, "mew": 0.6}
 
 
 class Mark(NamedTuple):
-    """One row of a forest: a difference with its interval."""
+    """A value with its interval, in one of the rows."""
 
-    label: str
+    row: str
     look: Look
     middle: float
     low: float
@@ -32,92 +32,84 @@ class Mark(NamedTuple):
     focus: bool = True  # whether the scale has to show it well
 
 
-def dots(
+def rows(
     title: str,
-    rows: Sequence[str],
-    columns: Mapping[Look, Array],
+    marks: Sequence[Mark],
     x: Quantity,
-    level: tuple[str, float] | None = None,
+    level: tuple[str, float] = ("no difference", 0.0),
 ) -> Figure:
-    """A row of dots for each name, one dot for each look, first row on top.
+    """Rows of values with intervals about a level, first row on top.
+
+    What lies so far out that it would squeeze all others stands at the edge, as text.
 
     Args:
       title: of the figure, unique on the page.
-      rows: names of the R rows.
-      columns: [R] values of each look, NaN where it has none.
+      marks: what is drawn; where rows have several, a legend distinguishes them.
       x: of the horizontal axis.
       level: name and value to compare with.
     """
-    values = np.array(list(columns.values()))
+    names = list(dict.fromkeys(mark.row for mark in marks))
+    several = len(names) < len(marks)
 
     def paint(ax: Axes) -> list[Tip]:
-        places, tips = np.arange(len(rows))[::-1], []
-        low, high = np.nanmin(values, axis=0), np.nanmax(values, axis=0)
-        ax.hlines(places, low, high, color=FAINT, lw=1.2)
-        for look, of in columns.items():
-            style = {"color": look.colour, "label": look.label, **_DOT}
-            ax.plot(of, places, look.marker, **style)
-            for row, place, value in zip(rows, places, of, strict=True):
-                shown = labels.quantity(x.unit, value)
-                tips.append(Tip(value, place, f"{row}, {look.label}: {shown}"))
-        if level:
-            style = {"color": INK, "lw": 1.0, "ls": (0, (2, 2)), "zorder": 0}
-            ax.axvline(level[1], label=level[0], **style)
-        _rows_axis(ax, rows, x)
-        style = {"frameon": False, "fontsize": 8.5, "handletextpad": 0.3}
-        above = {"loc": "lower center", "bbox_to_anchor": (0.42, 1.0)}
-        ax.legend(ncols=2, columnspacing=1.2, **above, **style)
-        return tips
-
-    label = f"Dot plot: {x.label} of {len(rows)} peers. {title}."
-    return Figure(draw(label, paint, (WIDE[0], 1.3 + 0.2 * len(rows))), title)
-
-
-def forest(title: str, marks: Sequence[Mark], x: Quantity) -> Figure:
-    """Rows of differences with intervals about zero, first row on top.
-
-    What lies so far out that it would squeeze all others stands at the edge, as text.
-    The facts of the figure count intervals above and below 0.
-
-    Args:
-      title: of the figure, unique on the page.
-      marks: the rows.
-      x: of the horizontal axis.
-    """
-    low, high = _limits(marks)
-
-    def paint(ax: Axes) -> list[Tip]:
-        ax.axvline(0.0, color=INK, lw=1.0, zorder=1)
+        low, high = _limits(marks, level[1])
+        ax.axvline(level[1], color=INK, lw=1.0, zorder=1, label=level[0])
         tips = []
-        for index, mark in enumerate(marks):
-            row, look = len(marks) - 1 - index, mark.look
+        for mark in marks:
+            row, look = len(names) - 1 - names.index(mark.row), mark.look
             shown = labels.tick(x.unit, mark.middle)
             if mark.low < mark.high:
                 interval = (labels.tick(x.unit, end) for end in (mark.low, mark.high))
                 shown += f" [{', '.join(interval)}]"
-            tips.append(Tip(mark.middle, row, f"{mark.label}: {shown}"))
+            of = f"{mark.row}, {look.label}" if several else mark.row
+            tips.append(Tip(mark.middle, row, f"{of}: {shown}"))
             if low <= mark.middle <= high:
                 ax.plot([mark.low, mark.high], [row, row], color=look.colour, lw=1.6)
-                ax.plot(mark.middle, row, look.marker, color=look.colour, **_DOT)
+                style = {"color": look.colour, "label": look.label, "ls": "none"}
+                ax.plot(mark.middle, row, marker=look.marker, **style, **_DOT)
                 continue
             left = mark.middle < low
-            text = f"← {shown}" if left else f"{shown} →"
+            text, at = (f"← {shown}", low) if left else (f"{shown} →", high)
             place: Any = {"ha": "left" if left else "right", "va": "center_baseline"}
-            ax.text(
-                low if left else high, row, text, color=look.text, size=8.5, **place
-            )
-        _rows_axis(ax, [mark.label for mark in marks], x)
+            ax.text(at, row, text, color=look.text, size=8.5, **place)
+        ax.set_yticks(np.arange(len(names))[::-1], names, fontsize=9)
+        ax.set_ylim(-0.7, len(names) - 0.3)
+        ax.grid(visible=several, axis="y")
+        ax.grid(visible=True, axis="x")
+        ax.xaxis.set_major_formatter(lambda value, _: labels.tick(x.unit, value))
+        ax.set_xlabel(x.label)
         margin = 0.04 * (high - low)
         ax.set_xlim(low - margin, high + margin)
         ax.locator_params(axis="x", nbins=6)
+        if several:
+            unique = dict(zip(*reversed(ax.get_legend_handles_labels()), strict=True))
+            style = {"frameon": False, "fontsize": 8.5, "handletextpad": 0.3}
+            above = {"loc": "lower center", "bbox_to_anchor": (0.42, 1.0)}
+            handles = list(unique.values()), list(unique)
+            ax.legend(*handles, ncols=2, columnspacing=1.2, **above, **style)
         return tips
 
-    above, below = sum(m.low > 0 for m in marks), sum(m.high < 0 for m in marks)
-    facts = {"points": len(marks), "above": above, "below": below}
-    label = f"Forest plot: {title}, {len(marks)} points; the interval lies above 0 in"
-    label += f" {above} and below 0 in {below}."
-    svg = draw(label, paint, (WIDE[0], 1.0 + 0.21 * len(marks)))
-    return Figure(svg, title, facts)
+    label = f"Row chart: {x.label}. {title}, {len(names)} rows."
+    svg = draw(label, paint, (WIDE[0], 1.0 + 0.3 * several + 0.21 * len(names)))
+    return Figure(svg, title)
+
+
+def _limits(marks: Sequence[Mark], level: float) -> tuple[float, float]:
+    """Horizontal limits that show the level and all but what lies far off the focus."""
+    ends = np.array([(mark.low, mark.high) for mark in marks]) - level
+    sizes = np.abs(ends).max(axis=1)
+    focus = np.array([mark.focus for mark in marks])
+    scale = sizes[focus].max() if focus.any() else sizes.max()
+    near = ends[sizes <= 3.0 * max(scale, _SMALLEST)]
+    low = min(near.min(initial=0.0), -_SMALLEST)
+    high = max(near.max(initial=0.0), _SMALLEST)
+    margin = 0.8 * (high - low)  # for the text at an edge
+    middles = np.array([mark.middle for mark in marks]) - level
+    low, high = (
+        low - margin * bool((middles < low).any()),
+        high + margin * bool((middles > high).any()),
+    )
+    return level + low, level + high
 
 
 def network(title: str, adjacency: Sequence[Sequence[float]]) -> Figure:
@@ -147,9 +139,7 @@ def network(title: str, adjacency: Sequence[Sequence[float]]) -> Figure:
         centred: Any = {"ha": "center", "va": "center_baseline", "size": 8}
         for peer, (x, y) in enumerate(positions if peers <= 40 else ()):
             ax.text(x, y, str(peer), color=PAPER, **centred)
-        ax.set_aspect("equal")
-        ax.set_xlim(-1.15, 1.15)
-        ax.set_ylim(-1.15, 1.15)
+        ax.set(aspect="equal", xlim=(-1.15, 1.15), ylim=(-1.15, 1.15))
         ax.axis("off")
         counts = receives.sum(axis=1)
         return [
@@ -186,27 +176,3 @@ def _edges(adjacency: Sequence[Sequence[float]]) -> Array:
     receives = np.array(adjacency, float) > 0
     np.fill_diagonal(receives, val=False)
     return receives
-
-
-def _rows_axis(ax: Axes, rows: Sequence[str], x: Quantity) -> None:
-    ax.set_yticks(np.arange(len(rows))[::-1], rows, fontsize=9)
-    ax.set_ylim(-0.7, len(rows) - 0.3)
-    ax.grid(visible=False, axis="y")
-    ax.grid(visible=True, axis="x")
-    ax.xaxis.set_major_formatter(lambda value, _: labels.tick(x.unit, value))
-    ax.set_xlabel(x.label)
-
-
-def _limits(marks: Sequence[Mark]) -> tuple[float, float]:
-    """Horizontal limits that show zero and all but what lies far beyond the focus."""
-    ends = np.array([(mark.low, mark.high) for mark in marks])
-    sizes = np.abs(ends).max(axis=1)
-    focus = np.array([mark.focus for mark in marks])
-    scale = sizes[focus].max() if focus.any() else sizes.max()
-    near = ends[sizes <= 3.0 * max(scale, _SMALLEST)]
-    low = min(near.min(initial=0.0), -_SMALLEST)
-    high = max(near.max(initial=0.0), _SMALLEST)
-    margin = 0.8 * (high - low)  # for the text at an edge
-    middles = np.array([mark.middle for mark in marks])
-    low -= margin * bool((middles < low).any())
-    return low, high + margin * bool((middles > high).any())

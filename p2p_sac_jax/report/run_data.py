@@ -2,7 +2,8 @@
 
 ``run.json`` and ``metrics.jsonl`` are required, ``summary.json`` and ``stores.json``
 optional. A run is a sweep of its arms with nothing swept, so both reports share their
-measures, figures and text; beside it stand the rows of single peers.
+measures, figures and text; beside it stand the rows of single peers. Its statistic is
+that of ``summary.json`` and of the closing table: the mean over seeds.
 """
 
 from __future__ import annotations
@@ -93,7 +94,7 @@ def load_run_data(workdir: pathlib.Path) -> RunData:
     sweep = _sweep(run, summary, of_runs)
     stores = _json(workdir / "stores.json") or []
     peers = dict(sorted(of_peers.items()))
-    return RunData(compare(sweep), run, summary, stores, peers)
+    return RunData(compare(sweep, np.mean), run, summary, stores, peers)
 
 
 def _sweep(

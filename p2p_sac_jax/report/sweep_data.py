@@ -7,7 +7,7 @@ import pathlib
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
-from p2p_sac_jax.ablation.measures import ARRIVAL, BYTES, Values
+from p2p_sac_jax.ablation.measures import ARRIVAL, BYTES, MEASURES, Values
 from p2p_sac_jax.ablation.results import RunResult, Sweep, load_sweep
 from p2p_sac_jax.ablation.series import (
     HISTORICAL,
@@ -18,7 +18,7 @@ from p2p_sac_jax.ablation.series import (
 )
 from p2p_sac_jax.ablation.table import Row, make_table
 from p2p_sac_jax.config import ConfigError
-from p2p_sac_jax.experiment.statistics import iqm
+from p2p_sac_jax.experiment.statistics import Statistic, iqm
 from p2p_sac_jax.report import labels
 from p2p_sac_jax.report.figures import Quantity
 from p2p_sac_jax.report.theme import LOOKS, Look, look, other_look
@@ -48,8 +48,7 @@ class FinishedPoint(NamedTuple):
     @property
     def label(self) -> str:
         """Arm and all values, for where points stand side by side."""
-        values = labels.settings(self.values)
-        return ", ".join(filter(None, (labels.arm(self.arm), values)))
+        return labels.point(self.arm, self.values)
 
     @property
     def peers(self) -> int:
@@ -63,12 +62,18 @@ class SweepData:
 
     sweep: Sweep
     factors: dict[str, list[Any]]  # swept fields of more than one value
+    statistic: Statistic  # over seeds: the mean, or the interquartile mean
     control: str  # arm without exchange, "" if there is none
     main: str  # arm of the headline
     points: list[FinishedPoint]
     series: list[Series]  # measures by seed, of all points and prices
     fields: list[str]  # that distinguish points and prices
     rows: dict[str, Row]  # of the table by ``_key``, compared with the control
+
+    @property
+    def average(self) -> str:
+        """The statistic over seeds in words."""
+        return "interquartile mean" if self.statistic is iqm else "mean"
 
     @property
     def step(self) -> str:
@@ -111,7 +116,7 @@ class SweepData:
 
     def label(self, measure: str) -> str:
         """A measure in plain words."""
-        return labels.measure(measure, self.step)
+        return MEASURES[measure].label.format(step=self.step)
 
     @property
     def score(self) -> Quantity:
@@ -144,7 +149,7 @@ class SweepData:
         series = counterpart(point.series, self.series, HISTORICAL)
         of_seeds: list[Values] = series.seeds if series else []
         known = [seed[measure] for seed in of_seeds if measure in seed]
-        return float(iqm(known)) if known else None
+        return float(self.statistic(known, axis=0)) if known else None
 
     def levels(self, point: FinishedPoint, measure: str) -> list[tuple[str, float]]:
         """The best price and the historical one in the market of a point."""
@@ -197,12 +202,12 @@ def load_sweep_data(folder: pathlib.Path) -> SweepData:
     """
     sweep = load_sweep(folder)
     if not any(any(point.runs) for point in sweep.points):
-        failed = f", {len(sweep.failed)} failed" if sweep.failed else ""
-        raise ConfigError(f"{folder} holds a sweep without a finished run{failed}")
-    return compare(sweep)
+        reason = sweep.missing[0]["reason"]
+        raise ConfigError(f"{folder} holds a sweep without a finished run: {reason}")
+    return compare(sweep, iqm)
 
 
-def compare(sweep: Sweep) -> SweepData:
+def compare(sweep: Sweep, statistic: Statistic) -> SweepData:
     """Chooses the arms that the report compares, and makes the table."""
     finished = [point.arm for point in sweep.points if any(point.runs)]
     arms = [arm for arm in sweep.arms if arm in finished]
@@ -211,12 +216,13 @@ def compare(sweep: Sweep) -> SweepData:
     connected = [arm for arm in arms if arm not in (*_CONTROLS, *isolated)]
     wanted = ("network", *reversed(connected), *reversed(arms))
     main = next((arm for arm in wanted if arm in arms and arm != control), control)
-    rows = make_table(sweep, control, measures=REPORTED)
+    rows = make_table(sweep, control, measures=REPORTED, statistic=statistic)
     columns = list(rows[0])
     fields = columns[1 : columns.index("measure")]  # the first one is the arm
     data = SweepData(
         sweep=sweep,
         factors={name: v for name, v in sweep.factors.items() if len(v) > 1},
+        statistic=statistic,
         control=control,
         main=main,
         points=[],

@@ -1,7 +1,7 @@
 """Colours of a page by day and by night, and how each arm is drawn.
 
 Colours of arms follow Okabe and Ito (2008), which colour-blind readers can
-apart; every arm also has a dash pattern and a marker of its own.
+distinguish; every arm also has a dash pattern and a marker of its own.
 """
 
 from __future__ import annotations

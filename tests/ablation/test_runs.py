@@ -97,7 +97,7 @@ def test_all_runs_come_out_of_one_program(computed):
 
 def test_runs_that_fail_are_listed_with_their_reason(computed):
     sweep = results.load_sweep(computed[0])
-    reasons = {failed["arm"]: failed["reason"] for failed in sweep.failed}
+    reasons = {run["arm"]: run["reason"] for run in sweep.missing}
     assert reasons.keys() == {"diverging", "impossible"}
     assert reasons["impossible"].startswith("sac.tau=2.0 must")
     assert reasons["diverging"].startswith("training diverged: peers [0")

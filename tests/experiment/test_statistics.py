@@ -226,20 +226,6 @@ def test_ratio_without_chance(ours, theirs, expected):
     np.testing.assert_allclose(found, expected)
 
 
-def test_profile():
-    thresholds = [-1.0, 0.30, 0.50, 0.91, 2.0]
-    found = statistics.performance_profile(WIDE, thresholds)
-    everyone = [*WIDE[0], *WIDE[1]]
-    for threshold, *row in zip(thresholds, *found, strict=True):
-        above = sum(value > threshold for value in everyone)
-        expected = (above / 16, *reference.wilson(above, 16))
-        np.testing.assert_allclose(row, expected, atol=1e-9)
-    assert found.share[0] == 1.0
-    assert found.low[0] < 0.9  # sixteen seeds do not prove all
-    assert found.share[-1] == 0.0
-    assert found.high[-1] > 0.1
-
-
 @pytest.mark.evidence
 @pytest.mark.parametrize(
     ("statistic", "n", "least", "most"),

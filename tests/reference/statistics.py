@@ -64,21 +64,3 @@ def kaplan_meier_median(times):
         if survival <= 0.5 + 1e-12:
             return time
     return math.inf
-
-
-def wilson(successes, n):
-    """Proportions p that are 1.96 standard errors of p from the observed share."""
-    z, share = 1.959963984540054, successes / n
-
-    def gap(p):
-        return abs(share - p) - z * math.sqrt(p * (1.0 - p) / n)
-
-    def crossing(inside, outside):
-        for _ in range(200):
-            middle = (inside + outside) / 2
-            inside, outside = (middle, outside) if gap(middle) < 0 else (inside, middle)
-        return inside
-
-    low = 0.0 if successes == 0 else crossing(share, 0.0)
-    high = 1.0 if successes == n else crossing(share, 1.0)
-    return low, high

@@ -12,6 +12,9 @@ import pytest
 
 from launch import report
 from p2p_sac_jax.config import ConfigError
+from p2p_sac_jax.config_io import from_dict
+from p2p_sac_jax.experiment.metrics import read_rows
+from p2p_sac_jax.experiment.summary import summarise
 from p2p_sac_jax.report import labels, write_report
 from p2p_sac_jax.report.learning_curves import by_peer, earned
 from p2p_sac_jax.report.peers import chosen_peers
@@ -102,32 +105,41 @@ def test_unfinished_run_with_broken_values(tmp_path):
     assert "Critic loss" not in page.words
 
 
-def test_measures_match_the_rows(run, rows):
-    last = {(r["run"], r["seed"]): r for r in rows if r.get("population")}
-    for point in run.data.points:
-        for name, field in (
-            ("final", "oracle_fraction"),
-            ("worst", "oracle_fraction_worst"),
-            ("gap_closed", "gap_closed"),
-        ):
-            found = run.data.row(point, name)
-            expected = [last[point.arm, seed][field] for seed in (0, 1)]
-            assert found["iqm"] == pytest.approx(np.mean(expected), abs=1e-4), name
-        found = run.data.row(point, "earned")
-        per_seed = [np.mean(shares(rows, point.arm, s, "achieved")) for s in (0, 1)]
-        assert found["iqm"] == pytest.approx(np.mean(per_seed), abs=1e-5)
-        ends = found["low"], found["high"]  # of two seeds: the seeds
-        assert ends == pytest.approx((min(per_seed), max(per_seed)), abs=1e-5)
-    usual = np.mean([np.mean(shares(rows, "network", s, "baseline")) for s in (0, 1)])
-    found = run.data.historical(run.data.headline(), "earned")
-    assert found == pytest.approx(usual, abs=1e-6)
+def test_statistics_are_those_of_the_closing_table(tmp_path):
+    """Five seeds, of which the mean and the interquartile mean differ."""
+    folder = write_run(tmp_path, peers=2, steps=52, seeds=5)
+    config = from_dict(json.loads((folder / "run.json").read_text())["config"])
+    summary = summarise(config, read_rows(folder / "metrics.jsonl"))
+    data = load_run_data(folder).data
+    names = {
+        "final": "oracle_fraction",
+        "worst": "oracle_fraction_worst",
+        "gap_closed": "gap_closed",
+        "earned": "earned_fraction",
+        "earned_50": "earned_fraction_early",
+        "bytes_per_peer": "bytes_shared_per_peer",
+    }
+    for arm, prefix in (("network", ""), ("memory", "isolated_"), ("plain", "plain_")):
+        (point,) = data.of_arm(arm)
+        for measure, name in names.items():
+            expected = summary[prefix + name], *summary["intervals"][prefix + name]
+            found = labels.centre(data.row(point, measure))
+            assert found == pytest.approx(expected, rel=3e-5), (arm, measure)
+    usual = data.historical(data.headline(), "earned")
+    assert usual == pytest.approx(summary["historical_earned_fraction"], abs=1e-6)
+    words = check_page(write_report(folder)).words
+    final = f"{100 * summary['oracle_fraction']:.1f}"
+    assert f"ends at a policy that earns {final} % [" in words
+    assert (
+        "Means over seeds [95 % bootstrap interval], as in the closing table" in words
+    )
 
 
 def test_curves_match_the_rows(run, rows):
     (network,) = run.data.of_arm("network")
     for seed, one in enumerate(network.runs):
         np.testing.assert_array_equal(one.curves.steps, range(4, 53, 4))
-        evaluated, so_far = by_peer(one), earned(one.curves, one.curves.achieved)
+        evaluated, so_far = by_peer(one), earned(one.curves)
         for row in rows:
             if (row["run"], row["seed"]) == ("network", seed) and "peer" in row:
                 found = evaluated[row["step"] // 4 - 1, row["peer"]]
@@ -138,7 +150,7 @@ def test_curves_match_the_rows(run, rows):
     path = run.prices("memory", 2)
     np.testing.assert_array_equal(path["step"], range(1, 53))
     assert path["price"][5] == run.rows["memory", 0, 2][1]["price"][1]
-    places = dict(chosen_peers(run))
+    places = chosen_peers(run)
     final = by_peer(network.runs[0])[-1]
     assert final[places["best"]] >= final[places["median"]] >= final[places["worst"]]
 

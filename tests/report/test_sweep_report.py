@@ -12,7 +12,6 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from p2p_sac_jax.ablation import results as files
 from p2p_sac_jax.config import (
     AttackConfig,
     EnvironmentConfig,
@@ -171,7 +170,6 @@ def test_one_seed_claims_nothing(tmp_path):
     assert "1 seed: indicative" in words
     assert "indicative, no claim" in words
     assert "The interval" not in words
-    assert "How often it goes well" not in words
 
 
 def test_control_task_shows_returns(tmp_path):
@@ -253,7 +251,7 @@ def test_curves_of_a_population(tmp_path):
         ]
         found = learning.over_peers(c, learning.by_peer(cell))[index]
         np.testing.assert_allclose(found, score, rtol=1e-5)
-        earned_so_far = learning.earned(c, c.achieved)[index]
+        earned_so_far = learning.earned(c)[index]
         np.testing.assert_allclose(earned_so_far, np.mean(shares), rtol=1e-5)
 
 
@@ -286,11 +284,11 @@ def test_far_outliers_do_not_squeeze_a_forest():
     near = row_figures.Mark("near", look, 0.01, 0.008, 0.011)
     far = row_figures.Mark("far", look, -0.3, -0.32, -0.28, focus=False)
     points = figures.Quantity("difference", "points")
-    svg = row_figures.forest("Two", [near, far], points).svg
+    svg = row_figures.rows("Two", [near, far], points).svg
     assert "← −30 [−32, −28]" in svg
     assert ">−10<" not in svg  # no tick that far out
     both = [near, far._replace(focus=True)]
-    svg = row_figures.forest("Two", both, points).svg
+    svg = row_figures.rows("Two", both, points).svg
     assert "←" not in svg
     assert ">−30<" in svg
 
@@ -298,12 +296,12 @@ def test_far_outliers_do_not_squeeze_a_forest():
 def test_censored_points_are_drawn_at_the_end():
     look = other_look("an arm", 0)
     never = np.array([np.inf, 40.0])
-    trace = figures.Trace("an arm", look, np.arange(2), never, never, never)
-    weeks = figures.Quantity("weeks", "steps")
-    values = "population.peers", [1, 2]
-    svg = figures.trend("Weeks", *values, [trace], weeks, end=52.0).svg
+    trace = figures.Trace("an arm", look, np.arange(2.0), never, never, never)
+    axes = figures.Quantity("peers"), figures.Quantity("weeks", "steps")
+    ticks = {0.0: "1", 1.0: "2"}
+    svg = figures.lines("Weeks", [trace], *axes, ticks=ticks, end=52.0).svg
     assert ">end<" in svg
-    assert "an arm, 1 peer: never" in svg
+    assert "an arm, peers 1: never" in svg
     assert "At the end: an arm 40." in figures.ends([trace], "steps")
 
 
@@ -317,29 +315,25 @@ def test_byzantine_peers_and_trust(tmp_path):
     arms = ARMS | {"plain mean": {"exchange.aggregator": "mean"}}
     swept = {"attack.byzantine": [1, 3]}
     data = load_sweep_data(write_sweep(tmp_path / "attacks", swept, arms, 2, config))
-    section = comparisons.attacks(data)
-    titles = [figure.title for figure in section.content["trends"]]
+    content = comparisons.factors(data).content
+    titles = [figure.title for figure in content["trends"]]
     assert "Earned in the first 50 weeks by byzantine peers" in titles
     # The arm's own override.
-    titles = [figure.title for figure in section.content["forests"]]
-    assert "Difference: earned in the first 50 weeks, attacks and defences" in titles
+    (forest, *_) = comparisons.effects(data).content["forests"]
+    assert forest.title == "Difference: earned in the first 50 weeks"
+    assert ">plain mean, 3 byzantine<" in forest.svg
     trust = neighbours.trust(data).content["figure"].svg
-    assert "network: byzantine 0.07" in trust  # exp(-52 / 20), as they were invented
-    assert "network: honest 1," in trust
-    assert comparisons.privacy(data) is None
+    assert "byzantine 0.07" in trust  # exp(-52 / 20), as they were invented
+    assert "honest 1," in trust
 
 
-def test_privacy_by_arm_and_by_factor(tmp_path):
-    arms = ARMS | {"blurred": {"exchange.mode": "consortium"}}
-    data = load_sweep_data(write_sweep(tmp_path / "arms", {}, arms, 2, YEAR))
-    section = comparisons.privacy(data)
-    assert all(">blurred<" in figure.svg for figure in section.content["forests"])
+def test_a_factor_of_privacy(tmp_path):
     swept = {"privacy.value_noise": [0.5, 1.0, 4.0]}
     config = dataclasses.replace(YEAR, exchange=ExchangeConfig(mode="consortium"))
     folder = write_sweep(tmp_path / "factor", swept, seeds=2, config=config)
-    section = comparisons.privacy(load_sweep_data(folder))
-    assert section.content["trends"][0].title.endswith("by value noise")
-    check_page(write_report(folder))
+    page = check_page(write_report(folder))
+    assert "Final score by value noise" in page.words
+    assert any("value noise 4:" in tip for tip in page.tips)
 
 
 def test_without_a_control_nothing_is_compared(tmp_path):
@@ -354,9 +348,9 @@ def test_runs_of_different_code_are_listed(tmp_path):
     folder = write_sweep(tmp_path / "small", {}, seeds=2)
     path = next((folder / "runs").iterdir()) / "run.json"
     path.write_text(json.dumps(json.loads(path.read_text()) | {"git_commit": "f00"}))
-    content = background.provenance(load_sweep_data(folder)).content
-    cells = dict(content["runs"].rows)
-    assert "f00 (1 runs)" in cells["code: differs between runs"]
+    content = background.sections(load_sweep_data(folder))[1].content
+    rows = dict(content["runs"].rows)
+    assert "f00 (1 runs)" in rows["code: differs between runs"]
     assert ("own memory", "exchange.topology = empty (default complete)") in content[
         "config"
     ].rows
@@ -379,10 +373,9 @@ def test_rows_as_text():
 def test_folder_without_runs_is_one_line(tmp_path):
     folder = write_sweep(tmp_path / "empty", {}, {"memory": ALONE}, 1,
                          failed=[("memory", 0)])  # fmt: skip
-    assert files.is_sweep(folder)
     command = [sys.executable, "-m", "launch.report", str(folder)]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 2
     assert len(done.stderr.splitlines()) == 1
-    assert "without a finished run, 1 failed" in done.stderr
+    assert "without a finished run: ConfigError: no <finite> score" in done.stderr
     assert not (folder / "report.html").exists()
