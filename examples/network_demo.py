@@ -9,8 +9,8 @@ sent, received and refused. Exit status 0 if all correct peers ended in order.
 
 from __future__ import annotations
 
+import ctypes
 import json
-import os
 import signal
 import subprocess
 import sys
@@ -27,6 +27,7 @@ from p2p_sac_jax.config import ConfigError
 CORRECT, BYZANTINE = ("anna", "bela", "carla", "doris"), "mallory"
 RESTARTED = "carla"
 _FIRST_WEEK_S = 180.0  # a peer may have to compile first
+_PR_SET_PDEATHSIG = 1
 
 PROGRAM = Program(__doc__, arguments=True)
 _SECONDS = PROGRAM.number("seconds", 120.0, "length, once all peers run")
@@ -50,6 +51,7 @@ def main() -> int:
 
     names = [*CORRECT, BYZANTINE]
     write_network(folder / "network", "demo", "consortium", names, days=1)
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # by way of ``stop``
     demo = Demo(folder, dict(zip(names, free_ports(len(names)), strict=True)))
     try:
         for name in CORRECT:  # in order: the first compiles for all
@@ -108,7 +110,7 @@ class Demo:
             ]
         with self._log(name).open("ab") as log:
             self.processes[name] = subprocess.Popen(
-                command, stderr=log, stdout=log, env=os.environ
+                command, stderr=log, stdout=log, preexec_fn=_end_with_parent
             )
 
     def wait_for(self, name: str, event: str) -> None:
@@ -169,6 +171,12 @@ class Demo:
                 entry = json.loads(line)
                 found += [entry] if entry.get("event") == event else []
         return found
+
+
+def _end_with_parent() -> None:
+    """In a child: SIGTERM when the parent is killed; Linux alone has it."""
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
 
 
 if __name__ == "__main__":

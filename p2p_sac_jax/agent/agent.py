@@ -27,15 +27,11 @@ from p2p_sac_jax.agent.protocol.base import Delivery
 from p2p_sac_jax.agent.protocol.payloads import MODEL
 from p2p_sac_jax.agent.protocol.peer_network import PeerNetwork
 from p2p_sac_jax.agent.saved_state import OTHERS, SavedState, start_progress
-from p2p_sac_jax.agent.settings import (
-    agent_config,
-    choose_environment,
-    key_data,
-    privacy_accountant,
-)
+from p2p_sac_jax.agent.settings import choose_environment, key_data
 from p2p_sac_jax.config import ConfigError, TrainConfig
+from p2p_sac_jax.config_io import replace_fields
 from p2p_sac_jax.environments.base import Environment
-from p2p_sac_jax.privacy.accountant import UNLIMITED
+from p2p_sac_jax.privacy.accountant import UNLIMITED, make_accountant
 from p2p_sac_jax.types import Transition
 
 
@@ -99,7 +95,12 @@ class P2PSACAgent:
         environment = choose_environment(
             state_dim, action_dim, config.environment, environment
         )
-        config = agent_config(config, environment, local_weight, network_weight)
+        given = {
+            "exchange.local_weight": local_weight,
+            "exchange.network_weight": network_weight,
+        }
+        weights = {name: value for name, value in given.items() if value is not None}
+        config = replace_fields(config, weights)
         weeks = check_history(price_history, environment)
         clock = weeks if start_clock is None else start_clock
         whole("start_clock", clock, least=weeks)
@@ -107,26 +108,20 @@ class P2PSACAgent:
             network, float(number("sync_interval", sync_interval, least=0.0))
         )
         self.network = network
-        self.price_memory = P2PPriceMemory(
-            None,
-            network,
-            config,
-            environment=environment,
-            params=params,
-            peer_id=peer_id,
-        )
+        place = {"environment": environment, "params": params, "peer_id": peer_id}
+        self.price_memory = P2PPriceMemory(None, network, config, **place)
         setup = self.price_memory.setup
+        config = setup.config
         self._core, self._params, self._peers = setup.core, setup.params, setup.peers
         self._latest = self.price_memory.latest_messages
         self._interval = config.exchange.interval
         self._folder = None if folder is None else Path(folder)
         connected = len(setup.peers) > 1 and config.exchange.network_weight > 0
-        accountant = privacy_accountant(config, self._core.components)
+        accountant = make_accountant(config, self._core.components.mode.releases())
         self._releases = ReleaseLog(config, accountant, self._folder, connected)
         self._training = asyncio.Lock()
-        own = setup.peers.index(setup.name) if peer_id is None else peer_id
         self._state = self._core.init(
-            key_data(seed, own), np.int32(clock - weeks), self._params
+            key_data(seed, setup.peer_id), np.int32(clock - weeks), self._params
         )
         self._progress = start_progress(state_dim)
         for step in past_steps(price_history, environment, self._params.environment):

@@ -22,13 +22,12 @@ from p2p_sac_jax.agent.protocol.base import Delivery
 from p2p_sac_jax.agent.protocol.latest_messages import LatestMessages
 from p2p_sac_jax.agent.protocol.payloads import MARKET
 from p2p_sac_jax.agent.protocol.peer_network import PeerNetwork
-from p2p_sac_jax.agent.settings import agent_config, make_agent_setup, named_environment
+from p2p_sac_jax.agent.settings import make_agent_setup, named_environment
 from p2p_sac_jax.config import ConfigError, TrainConfig
 from p2p_sac_jax.demand.base import Regions
 from p2p_sac_jax.environments.base import Environment
-from p2p_sac_jax.exchange.exchange import POOLINGS
+from p2p_sac_jax.exchange.exchange import make_demand_pool
 from p2p_sac_jax.exchange.sanitize import sanitize_demand
-from p2p_sac_jax.exchange.screening import screen_demand
 from p2p_sac_jax.peer.behaviour import candidates_of
 from p2p_sac_jax.peer.context import PeerComponents
 from p2p_sac_jax.peer.step import make_experience
@@ -117,7 +116,6 @@ class P2PPriceMemory:
         """
         config = config or TrainConfig()
         environment = environment or named_environment(config.environment)
-        config = agent_config(config, environment)
         check_history(price_history, environment)
         self.setup = make_agent_setup(config, environment, network, params, peer_id)
         self.latest_messages = LatestMessages(
@@ -125,7 +123,7 @@ class P2PPriceMemory:
         )
         self._components = self.setup.core.components
         self._network = network
-        self._programs = _memory_programs(config, environment)
+        self._programs = _memory_programs(self.setup.config, environment)
         self._memory = self._components.memory.init()
         self._posterior = None  # computed on demand
         self._owned = False
@@ -231,19 +229,14 @@ def _belief(
     demand = sanitize_demand(received.demand, base.record_scale, config.steps)
     connected = params.hyper.exchange.network_weight > 0.0
     mixing_weights = params.mixing_weights[None] * jnp.where(connected, 1.0, 0.0)
-    pool = components.mode.pool
-    if pool is None:
-        pool, rules = POOLINGS[config.memory.pooling], config.exchange
-        own = jax.tree.map(lambda leaf: leaf[None], components.memory.summary(memory))
-        mixing_weights = screen_demand(
-            mixing_weights,
-            demand,
-            own,
-            base,
-            rules.aggregator,
-            rules.byzantine_fraction,
-        )
-    prior, _ = pool(mixing_weights, demand, base)
+    own = jax.tree.map(lambda leaf: leaf[None], components.memory.summary(memory))
+    pool = make_demand_pool(
+        base,
+        components.mode.pool or config.memory.pooling,
+        config.exchange.aggregator,
+        config.exchange.byzantine_fraction,
+    )
+    prior, _ = pool(mixing_weights, demand, own)
     return components.memory.posterior(
         memory, jax.tree.map(lambda leaf: leaf[0], prior)
     )

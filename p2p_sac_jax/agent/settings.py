@@ -19,12 +19,11 @@ from p2p_sac_jax.agent.arguments import whole
 from p2p_sac_jax.agent.core import AgentParams, Core, make_core
 from p2p_sac_jax.agent.protocol.peer_network import PeerNetwork
 from p2p_sac_jax.config import ConfigError, EnvironmentConfig, FaultsConfig, TrainConfig
+from p2p_sac_jax.config_io import replace_fields
 from p2p_sac_jax.environments.base import Environment
 from p2p_sac_jax.environments.registry import ENVIRONMENTS, make_world
 from p2p_sac_jax.exchange import mixing
 from p2p_sac_jax.hyper import make_hyper
-from p2p_sac_jax.peer.context import PeerComponents
-from p2p_sac_jax.privacy.accountant import PrivacyAccountant, make_accountant
 from p2p_sac_jax.types import Array, Score
 from p2p_sac_jax.validation import validate
 
@@ -87,39 +86,19 @@ def choose_environment(
     )
 
 
-def agent_config(
-    config: TrainConfig,
-    environment: Environment,
-    local_weight: float | None = None,
-    network_weight: float | None = None,
-) -> TrainConfig:
+def _agent_config(config: TrainConfig, environment: Environment) -> TrainConfig:
     """The configuration of an agent in an environment.
 
     Without a demand model there is no demand memory and no model rollout, and the
     policy's own spread explores.
 
-    Args:
-      config: of a training run.
-      environment: of the agent.
-      local_weight: in place of ``exchange.local_weight``.
-      network_weight: in place of ``exchange.network_weight``.
-
     Raises:
       ConfigError: ``config`` is invalid, or has a setting that needs a simulation.
     """
     if environment.demand is None and config.memory.kind == "demand":
-        source = config.exploration.source
-        config = dataclasses.replace(
-            config,
-            memory=dataclasses.replace(config.memory, kind="none"),
-            exploration=dataclasses.replace(
-                config.exploration, source="policy" if source == "memory" else source
-            ),
-        )
-    given = {"local_weight": local_weight, "network_weight": network_weight}
-    weights = {name: value for name, value in given.items() if value is not None}
-    exchange = dataclasses.replace(config.exchange, **weights)
-    config = dataclasses.replace(config, exchange=exchange)
+        config = replace_fields(config, {"memory.kind": "none"})
+        if config.exploration.source == "memory":
+            config = replace_fields(config, {"exploration.source": "policy"})
     validate(config)
     default = FaultsConfig()
     for field in dataclasses.fields(default):
@@ -137,7 +116,7 @@ def _only(name: str, value: Any, allowed: Any) -> None:
         raise ConfigError(f"{name}={value!r} must be {allowed!r} for an agent")
 
 
-def population_params(config: TrainConfig, environment: Environment, peer: int) -> Any:
+def _population_params(config: TrainConfig, environment: Environment, peer: int) -> Any:
     """Environment parameters of one peer of the population of ``config``.
 
     Raises:
@@ -159,10 +138,12 @@ def population_params(config: TrainConfig, environment: Environment, peer: int) 
 class AgentSetup(NamedTuple):
     """Programs and constants of one agent, and the roster of its network."""
 
+    config: TrainConfig  # with what an agent needs set
     core: Core
     params: AgentParams
     peers: tuple[str, ...]  # J, the roster, own name included
     name: str
+    peer_id: int
 
 
 def make_agent_setup(
@@ -175,7 +156,7 @@ def make_agent_setup(
     """Builds the setup of an agent.
 
     Args:
-      config: from ``agent_config``.
+      config: of a training run.
       environment: of the peer.
       network: None is an agent alone.
       params: of the environment; by default those of peer ``peer_id`` of the
@@ -183,26 +164,30 @@ def make_agent_setup(
       peer_id: by default its number in the roster.
 
     Raises:
-      ConfigError: config, network and parameters do not fit together.
+      ConfigError: ``config`` is invalid or has a setting that needs a simulation, or
+        config, network and parameters do not fit together.
     """
-    peers, name = ((_ALONE,), _ALONE) if network is None else roster(network, config)
+    config = _agent_config(config, environment)
+    peers, name = ((_ALONE,), _ALONE) if network is None else _roster(network, config)
     own = peers.index(name)
+    peer_id = own if peer_id is None else peer_id
     if params is None:
-        number = own if peer_id is None else peer_id
-        params = population_params(config, environment, number)
+        params = _population_params(config, environment, peer_id)
     complete = np.ones((len(peers),) * 2, np.float32)
     np.fill_diagonal(complete, 0.0)
     mixing_weights = mixing.mixing_weights(config.exchange.mixing, complete)
     agent_params = AgentParams(params, make_hyper(config), mixing_weights[own])
     return AgentSetup(
+        config=config,
         core=make_core(config, environment),
         params=jax.tree.map(jnp.asarray, agent_params),
         peers=peers,
         name=name,
+        peer_id=peer_id,
     )
 
 
-def roster(network: PeerNetwork, config: TrainConfig) -> tuple[tuple[str, ...], str]:
+def _roster(network: PeerNetwork, config: TrainConfig) -> tuple[tuple[str, ...], str]:
     """Names of all peers, and the own name.
 
     Raises:
@@ -220,17 +205,6 @@ def roster(network: PeerNetwork, config: TrainConfig) -> tuple[tuple[str, ...], 
             f" {others + 1} peers with exchange.mode='public'"
         )
     return tuple(network.peers), network.name
-
-
-def privacy_accountant(
-    config: TrainConfig, components: PeerComponents
-) -> PrivacyAccountant:
-    """Accountant of the privacy that each message of the agent costs.
-
-    Raises:
-      ConfigError: as ``make_accountant``.
-    """
-    return make_accountant(config, components.mode.releases())
 
 
 def key_data(seed: int | None, peer_id: int) -> np.ndarray:

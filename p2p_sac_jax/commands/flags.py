@@ -14,13 +14,16 @@ A program is a module like this::
         main()
 
 A user error ends in one line on stderr and exit status 2, an interrupt in status 130.
+A program whose stdout has lost its reader ends without a word, in status 141.
 Nothing here loads JAX.
 """
 
 from __future__ import annotations
 
 import functools
+import os
 import re
+import select
 import sys
 import textwrap
 from collections.abc import Callable, Mapping, Sequence
@@ -36,7 +39,7 @@ from p2p_sac_jax.config_io import flatten, from_dict, load_json, suggestion
 from p2p_sac_jax.fields import fields_of
 from p2p_sac_jax.validation import validate
 
-USER_ERROR, INTERRUPTED = 2, 130
+USER_ERROR, INTERRUPTED, BROKEN_PIPE = 2, 130, 141
 _EXAMPLE = "--config=pricing"
 _HELP = {"--help", "-help", "-h", "-?", "--helpshort", "--helpfull"}
 _CONFIG_HELP = {
@@ -135,12 +138,13 @@ class Program:
         def start(argv: Sequence[str] | None = None) -> NoReturn:
             argv = sys.argv if argv is None else argv
             try:
-                if _HELP.intersection(argv[1:]):
-                    print(self.help(full="--helpfull" in argv))
-                    sys.exit(0)
-                self.parse(argv)
-                absl_flags.FLAGS.mark_as_parsed()  # libraries read flags of their own
-                sys.exit(function())
+                status = self._run(function, argv)
+                sys.stdout.flush()
+                sys.exit(status)
+            except BrokenPipeError:
+                if not _reader_has_left():
+                    raise
+                sys.exit(BROKEN_PIPE)
             except ConfigError as error:
                 print(f"error: {_one_line(error)}", file=sys.stderr)
                 sys.exit(USER_ERROR)
@@ -149,6 +153,13 @@ class Program:
                 sys.exit(INTERRUPTED)
 
         return start
+
+    def _run(self, function: Callable[[], int | None], argv: Sequence[str]) -> Any:
+        if _HELP.intersection(argv[1:]):
+            return print(self.help(full="--helpfull" in argv))
+        self.parse(argv)
+        absl_flags.FLAGS.mark_as_parsed()  # libraries read flags of their own
+        return function()
 
     def help(self, *, full: bool = False) -> str:
         """The help text and one entry for each flag; ``full``: and for each field."""
@@ -249,6 +260,16 @@ def _explain_value(message: str, fields: Mapping[str, Any]) -> str:
 
 def _entry(name: str, text: str) -> str:
     return textwrap.fill(f"  {name}  {_one_line(text)}", 88, subsequent_indent=6 * " ")
+
+
+def _reader_has_left() -> bool:
+    """Whether stdout is a pipe without a reader; what is left to write is dropped."""
+    poll = select.poll()
+    poll.register(sys.stdout.fileno(), 0)  # errors are always reported
+    left = bool(poll.poll(0))
+    if left:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    return left
 
 
 def _one_line(error: object) -> str:

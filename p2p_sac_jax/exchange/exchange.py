@@ -67,6 +67,7 @@ class ExchangeResult(NamedTuple):
 
 
 Exchange = Callable[[ExchangeInputs], ExchangeResult]
+DemandPool = Callable[[Array, DemandSummary, DemandSummary], tuple[Prior, Array]]
 
 
 def exchange_of(config: TrainConfig, base_prior: BasePrior, mode: Mode) -> Exchange:
@@ -108,14 +109,11 @@ def make_exchange(
     Raises:
       ConfigError: a name is unknown.
     """
-    # A mode with a pool of its own reads means alone: no sender can be left out.
     by_sender = isinstance(pooling, str)
-    if isinstance(pooling, str):
-        _check("memory.pooling", pooling, POOLINGS)
-        pooling = POOLINGS[pooling]
     _check("exchange.value_sharing", value_sharing, VALUE_SHARING)
     _check("exchange.aggregator", aggregator, AGGREGATORS)
-    pool, share_values = pooling, VALUE_SHARING[value_sharing].estimate
+    pool = make_demand_pool(base_prior, pooling, aggregator, byzantine_fraction)
+    share_values = VALUE_SHARING[value_sharing].estimate
     aggregate = partial(AGGREGATORS[aggregator], byzantine_fraction=byzantine_fraction)
 
     def exchange(inputs: ExchangeInputs) -> ExchangeResult:
@@ -170,16 +168,7 @@ def make_exchange(
         )
         trend, _ = weighted_mean(edge_weight, sender_weight, received.trend)
         demand_weight = _current(edge_weight, arrived.insight, inputs)
-        if by_sender:
-            demand_weight = screen_demand(
-                demand_weight,
-                demand,
-                inputs.own.demand,
-                base_prior,
-                aggregator,
-                byzantine_fraction,
-            )
-        prior, has_prior = pool(demand_weight, demand, base_prior)
+        prior, has_prior = pool(demand_weight, demand, inputs.own.demand)
 
         guidance = Guidance(
             value=jnp.where(value_weight > 0.0, value, 0.0),
@@ -202,6 +191,38 @@ def make_exchange(
         return jax.lax.stop_gradient(ExchangeResult(guidance, trust, metrics, edges))
 
     return exchange
+
+
+def make_demand_pool(
+    base_prior: BasePrior,
+    pooling: str | PriorPool,
+    aggregator: str,
+    byzantine_fraction: float,
+) -> DemandPool:
+    """Builds the demand channel of a round; arguments as for ``make_exchange``.
+
+    Returns:
+      A function of edge weights [I, J], received demand [J] and own demand [I]: the
+      priors [I], and 1 where the network informs them.
+
+    Raises:
+      ConfigError: the pooling is unknown.
+    """
+    if not isinstance(pooling, str):
+        # A mode with a pool of its own reads means alone: no sender can be left out.
+        return lambda weight, demand, own: pooling(weight, demand, base_prior)
+    _check("memory.pooling", pooling, POOLINGS)
+    pool = POOLINGS[pooling]
+
+    def screened(
+        weight: Array, demand: DemandSummary, own: DemandSummary
+    ) -> tuple[Prior, Array]:
+        weight = screen_demand(
+            weight, demand, own, base_prior, aggregator, byzantine_fraction
+        )
+        return pool(weight, demand, base_prior)
+
+    return screened
 
 
 def _annealing(inputs: ExchangeInputs) -> Array:

@@ -226,3 +226,17 @@ def test_the_long_help_describes_every_field(capsys):
     for field in fields_of(TrainConfig):
         assert f" {field.name}={field.default} {field.description} (" in page
     assert "(float in (0, 1], traced)" in page
+
+
+@pytest.mark.parametrize("words", ["--helpfull", "--config=smoke --print_config"])
+def test_a_program_ends_quietly_when_its_reader_leaves(words):
+    command = f"{sys.executable} -m launch.train {words} | head -n 1"
+    done = subprocess.run(
+        ["bash", "-o", "pipefail", "-c", command],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert (done.stderr, done.stdout.count("\n")) == ("", 1)
+    assert done.returncode in (0, flags.BROKEN_PIPE)  # 0: all fits the pipe

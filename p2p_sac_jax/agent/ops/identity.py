@@ -24,8 +24,8 @@ from cryptography.x509.oid import NameOID
 from nacl.signing import SigningKey, VerifyKey
 
 from p2p_sac_jax.config import ConfigError
+from p2p_sac_jax.exchange.messages import MODES
 
-MODES = ("private", "consortium", "public")
 SIGNING_KEY = "signing.key"
 TLS_KEY = "tls.key"
 CERTIFICATE = "tls.crt"
@@ -47,7 +47,7 @@ class Roster(NamedTuple):
     """The peers of a network; all others are unknown."""
 
     network: str
-    mode: str  # private | consortium | public
+    mode: str  # of ``exchange.messages.MODES``
     keys: Mapping[str, VerifyKey]  # by name, in the order of the peers' numbers
 
 

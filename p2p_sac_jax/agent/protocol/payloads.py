@@ -1,9 +1,9 @@
 """Payloads: the body of each kind of message in each mode, one type for each.
 
-The types follow from the message types in ``exchange.messages``. A field that a mode
-withholds does not exist in its type: sending it is an error at the sender, receiving
-it an error in decoding. Arrays travel flat, as little-endian
-float32; the receiver, which knows their sizes, checks them.
+The types follow from the message types in ``exchange.messages.MODES``. A field that a
+mode withholds does not exist in its type: sending it is an error at the sender,
+receiving it an error in decoding. Arrays travel flat, as little-endian float32; the
+receiver, which knows their sizes, checks them.
 """
 
 from __future__ import annotations
@@ -17,11 +17,7 @@ import numpy as np
 from p2p_sac_jax.agent.protocol.envelope import MAX_BYTES, decode_canonical
 from p2p_sac_jax.agent.protocol.refusals import Refusal, RefusalError
 from p2p_sac_jax.config import ConfigError
-from p2p_sac_jax.exchange.messages import (
-    ConsortiumMessage,
-    PrivateMessage,
-    PublicMessage,
-)
+from p2p_sac_jax.exchange.messages import MODES
 
 MODEL, MARKET = KINDS = ("model_insight", "market_insight")
 LARGEST = 1e9  # of any number, in magnitude
@@ -31,13 +27,6 @@ _FLOAT = np.dtype("<f4")
 
 class _Body(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Fields by name, without defaults; other fields are refused."""
-
-
-_MESSAGES = {
-    "private": PrivateMessage,
-    "consortium": ConsortiumMessage,
-    "public": PublicMessage,
-}
 
 
 def split_path(path: str) -> tuple[str, str]:
@@ -61,8 +50,8 @@ def _leaf_paths(message: type, prefix: str = "") -> Iterator[str]:
 
 def _make_bodies() -> dict[tuple[str, str], type[msgspec.Struct]]:
     names: dict[tuple[str, str], list[str]] = {}
-    for mode, message in _MESSAGES.items():
-        for path in _leaf_paths(message):
+    for mode, entry in MODES.items():
+        for path in _leaf_paths(entry.message):
             kind, field = split_path(path)
             names.setdefault((mode, kind), []).append(field)
     return {
@@ -108,8 +97,7 @@ def encode_body(mode: str, kind: str, fields: Mapping[str, np.ndarray]) -> bytes
     check_kind(kind)
     body = BODIES.get((mode, kind))
     if body is None:
-        modes = ", ".join(dict.fromkeys(mode for mode, _ in BODIES))
-        raise ConfigError(f"mode={mode!r} must be one of: {modes}")
+        raise ConfigError(f"mode={mode!r} must be one of: {', '.join(MODES)}")
     names = body.__struct_fields__
     if set(fields) != set(names):
         raise ConfigError(

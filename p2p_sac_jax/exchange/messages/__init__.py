@@ -13,6 +13,7 @@ let it slip out.
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import NamedTuple
 
 from p2p_sac_jax.coefficients import BasePrior
 from p2p_sac_jax.config import ConfigError, TrainConfig
@@ -31,10 +32,18 @@ __all__ = [
     "payload_bytes",
 ]
 
-MODES: dict[str, Callable[[Setting], Mode]] = {
-    "private": make_private,
-    "consortium": make_consortium,
-    "public": make_public,
+
+class ModeEntry(NamedTuple):
+    """One mode of the registry."""
+
+    message: type  # of one peer, a NamedTuple; its fields are all that may leave
+    make: Callable[[Setting], Mode]
+
+
+MODES = {
+    "private": ModeEntry(PrivateMessage, make_private),
+    "consortium": ModeEntry(ConsortiumMessage, make_consortium),
+    "public": ModeEntry(PublicMessage, make_public),
 }
 
 
@@ -68,4 +77,4 @@ def make_mode(
             " exchange.value_sharing='scalar', which reads raw values"
         )
     setting = Setting(config, num_cells, cells_per_group, action_dim, base_prior)
-    return MODES[name](setting)
+    return MODES[name].make(setting)
