@@ -14,19 +14,15 @@ from __future__ import annotations
 
 import gc
 import itertools
-import json
 import sys
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from benchmarks.flag_parsers import names, numbers, write
+from benchmarks.flag_parsers import at_least, names, numbers, write, write_json
 from p2p_sac_jax.commands.flags import Flag, Program
 from p2p_sac_jax.config import ConfigError, TrainConfig
 
-if TYPE_CHECKING:
-    from benchmarks.measure import Case
-
-PROGRAM = Program(__doc__, config=True)
+PROGRAM = Program(__doc__)
 _SIZES = PROGRAM.string(
     "sizes",
     "standard,market",
@@ -72,16 +68,13 @@ _LAYOUTS = ("auto", "vmap", "map")
 @PROGRAM.main
 def main() -> None:
     """Prints a table, and writes the files that --out and --figure name."""
-    if _REPEATS.value < 1:
-        raise ConfigError(f"--repeats={_REPEATS.value} must be at least 1")
+    at_least(1, _REPEATS)
     if _PROFILE.value:
         _refuse((_OUT, _FIGURE), "must be left out with --profile")
     if _EXCHANGE_COST.value:
         _refuse((*_LOOP_FLAGS, _PROFILE), "must be left out with --exchange_cost")
         _time_exchange()
     else:
-        if PROGRAM.preset is not None:
-            raise ConfigError("--config must be left out without --exchange_cost")
         _time_loops()
 
 
@@ -95,8 +88,8 @@ def _time_loops() -> None:
             f" --peers={_PEERS.value or _DEFAULT_PEERS!r}: a device holds a peer"
         )
     configs = {size: list(_configs(size)) for size in sizes}
-    write(_OUT, "")  # fails now rather than after an hour
-    write(_FIGURE, "")
+    for flag in (_OUT, _FIGURE):
+        write(flag)  # fails now rather than after an hour
 
     import jax
 
@@ -116,8 +109,11 @@ def _time_loops() -> None:
             configs[size] = [c for c in configs[size] if c.layout == "auto"]
     cases = {size: make_cases(size, configs[size]) for size in sizes}
     if _PROFILE.value:
+        from benchmarks.op_profile import show_profile
+
         for case in itertools.chain(*cases.values()):
-            _show_profile(case)
+            print(f"\n{case.size}, {case.config.population.peers} peers", end=", ")
+            show_profile(case.config)
             gc.collect()  # frees memory for the next loop
         return
     figures = machine.describe()
@@ -133,7 +129,7 @@ def _time_loops() -> None:
             print(f"\n{results.table(rows)}")
             print(results.limits_line(figures["limits"][-1]), flush=True)
             figures["memory_high_water"] = machine.memory_used()
-            write(_OUT, json.dumps(figures, indent=1) + "\n")
+            write_json(_OUT, figures)
     if not figures["rows"]:
         raise ConfigError(f"--peers={_PEERS.value!r}: no loop fits this machine")
     print(f"\n{results.LEGEND}")
@@ -141,16 +137,6 @@ def _time_loops() -> None:
         from benchmarks.figure import draw_benchmark
 
         write(_FIGURE, draw_benchmark(figures["rows"]))
-
-
-def _show_profile(case: Case) -> None:
-    from benchmarks.op_profile import profile, table
-    from benchmarks.training_loop import TrainingLoop
-
-    loop = TrainingLoop(case.config)
-    where = f"{loop.placement.layout}, {loop.placement.devices} device(s)"
-    print(f"\n{case.size}, {case.config.population.peers} peers, {where}")
-    print(table(profile(loop)), flush=True)
 
 
 def _configs(size: str) -> Iterator[TrainConfig]:
@@ -187,35 +173,25 @@ def _configs(size: str) -> Iterator[TrainConfig]:
 def _time_exchange() -> None:
     peers = numbers("peers", _PEERS.value or "16,256")
     updates = numbers("updates", _UPDATES.value or "1,16")
-    config = _config()
-    write(_OUT, "")
+    write(_OUT)
 
     from benchmarks import machine
     from benchmarks.exchange_cost import exchange_cost
-
-    rows: list[dict[str, Any]] = []
-    for size in peers:
-        for count in updates:
-            row = exchange_cost(size, count, _REPEATS.value, config)
-            rows.append(row)
-            print(
-                f"{size} peers, {count} updates a step: ten steps and their exchange"
-                f" {1e3 * row['round_s']:.1f} ms, exchange"
-                f" {1e3 * row['exchange_s']:.2f} ms: it adds {row['added']:.1%}",
-                flush=True,
-            )
-            figures = machine.describe() | {"rows": rows}
-            write(_OUT, json.dumps(figures, indent=1) + "\n")
-
-
-def _config() -> TrainConfig:
-    """The configuration named on the command line, or the pricing preset."""
-    if PROGRAM.preset is not None:
-        return PROGRAM.get_config()
     from p2p_sac_jax.commands.presets import load_preset
     from p2p_sac_jax.config_io import from_dict
 
-    return from_dict(load_preset("pricing").config.to_dict())
+    config = from_dict(load_preset("pricing").config.to_dict())
+    rows: list[dict[str, Any]] = []
+    for size, count in itertools.product(peers, updates):
+        row = exchange_cost(size, count, _REPEATS.value, config)
+        rows.append(row)
+        print(
+            f"{size} peers, {count} updates a step: ten steps and their exchange"
+            f" {1e3 * row['round_s']:.1f} ms, exchange"
+            f" {1e3 * row['exchange_s']:.2f} ms: it adds {row['added']:.1%}",
+            flush=True,
+        )
+        write_json(_OUT, machine.describe() | {"rows": rows})
 
 
 def _machine(figures: dict[str, Any]) -> str:

@@ -10,7 +10,6 @@ deliver them. Prints the messages lost before and after a sync, the time from
 from __future__ import annotations
 
 import asyncio
-import json
 import multiprocessing
 import resource
 import tempfile
@@ -21,10 +20,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from benchmarks.flag_parsers import write
+from benchmarks.flag_parsers import at_least, write, write_json
 from examples.ports import free_ports
 from p2p_sac_jax.commands.flags import Program
-from p2p_sac_jax.config import ConfigError
 
 if TYPE_CHECKING:
     from p2p_sac_jax.agent.protocol.base import Delivery
@@ -43,24 +41,17 @@ _TIMEOUT_S = 60.0
 @PROGRAM.main
 def main() -> None:
     """Prints a table, and writes the figures to --out."""
-    for flag, least in ((_PEERS, 2), (_RATE, 1.0), (_SECONDS, 1.0)):
-        if flag.value < least:
-            raise ConfigError(f"--{flag.name}={flag.value} must be at least {least}")
-    write(_OUT, "")  # fails now rather than after the run
+    at_least(2, _PEERS)
+    at_least(1.0, _RATE, _SECONDS)
+    write(_OUT)  # fails now rather than after the run
     figures = measure(_PEERS.value, _RATE.value, _SECONDS.value)
     for name, value in figures.items():
         print(f"{name:<24}{value:>12,.6g}")
-    write(_OUT, json.dumps(figures, indent=1) + "\n")
+    write_json(_OUT, figures)
 
 
 def measure(peers: int, rate: float, seconds: float) -> dict[str, float]:
-    """Figures of a run; times in milliseconds, memory in MB.
-
-    Args:
-      peers: processes.
-      rate: insights a second of each.
-      seconds: for which they send.
-    """
+    """Figures of a run; times in milliseconds, memory in MB."""
     from p2p_sac_jax.agent.ops.authority import write_network
 
     names = [f"peer-{index}" for index in range(peers)]
@@ -76,7 +67,7 @@ def measure(peers: int, rate: float, seconds: float) -> dict[str, float]:
         processes = [
             spawn.Process(
                 target=_run_peer,
-                args=(Path(folder, name), addresses, rate, seconds, barrier, results),
+                args=(results, Path(folder, name), addresses, rate, seconds, barrier),
                 daemon=True,
             )
             for name in names
@@ -114,16 +105,9 @@ def _summarise(found: Mapping[str, Any], seconds: float) -> dict[str, float]:
     }
 
 
-def _run_peer(
-    folder: Path,
-    addresses: Mapping[str, str],
-    rate: float,
-    seconds: float,
-    barrier: Any,
-    results: Any,
-) -> None:
+def _run_peer(results: Any, *arguments: Any) -> None:
     """A process: one peer that sends, receives, syncs and reports."""
-    results.put(asyncio.run(_peer(folder, addresses, rate, seconds, barrier)))
+    results.put(asyncio.run(_peer(*arguments)))
 
 
 async def _peer(

@@ -9,10 +9,10 @@ second take turns in one process, and the ratio within each turn counts. Run it 
 
 from __future__ import annotations
 
+import contextlib
 import gc
 import importlib.metadata
 import importlib.util
-import json
 import statistics
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
@@ -23,7 +23,7 @@ from benchmarks.baselines import (
     rejax_sac,
     stable_baselines,
 )
-from benchmarks.flag_parsers import names, numbers, write
+from benchmarks.flag_parsers import at_least, names, numbers, write, write_json
 from p2p_sac_jax.commands.flags import Program
 from p2p_sac_jax.config import ConfigError
 
@@ -85,8 +85,7 @@ def main() -> None:
     peers, replays = numbers("peers", _PEERS.value), numbers("replay", _REPLAY.value)
     sizes = names("sizes", _SIZES.value, ("standard", "market"))
     chosen = names("baselines", _CHOSEN.value, tuple(_BASELINES))
-    if _REPEATS.value < 1:
-        raise ConfigError(f"--repeats={_REPEATS.value} must be at least 1")
+    at_least(1, _REPEATS)
     if all(_BASELINES[name].single_agent for name in chosen) and 1 not in peers:
         raise ConfigError(f"--peers={_PEERS.value!r} must hold 1 for {chosen[0]}")
 
@@ -109,7 +108,7 @@ def main() -> None:
     choose_placement(next(iter(configs.values())))
 
     figures = _describe(chosen)
-    write(_OUT, "")  # fails now rather than after an hour
+    write(_OUT)  # fails now rather than after an hour
     print("\n".join(_NOTES))
     print(
         f"\n{'size':<9}{'peers':>6}{'replay':>9}  {'baseline':<14}{'this/s':>9}"
@@ -124,7 +123,7 @@ def main() -> None:
         if rows and rows[0]["others"] > OTHERS_MAX:
             share = rows[0]["others"]
             print(f"  busy: {share:.0%} went to other programs; unreliable")
-        write(_OUT, json.dumps(figures, indent=1) + "\n")
+        write_json(_OUT, figures)
         gc.collect()
     if not figures["rows"]:
         raise ConfigError(f"--peers={_PEERS.value!r}: nothing of it fits this machine")
@@ -221,10 +220,8 @@ def _describe(baselines: Sequence[str]) -> dict[str, Any]:
 
     versions = {}
     for name in _PACKAGES:
-        try:
+        with contextlib.suppress(importlib.metadata.PackageNotFoundError):
             versions[name] = importlib.metadata.version(name)
-        except importlib.metadata.PackageNotFoundError:
-            continue
     return machine.describe() | {
         "versions": versions,
         "devices": [str(device) for device in jax.devices()],

@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
-import json
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
@@ -22,7 +21,7 @@ from typing import Any
 import numpy as np
 from absl import logging
 
-from benchmarks.flag_parsers import write
+from benchmarks.flag_parsers import at_least, write, write_json
 from examples.ports import free_ports
 from p2p_sac_jax.commands.flags import Program
 from p2p_sac_jax.config import ConfigError, TrainConfig
@@ -57,10 +56,8 @@ def main() -> None:
         raise ConfigError(f"population.newcomers={newcomers} must be at least 1")
     if not 1 <= _ESTABLISHED.value <= most:
         raise ConfigError(f"--established={_ESTABLISHED.value} must be in [1, {most}]")
-    for flag in (_SEEDS, _WEEKS, _WATCHED):
-        if flag.value < 1:
-            raise ConfigError(f"--{flag.name}={flag.value} must be at least 1")
-    write(_OUT, "")
+    at_least(1, _SEEDS, _WEEKS, _WATCHED)
+    write(_OUT)
     from p2p_sac_jax.experiment.compilation_cache import use_compilation_cache
 
     use_compilation_cache()
@@ -80,7 +77,7 @@ def main() -> None:
         f"network less alone: {100 * gain.mean():.1f} points,"
         f" {100 * gain.min():.1f} to {100 * gain.max():.1f}"
     )
-    write(_OUT, json.dumps(rows, indent=1) + "\n")
+    write_json(_OUT, rows)
 
 
 async def _measure(config: TrainConfig) -> dict[str, Any]:

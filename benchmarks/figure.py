@@ -34,6 +34,8 @@ def draw_benchmark(rows: Sequence[Row]) -> str:
     sizes = list(dict.fromkeys(row["size"] for row in rows))
 
     def paint(ax: Axes) -> None:
+        from matplotlib.ticker import LogLocator, StrMethodFormatter
+
         figure: Any = ax.figure
         ax.remove()
         panels = figure.subplots(len(sizes), 2, squeeze=False)
@@ -42,7 +44,9 @@ def draw_benchmark(rows: Sequence[Row]) -> str:
             _panel(left, mine, "updates_per_s", 1.0)
             _panel(right, mine, "share_of_gemm", 100.0)
             left.set_yscale("log")
-            _plain_ticks(left, mine)
+            left.yaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
+            left.yaxis.set_major_formatter(StrMethodFormatter("{x:,.10g}"))
+            left.minorticks_off()
             left.set_ylabel("updates a second, log scale")
             right.set_ylim(bottom=0.0)
             right.set_ylabel("% of best float32 product")
@@ -58,10 +62,7 @@ def draw_benchmark(rows: Sequence[Row]) -> str:
 
 
 def _panel(ax: Axes, rows: Sequence[Row], name: str, unit: float) -> None:
-    lines: dict[Any, list[Row]] = {}
-    for row in sorted(rows, key=lambda row: row["peers"]):
-        lines.setdefault(line_of(row), []).append(row)
-    for index, line in enumerate(lines.values()):
+    for index, line in enumerate(_lines(rows)):
         peers = [row["peers"] for row in line]
         low, middle, high = (
             [unit * row[name][of] for row in line] for of in ("min", "median", "max")
@@ -79,6 +80,14 @@ def _panel(ax: Axes, rows: Sequence[Row], name: str, unit: float) -> None:
     ax.set_xlabel("peers P, log scale")
 
 
+def _lines(rows: Sequence[Row]) -> list[list[Row]]:
+    """Rows of each line, by number of peers."""
+    lines: dict[Any, list[Row]] = {}
+    for row in sorted(rows, key=lambda row: row["peers"]):
+        lines.setdefault(line_of(row), []).append(row)
+    return list(lines.values())
+
+
 def _label(row: Row) -> str:
     count = row["devices"]
     label = f"{row['layout']}, {count} device{'s' if count > 1 else ''}"
@@ -87,28 +96,10 @@ def _label(row: Row) -> str:
     return label
 
 
-def _plain_ticks(ax: Axes, rows: Sequence[Row]) -> None:
-    """Ticks at 1, 2 and 5 times powers of ten around the values, in plain digits."""
-    low = min(row["updates_per_s"]["min"] for row in rows)
-    high = max(row["updates_per_s"]["max"] for row in rows)
-    steps = [m * 10.0**power for power in range(-2, 8) for m in (1, 2, 5)]
-    below = max((step for step in steps if step <= low), default=low)
-    above = min((step for step in steps if step >= high), default=high)
-    ticks = [step for step in steps if below <= step <= above]
-    if len(ticks) > 7:
-        ticks = [tick for tick in ticks if f"{tick:e}"[0] == "1"]
-    ax.set_yticks(ticks, [f"{tick:,.10g}" for tick in ticks])
-    ax.minorticks_off()
-    ax.set_ylim(below / 1.1, above * 1.1)
-
-
 def _description(rows: Sequence[Row]) -> str:
     """What the picture shows, as alternative text."""
     described = []
-    lines: dict[Any, list[Row]] = {}
-    for row in sorted(rows, key=lambda row: row["peers"]):
-        lines.setdefault(line_of(row), []).append(row)
-    for line in lines.values():
+    for line in _lines(rows):
         values = ", ".join(
             f"{row['updates_per_s']['median']:.0f}"
             f" ({row['share_of_gemm']['median']:.0%}) at P={row['peers']}"

@@ -1,8 +1,10 @@
-"""Flags that hold lists separated by commas, and flags that name an output file."""
+"""Flags that hold lists separated by commas, bounds, and output files."""
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
+from typing import Any
 
 from p2p_sac_jax.commands.flags import Flag
 from p2p_sac_jax.config import ConfigError
@@ -37,7 +39,19 @@ def numbers(flag: str, text: str, least: int = 1) -> list[int]:
     return list(dict.fromkeys(int(word) for word in found))
 
 
-def write(flag: Flag, text: str) -> None:
+def at_least(least: float, *flags: Flag) -> None:
+    """Raises ConfigError unless every flag is at least ``least``."""
+    for flag in flags:
+        if flag.value < least:
+            raise ConfigError(f"--{flag.name}={flag.value} must be at least {least}")
+
+
+def write_json(flag: Flag, figures: Any) -> None:
+    """Writes figures to the file that a flag names, see ``write``."""
+    write(flag, json.dumps(figures, indent=1) + "\n")
+
+
+def write(flag: Flag, text: str = "") -> None:
     """Writes ``text`` to the file that a flag names, if it names one.
 
     An empty text only checks that the file can be written.

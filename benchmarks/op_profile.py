@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 import jax
 
 from benchmarks.training_loop import TrainingLoop
+from p2p_sac_jax.config import TrainConfig
 
 # Frames of Python, and what only waits for the rest.
 _NOT_WORK = ("$", "ThunkExecutor", "PjitFunction", "Wait", "Execute", "while", "call")
@@ -23,6 +24,13 @@ class Operation(NamedTuple):
     calls: int
     seconds: float  # over all calls and devices
     share: float  # of all operations
+
+
+def show_profile(config: TrainConfig) -> None:
+    """Prints where a loop runs and which operations take most of its time."""
+    loop = TrainingLoop(config)
+    print(f"{loop.placement.layout}, {loop.placement.devices} device(s)")
+    print(table(profile(loop)), flush=True)
 
 
 def profile(loop: TrainingLoop, most: int = 15) -> list[Operation]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -20,26 +19,17 @@ _UPDATES_PER_CHUNK = 256
 _CHUNKS = 10_000  # nominal length of the run; no timed loop gets there
 
 
-def _standard(config: TrainConfig) -> TrainConfig:
-    """Pendulum with the networks and batches that SAC is usually timed with."""
-    return _replace(
-        config,
-        environment={"name": "pendulum", "seconds_per_step": 0.05},
-        sac={"batch_size": 256, "hidden": 256, "discount": 0.99},
-        memory={"kind": "none"},
-        model_rollouts={"fraction": 0.0},
-        exploration={"source": "policy"},
-    )
-
-
-def _market(config: TrainConfig) -> TrainConfig:
-    """The pricing market with its small networks, price memory and model rollouts."""
-    return _replace(config, sac={"batch_size": 64, "hidden": 64})
-
-
-SIZES: dict[str, Callable[[TrainConfig], TrainConfig]] = {
-    "standard": _standard,
-    "market": _market,
+SIZES: dict[str, dict[str, dict[str, Any]]] = {
+    # Pendulum with the networks and batches that SAC is usually timed with.
+    "standard": {
+        "environment": {"name": "pendulum", "seconds_per_step": 0.05},
+        "sac": {"batch_size": 256, "hidden": 256, "discount": 0.99},
+        "memory": {"kind": "none"},
+        "model_rollouts": {"fraction": 0.0},
+        "exploration": {"source": "policy"},
+    },
+    # The pricing market with its small networks, price memory and model rollouts.
+    "market": {"sac": {"batch_size": 64, "hidden": 64}},
 }
 
 
@@ -71,13 +61,9 @@ def sized_config(
     """
     if size not in SIZES:
         raise ConfigError(f"size={size!r} must be one of {', '.join(SIZES)}")
-    counts = {
-        "peers": peers,
-        "exchange_every": exchange_every,
-        "replay": replay,
-        "updates_per_step": updates_per_step,
-    }
-    for name, value in counts.items():
+    names = "peers", "exchange_every", "replay", "updates_per_step"
+    counts = peers, exchange_every, replay, updates_per_step
+    for name, value in zip(names, counts, strict=True):
         if value < 1:
             raise ConfigError(f"{name}={value} must be at least 1")
     per_round = exchange_every * peers * updates_per_step
@@ -91,7 +77,7 @@ def sized_config(
         layout=layout,
     )
     config = _replace(
-        SIZES[size](config),
+        _replace(config, **SIZES[size]),
         population={"peers": peers},
         sac={
             "updates_per_step": updates_per_step,

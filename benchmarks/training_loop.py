@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -28,13 +29,12 @@ class TrainingLoop:
 
     Attributes:
       config: what runs.
+      population: its functions, not compiled.
       placement: layout and devices.
       compile_s: seconds spent compiling, initial state included.
       steps: environment steps of each peer in one chunk.
       memory: bytes of the compiled chunk, all devices together: "arguments" (state
         and inputs), "temporaries", "outputs" beyond the donated state, and "total".
-      cost: ``cost_analysis`` of the chunk. It may count the body of a loop once,
-        however often it runs.
     """
 
     def __init__(self, config: TrainConfig) -> None:
@@ -52,10 +52,8 @@ class TrainingLoop:
         self.placement = choose_placement(config)
         self.steps = config.evaluate_every
         setup = build_experiment(config, self.placement, repeated_world(config))
-        population, self._inputs = (
-            setup.population,
-            (setup.peer_inputs, setup.run_inputs),
-        )
+        self.population = population = setup.population
+        self._inputs = setup.peer_inputs, setup.run_inputs
         local = self.placement.local_devices
         check_fits(config, "the state", state_memory(setup).state, local)
         began = time.perf_counter()
@@ -69,7 +67,6 @@ class TrainingLoop:
             self._explain(error)
         self.compile_s = time.perf_counter() - began
         self.memory = program_memory(self._chunk, self.placement.devices)
-        self.cost: dict[str, float] = dict(self._chunk.cost_analysis() or {})
         beside = self.memory["total"] - self.memory["arguments"]
         check_fits(config, "the program", beside, local)
         self._state = jax.block_until_ready(state)
@@ -98,14 +95,17 @@ class TrainingLoop:
         try:
             metrics = None
             for _ in range(chunks):
-                clock = jnp.asarray(self._clock, jnp.int32)
-                self._state, metrics = self._chunk(self._state, *self._inputs, clock)
+                self._state, metrics = self._chunk(*self.arguments())
                 self._clock += self.steps
             jax.block_until_ready((self._state, metrics))
         except jax.errors.JaxRuntimeError as error:
             self._explain(error)
         before, self._updates = self._updates, self._count()
         return self._updates - before
+
+    def arguments(self) -> tuple[Any, ...]:
+        """Of the next chunk: state, inputs and clock."""
+        return self._state, *self._inputs, jnp.asarray(self._clock, jnp.int32)
 
     def _count(self) -> int:
         updates = np.asarray(self._state.learner.updates)  # [P, R]

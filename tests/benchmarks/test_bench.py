@@ -18,7 +18,6 @@ WRONG = {
     "--exchange_every=0": "exchange_every=0 must be at least 1",
     "--out=/nowhere/at/all.json": "--out='/nowhere/at/all.json': No such file",
     "--device=gpu": "device='gpu' is not available here",
-    "--config=configs/pricing.py": "--config must be left out without",
 }
 
 

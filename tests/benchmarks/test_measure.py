@@ -95,7 +95,6 @@ def test_a_loop_counts_the_updates_of_real_peers(layout):
     assert [loop.run(), loop.run(2), loop.run()] == [24, 48, 24]
     assert loop.compile_s > 0
     assert loop.memory["total"] >= loop.memory["arguments"] > 0
-    assert loop.cost["flops"] > 0
 
 
 def test_a_profile_names_products_and_leaves_out_waiting():
