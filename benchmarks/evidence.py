@@ -83,7 +83,7 @@ def main() -> int | None:
         )
     if _SEEDS.value < 0:
         raise ConfigError(f"--seeds={_SEEDS.value} must be at least 0")
-    from p2p_sac_jax.ablation.engine import SweepInterrupted
+    from p2p_sac_jax.experiment.signals import Interrupted
 
     chosen = [
         name for name in known if name in _ABLATIONS.value or not _ABLATIONS.value
@@ -97,7 +97,7 @@ def main() -> int | None:
             else:
                 _ablation(name, work / name, tables)
             _write_targets(work, tables)
-    except SweepInterrupted as stop:
+    except Interrupted as stop:
         print(stop, file=sys.stderr)
         return stop.exit_status
     return None

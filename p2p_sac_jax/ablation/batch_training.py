@@ -39,15 +39,6 @@ _PROVENANCE = (
 )
 
 
-class PreparedBatch(NamedTuple):
-    """A batch with its inputs; nothing is compiled yet."""
-
-    batch: Batch
-    experiment: Experiment
-    placement: Placement
-    state_bytes: int
-
-
 class TrainedBatch(NamedTuple):
     """The results of a batch."""
 
@@ -57,30 +48,8 @@ class TrainedBatch(NamedTuple):
     run_s: float
 
 
-def prepare_batch(batch: Batch) -> PreparedBatch:
-    """Builds the inputs of a batch.
-
-    Raises:
-      ConfigError: a run is impossible, or the state does not fit into memory.
-    """
-    # The settings of an isolated run are canonical: take those of a networked one.
-    networked = [run for run in batch.runs if not run.isolated]
-    config = (networked or batch.runs)[0].config
-    population = batch.runs[0].config.population
-    if batch.pad_to:
-        population = dataclasses.replace(population, pad_to=batch.pad_to)
-    config = dataclasses.replace(config, population=population)
-    specs = [RunSpec(r.key, r.config.seed, r.config, r.isolated) for r in batch.runs]
-    specs += [specs[-1]._replace(label=_FILLER)] * (batch.size - len(specs))
-    placement = choose_placement(config, len(specs))
-    experiment = build_experiment(config, placement, runs=specs)
-    needed = state_memory(experiment).state
-    check_fits(config, f"a batch of {batch.size} runs", needed)
-    return PreparedBatch(batch, experiment, placement, needed)
-
-
 def train_batch(
-    prepared: PreparedBatch,
+    batch: Batch,
     compiled: dict[Shape, Programs],
     updates: int,
     on_chunk: Callable[[int, int], None],
@@ -88,16 +57,16 @@ def train_batch(
     """Trains a batch from the first step to the last.
 
     Args:
-      prepared: the batch.
+      batch: its runs, and the size of its program.
       compiled: programs by shape; new ones are added.
       updates: gradient updates that a new program will do in this and later batches.
       on_chunk: called with (steps done, steps in all) after every chunk; an exception
         that it raises ends the batch.
 
     Raises:
-      ConfigError: the program does not fit into memory.
+      ConfigError: a run is impossible, or the batch does not fit into memory.
     """
-    experiment, batch = prepared.experiment, prepared.batch
+    experiment, placement = _build(batch)
     config = experiment.config
     compile_s = 0.0
     if batch.shape in compiled:
@@ -114,45 +83,59 @@ def train_batch(
         for row in new:
             rows.setdefault(row["run"], []).append(row)
         on_chunk(step + config.evaluate_every, config.steps)
-    run_s = time.perf_counter() - began
-    meta = _batch_meta(prepared) | {
-        "run_s": run_s / batch.size,
-        "compile_s": compile_s / batch.size,
-    }
+    trained = TrainedBatch([], [], compile_s, time.perf_counter() - began)
+    meta = _shared_meta(batch, experiment, placement, trained)
     joins = np.asarray(experiment.run_inputs.senders.joins)[: config.population.peers]
-    trained = TrainedBatch([], [], compile_s, run_s)
     for run in batch.runs:
         curves = curves_of_rows(rows[run.key], joins, experiment.byzantine)
         diverged = np.flatnonzero(~np.isfinite(curves.score[-1])).tolist()
         if diverged:
             reason = f"training diverged: peers {diverged} end without a finite score"
             trained.failures.append((run, reason))
-        else:
-            result = RunResult(_run_meta(run) | meta, curves)
-            trained.results.append((run, result))
+            continue
+        own = {
+            "config": to_dict(run.config),
+            "seed": run.config.seed,
+            "adjacency": adjacency_of(run.config).astype(int).tolist(),
+        }
+        trained.results.append((run, RunResult(own | meta, curves)))
     return trained
 
 
-def _run_meta(run: Run) -> dict[str, Any]:
-    return {
-        "config": to_dict(run.config),
-        "seed": run.config.seed,
-        "adjacency": adjacency_of(run.config).astype(int).tolist(),
-    }
+def _build(batch: Batch) -> tuple[Experiment, Placement]:
+    """The inputs of a batch; nothing is compiled yet."""
+    # The settings of an isolated run are canonical: take those of a networked one.
+    networked = [run for run in batch.runs if not run.isolated]
+    config = (networked or batch.runs)[0].config
+    peers = batch.runs[0].config.population
+    if batch.pad_to:
+        peers = dataclasses.replace(peers, pad_to=batch.pad_to)
+    config = dataclasses.replace(config, population=peers)
+    specs = [RunSpec(r.key, r.config.seed, r.config, r.isolated) for r in batch.runs]
+    specs += [specs[-1]._replace(label=_FILLER)] * (batch.size - len(specs))
+    placement = choose_placement(config, len(specs))
+    experiment = build_experiment(config, placement, runs=specs)
+    what = f"a batch of {batch.size} runs"
+    check_fits(config, what, state_memory(experiment).state)
+    return experiment, placement
 
 
-def _batch_meta(prepared: PreparedBatch) -> dict[str, Any]:
+def _shared_meta(
+    batch: Batch, experiment: Experiment, placement: Placement, trained: TrainedBatch
+) -> dict[str, Any]:
     """What the ``run.json`` of all runs of a batch have in common."""
-    config = prepared.batch.runs[0].config
-    described = describe_run(prepared.experiment, prepared.placement)
+    config = batch.runs[0].config
+    described = describe_run(experiment, placement)
     return {
-        "names": list(prepared.experiment.world.names),
+        "names": list(experiment.world.names),
         "uniform_fraction": _uniform_fraction(
             config.environment, config.population, config.evaluation_weeks
         ),
-        "batch_runs": prepared.batch.size,
-        "masked_to": prepared.batch.pad_to,
+        "batch_runs": batch.size,
+        "masked_to": batch.pad_to,
         **{name: described[name] for name in _PROVENANCE},
+        "run_s": trained.run_s / batch.size,
+        "compile_s": trained.compile_s / batch.size,
     }
 
 

@@ -6,18 +6,13 @@ missing only, and a run that several points share is trained once.
 
 from __future__ import annotations
 
-import signal
 import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
 from p2p_sac_jax.ablation import results
-from p2p_sac_jax.ablation.batch_training import (
-    TrainedBatch,
-    prepare_batch,
-    train_batch,
-)
+from p2p_sac_jax.ablation.batch_training import TrainedBatch, train_batch
 from p2p_sac_jax.ablation.grid import Grid, GridPoint, grid_points
 from p2p_sac_jax.ablation.plan import (
     SERVER_THROUGHPUT,
@@ -36,7 +31,6 @@ from p2p_sac_jax.ablation.plan import (
 from p2p_sac_jax.ablation.runs import Run
 from p2p_sac_jax.experiment.compilation_cache import use_compilation_cache
 from p2p_sac_jax.experiment.console import Reporter
-from p2p_sac_jax.experiment.device_memory import free_memory, readable
 from p2p_sac_jax.experiment.devices import find_devices, request_devices
 from p2p_sac_jax.experiment.programs import Programs
 from p2p_sac_jax.experiment.signals import Interrupted, StopRequest
@@ -51,18 +45,6 @@ class SweepOutcome(NamedTuple):
     failed: int  # runs
     compilations: int
     seconds: float
-
-
-class SweepInterrupted(Interrupted):
-    """A signal ended a sweep between two chunks; finished runs are kept."""
-
-    def __init__(self, number: int, finished: int, runs: int) -> None:
-        """``finished`` of ``runs`` need not be computed again."""
-        name = signal.Signals(number).name
-        Exception.__init__(
-            self, f"{name}: {finished} of {runs} runs finished; run again to resume"
-        )
-        self.exit_status = 128 + number
 
 
 def ablate(
@@ -83,9 +65,8 @@ def ablate(
       reporter: shows progress; None shows none.
 
     Raises:
-      ConfigError: the folder cannot be used or holds another sweep, or a batch does
-        not fit into memory.
-      SweepInterrupted: SIGINT or SIGTERM arrived.
+      ConfigError: the folder cannot be used or holds another sweep.
+      Interrupted: SIGINT or SIGTERM arrived.
     """
     reporter = reporter or Reporter(quiet=True)
     points = list(grid_points(grid))
@@ -117,7 +98,7 @@ def _announce(
     plan: Plan,
     throughput: Throughput,
 ) -> None:
-    """Logs what is missing, how long it will take, and whether it fits."""
+    """Logs what is missing and how long it will take."""
     named = sum(run is not None for point in points for run in point.runs)
     batches = batches_of(plan)
     missing = sum(len(batch.runs) for batch in batches)
@@ -128,12 +109,9 @@ def _announce(
     if not missing:
         return
     seconds, programs = estimate_seconds(batches, throughput)
-    one_of_each = {batch.shape: batch for batch in batches}.values()
-    largest = max(prepare_batch(batch).state_bytes for batch in one_of_each)
     reporter.log(
         f"{len(batches)} batches, at most {programs} programs, "
-        f"about {_readable_time(seconds)}; memory: {readable(largest)} of state at "
-        f"most, {readable(free_memory())} free"
+        f"about {_readable_time(seconds)}"
     )
 
 
@@ -192,9 +170,8 @@ class _SweepTrainer:
         same = [other for other in self._waiting if other.shape == batch.shape]
         updates = batch.updates + sum(other.updates for other in same)
         try:
-            prepared = prepare_batch(batch)
-            trained = train_batch(prepared, self._compiled, updates, self._on_chunk)
-        except SweepInterrupted:
+            trained = train_batch(batch, self._compiled, updates, self._on_chunk)
+        except Interrupted:
             raise
         except Exception as error:  # any error: the other batches are trained
             reason = " ".join(f"{type(error).__name__}: {error}".split())[:500]
@@ -233,4 +210,5 @@ class _SweepTrainer:
     def _on_chunk(self, step: int, steps: int) -> None:
         if self._stop.signal and step < steps:
             finished = sum(results.is_done(self._folder, run) for run in self._runs)
-            raise SweepInterrupted(self._stop.signal, finished, len(self._runs))
+            saved = f"{finished} of {len(self._runs)} runs finished"
+            raise Interrupted(self._stop.signal, saved)

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
 import jax
 
-from p2p_sac_jax.ablation.runs import Run, batch_key, family_key, with_peers
+from p2p_sac_jax.ablation.runs import Run, batch_key, family_key
+from p2p_sac_jax.config_io import replace_fields
 from p2p_sac_jax.experiment.devices import cores
 
 # The work of an interrupted batch is lost, so no batch is planned to take longer.
@@ -60,8 +60,9 @@ class Batch(NamedTuple):
     def shape(self) -> Shape:
         """Batches of equal shape share their compiled programs."""
         # A time-varying schedule is an input: no seed is compiled in.
-        config = dataclasses.replace(self.runs[0].config, seed=0)
-        return batch_key(with_peers(config, self.peers)), self.size, self.peers
+        changes = {"seed": 0, "population.peers": self.peers}
+        config = replace_fields(self.runs[0].config, changes)
+        return batch_key(config), self.size, self.peers
 
     @property
     def work(self) -> float:

@@ -74,7 +74,8 @@ def make_run(config: TrainConfig, overrides: Mapping[str, Any], seed: int) -> Ru
         arms="network",
         checkpoint_every=config.steps,
     )
-    if _is_isolated(config):
+    alone = config.population.peers == 1 or config.exchange.network_weight == 0
+    if alone or config.exchange.topology == "empty":
         config = _canonical_isolated(config)
     defaults = _fields(_DEFAULTS)
     changed = {n: v for n, v in _fields(config).items() if v != defaults[n]}
@@ -84,8 +85,9 @@ def make_run(config: TrainConfig, overrides: Mapping[str, Any], seed: int) -> Ru
 def batch_key(config: TrainConfig) -> str:
     """Runs with equal keys can share a compiled program: all static fields agree."""
     fields = _fields(config)
-    for name in traced_fields():
-        fields.pop(name)
+    for field in fields_of(TrainConfig):
+        if field.traced:  # an input of the compiled program
+            fields.pop(field.name)
     # A time-varying schedule is drawn from the seed and shared by all runs.
     if config.exchange.topology not in DYNAMIC:
         for name in ("seed", *_EDGES):
@@ -98,30 +100,11 @@ def family_key(config: TrainConfig) -> str:
 
     The program of the most peers can run the others with peers masked.
     """
-    return batch_key(with_peers(config, 1))
-
-
-def with_peers(config: TrainConfig, peers: int) -> TrainConfig:
-    """``config`` with another number of peers."""
-    population = dataclasses.replace(config.population, peers=peers)
-    return dataclasses.replace(config, population=population)
-
-
-def traced_fields() -> list[str]:
-    """Dotted names of the fields that are inputs of a compiled program."""
-    return [field.name for field in fields_of(TrainConfig) if field.traced]
+    return batch_key(replace_fields(config, {"population.peers": 1}))
 
 
 def _fields(config: TrainConfig) -> dict[str, Any]:
     return dict(flatten(to_dict(config)))
-
-
-def _is_isolated(config: TrainConfig) -> bool:
-    return (
-        config.population.peers == 1
-        or config.exchange.topology == "empty"
-        or config.exchange.network_weight == 0
-    )
 
 
 def _canonical_isolated(config: TrainConfig) -> TrainConfig:

@@ -64,13 +64,14 @@ def main() -> int | None:
 def _compute(
     name: str, grid: grids.Grid, folder: Path, shard: tuple[int, int]
 ) -> int | None:
-    from p2p_sac_jax.ablation.engine import SweepInterrupted, ablate
+    from p2p_sac_jax.ablation.engine import ablate
     from p2p_sac_jax.experiment.console import Reporter
+    from p2p_sac_jax.experiment.signals import Interrupted
 
     reporter = Reporter()
     try:
         outcome = ablate(grid, folder, name=name, shard=shard, reporter=reporter)
-    except SweepInterrupted as stop:
+    except Interrupted as stop:
         print(stop, file=sys.stderr)
         return stop.exit_status
     reporter.log(

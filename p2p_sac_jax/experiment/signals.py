@@ -10,12 +10,12 @@ from typing import Any
 
 
 class Interrupted(Exception):
-    """A signal stopped the run after its state was saved."""
+    """A signal stopped a run or a sweep after its state was saved."""
 
-    def __init__(self, number: int, step: int) -> None:
-        """``number`` of the signal; ``step`` that the checkpoint holds."""
+    def __init__(self, number: int, saved: str) -> None:
+        """``number`` of the signal; what was ``saved`` in words."""
         name = signal.Signals(number).name
-        super().__init__(f"{name}: saved at step {step}; run again to resume")
+        super().__init__(f"{name}: {saved}; run again to resume")
         self.exit_status = 128 + number
 
 

@@ -172,7 +172,7 @@ def _train(
                 checkpoints.save(done, state)
                 timer.save(done)
             if signal and done < config.steps:
-                raise Interrupted(signal, done)
+                raise Interrupted(signal, f"saved at step {done}")
             reporter.advance(done, config.steps, _latest_scores(rows))
     _save_on_main(workdir / "stores.json", demand_curves(experiment, state))
     times = timer.times()

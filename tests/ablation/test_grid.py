@@ -14,10 +14,8 @@ from p2p_sac_jax.ablation.runs import (
     batch_key,
     family_key,
     make_run,
-    traced_fields,
 )
 from p2p_sac_jax.config import ConfigError
-from p2p_sac_jax.config_io import to_dict
 from tests.helpers.populations import small_config
 
 BASE = small_config()
@@ -118,16 +116,6 @@ def test_a_batch_shares_all_that_is_static():
     assert len({*keys, batch_key(run().config)}) == len(keys) + 1
     assert family_key(run(population__peers=2).config) == family_key(run().config)
     assert family_key(run(sac__hidden=16).config) != family_key(run().config)
-
-
-def test_traced_fields_are_fields():
-    names = traced_fields()
-    assert "sac.learning_rate" in names
-    assert "sac.hidden" not in names
-    flat = to_dict(BASE)
-    for name in names:
-        section, field = name.split(".")
-        assert field in flat[section]
 
 
 def test_every_run_is_in_one_batch_and_most_peers_come_first():
