@@ -125,7 +125,7 @@ def test_noise_estimate_converges(sigma, expected):
     beliefs = posteriors(states, prior)
     estimate = np.mean(np.sqrt(beliefs.noise_variance))
     assert abs(estimate - expected) < 0.02 * expected
-    # Calibrated: the true coefficients lie as far off as the posterior says.
+    # Calibrated: the true coefficients are as far off as the posterior states.
     gap = np.asarray(beliefs.mean) - theta(5)
     z2 = np.einsum("rf,rfg,rg->r", gap, np.linalg.inv(beliefs.covariance), gap) / 5
     assert 0.75 < np.mean(z2) < 1.25
@@ -197,7 +197,7 @@ def test_no_week_weighs_more_than_its_bound(size):
     assert learn(x, z, ONE).n == 200
 
 
-def test_clipped_weeks_lie_on_the_same_curve():
+def test_clipped_weeks_are_on_the_same_curve():
     rng = np.random.default_rng(8)
     x = bayes.market_features(rng, 400)
     z = bayes.log_sales(rng, x, theta(5), 0.2)

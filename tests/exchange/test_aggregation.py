@@ -37,9 +37,9 @@ def test_matches_the_full_tensor(seed):
         np.testing.assert_allclose(
             mean_of(edge, sender, x[..., a])[0], mean[..., a], atol=1e-6
         )
-    silent = expected_mass == 0
-    assert (np.asarray(mass)[silent] == 0).all()
-    assert (np.asarray(mean)[silent] == 0).all()
+    empty = expected_mass == 0
+    assert (np.asarray(mass)[empty] == 0).all()
+    assert (np.asarray(mean)[empty] == 0).all()
 
 
 @settings(deadline=None, max_examples=25)
@@ -52,12 +52,12 @@ def test_rows_sum_to_one_or_nothing(seed, level):
     np.testing.assert_allclose(mean, np.repeat(expected, A, -1), rtol=1e-6, atol=1e-30)
 
 
-def test_faint_weights_do_not_break_the_mean():
-    faint = np.full((J, K), 1e-28, np.float32)
+def test_small_weights_do_not_break_the_mean():
+    small = np.full((J, K), 1e-28, np.float32)
     x = np.full((J, K, A), 3.0, np.float32)
     edge = np.ones((RECEIVERS, J), np.float32)
-    np.testing.assert_allclose(mean_of(edge, faint, x)[0], 3.0, rtol=1e-5)
-    mean, mass = mean_of(edge, 1e-8 * faint, x)
+    np.testing.assert_allclose(mean_of(edge, small, x)[0], 3.0, rtol=1e-5)
+    mean, mass = mean_of(edge, 1e-8 * small, x)
     np.testing.assert_array_equal(mean, 0.0)
     np.testing.assert_array_equal(mass, 0.0)
 

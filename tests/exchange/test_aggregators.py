@@ -1,4 +1,4 @@
-"""Robust aggregators against loops, byzfl, an optimiser, and liars."""
+"""Robust aggregators against loops, byzfl, an optimiser, and byzantine peers."""
 
 import json
 from functools import partial
@@ -35,20 +35,20 @@ robust = jax.jit(all_of, static_argnums=0)
 
 
 def run(*arguments, byzantine_fraction=TOLERATED):
-    told = robust(byzantine_fraction, *(np.asarray(x, np.float32) for x in arguments))
-    return jax.tree.map(np.asarray, told)
+    result = robust(byzantine_fraction, *(np.asarray(x, np.float32) for x in arguments))
+    return jax.tree.map(np.asarray, result)
 
 
-def inputs(seed, silence=0.4):
-    """Random voices and claims with gaps on every side.
+def inputs(seed, gaps=0.4):
+    """Random weights and values with gaps on every side.
 
-    Voices are eighths, so that half of their mass is reached exactly or not nearly.
+    Weights are eighths, so that half of their mass is reached exactly or not nearly.
     """
     rng = np.random.default_rng(seed)
 
     def sparse(*shape):
         eighths = rng.integers(1, 9, shape) / 8.0
-        return eighths * (rng.uniform(size=shape) >= silence)
+        return eighths * (rng.uniform(size=shape) >= gaps)
 
     return (
         sparse(RECEIVERS, J),
@@ -60,7 +60,7 @@ def inputs(seed, silence=0.4):
 
 
 def full(x):
-    """Equal voices for everyone, and receivers that know 0."""
+    """Equal weights for everyone, and receivers that know 0."""
     senders, cells, size = x.shape
     own = np.zeros((RECEIVERS, cells, size))
     weight = np.ones((senders, cells))
@@ -68,9 +68,9 @@ def full(x):
 
 
 @settings(deadline=None, max_examples=25)
-@given(seed=st.integers(0, 10_000), silence=st.sampled_from([0.0, 0.3, 0.6]))
-def test_matches_the_loops(seed, silence):
-    arguments = tuple(x.astype(np.float32) for x in inputs(seed, silence))
+@given(seed=st.integers(0, 10_000), gaps=st.sampled_from([0.0, 0.3, 0.6]))
+def test_matches_the_loops(seed, gaps):
+    arguments = tuple(x.astype(np.float32) for x in inputs(seed, gaps))
     got = run(*arguments)
     for name in reference.METHODS:
         mean, mass = reference.aggregate(name, *arguments, TOLERATED)
@@ -80,12 +80,12 @@ def test_matches_the_loops(seed, silence):
         assert (got[name][0][mass == 0] == 0).all()
 
 
-# Steps end a little early where few voices leave a corner at the best point.
-@pytest.mark.parametrize(("silence", "excess"), [(0.0, 1.002), (0.4, 1.05)])
+# Steps end a little early where few weights leave a corner at the best point.
+@pytest.mark.parametrize(("gaps", "excess"), [(0.0, 1.002), (0.4, 1.05)])
 @settings(deadline=None, max_examples=8)
 @given(seed=st.integers(0, 10_000))
-def test_the_geometric_median_is_the_nearest_point(silence, excess, seed):
-    edge, weight, x, *own = inputs(seed, silence)
+def test_the_geometric_median_is_the_nearest_point(gaps, excess, seed):
+    edge, weight, x, *own = inputs(seed, gaps)
     got, _ = run(edge, weight, x, *own)["geometric_median"]
     for i in range(RECEIVERS):
         edge_weight, clean = reference.mixing_weights(edge[i], weight, x)
@@ -103,7 +103,7 @@ def test_agrees_with_byzfl(number):
     case = BYZFL["cases"][number]
     x, own = np.array(case["x"]), np.array(case["own"])
     n = len(x)
-    # One cell of several actions: a sender is heard on all of it.
+    # One cell of several actions: a sender counts on all of it.
     got = run(
         np.ones((1, n)),
         np.ones((n, 1)),
@@ -123,20 +123,20 @@ def test_agrees_with_byzfl(number):
 class TestContract:
     """What holds of every robust aggregator."""
 
-    def test_liars_do_not_move_it(self, name):
+    def test_byzantine_peers_do_not_move_it(self, name):
         """With f of n at ±1e9 the result stays among the honest."""
         rng = np.random.default_rng(1)
         honest = rng.normal(size=(J, K, A))
-        for lie in (1e9, -1e9, 50.0):
+        for bad in (1e9, -1e9, 50.0):
             x = honest.copy()
-            x[[1, 4]] = lie * rng.uniform(0.9, 1.0, (2, K, A))
+            x[[1, 4]] = bad * rng.uniform(0.9, 1.0, (2, K, A))
             mean, mass = run(*full(x))[name]
             rest = np.delete(x, [1, 4], axis=0)
             assert (mean >= rest.min(axis=0) - 1.0).all()
             assert (mean <= rest.max(axis=0) + 1.0).all()
             np.testing.assert_allclose(mass, J)
 
-    def test_claims_are_no_louder_for_boasting(self, name):
+    def test_large_values_gain_no_weight(self, name):
         edge, weight, x, *own = inputs(2)
         boast = weight.copy()
         boast[3] *= 1e6
@@ -144,23 +144,23 @@ class TestContract:
             run(edge, boast, x, *own)[name][0], run(edge, weight, x, *own)[name][0]
         )
 
-    def test_what_is_not_a_number_is_no_voice(self, name):
+    def test_what_is_not_a_number_has_no_weight(self, name):
         edge, weight, x, *own = inputs(3)
         weight[2, 1], x[2, 1] = 1.0, np.nan
         weight[5, 0], x[5, 0, 1] = 1.0, -np.inf
         weight[4, 2], x[4, 2, 0] = 1.0, 1e20
         weight[0], x[0] = 0.0, np.nan
-        silent, harmless = weight.copy(), x.copy()
+        muted, harmless = weight.copy(), x.copy()
         for j, k in ((2, 1), (5, 0), (4, 2)):
-            silent[j, k] = harmless[j, k] = 0.0
+            muted[j, k] = harmless[j, k] = 0.0
         harmless[0] = 7.0
         got = run(edge, weight, x, *own)[name]
-        expected = run(edge, silent, harmless, *own)[name]
+        expected = run(edge, muted, harmless, *own)[name]
         for a, b in zip(got, expected, strict=True):
             np.testing.assert_array_equal(a, b)
             assert np.isfinite(a).all()
 
-    def test_own_claims_may_be_anything_where_nothing_is_known(self, name):
+    def test_own_values_may_be_anything_where_nothing_is_known(self, name):
         edge, weight, x, own, own_weight = inputs(4)
         own_weight[1], poisoned = 0.0, own.copy()
         poisoned[1] = np.nan
@@ -169,29 +169,29 @@ class TestContract:
             run(edge, weight, x, own, own_weight)[name][0],
         )
 
-    def test_equal_claims_come_back(self, name):
+    def test_equal_values_come_back(self, name):
         edge, weight, x, _, own_weight = inputs(5)
         x[:] = 3.25
         mean, mass = run(edge, weight, x, x[:RECEIVERS], own_weight)[name]
         expected = np.where(mass > 0, 3.25, 0.0)[..., None]
         np.testing.assert_allclose(mean, np.repeat(expected, A, -1), rtol=1e-6)
 
-    def test_nobody_heard_is_nothing(self, name):
+    def test_no_sender_gives_zero(self, name):
         edge, weight, x, *own = inputs(6)
         edge[0], weight[:, 2] = 0.0, 0.0
         mean, mass = run(edge, weight, x, *own)[name]
-        for silent in (mean[0], mean[:, 2], mass[0], mass[:, 2]):
-            np.testing.assert_array_equal(silent, 0.0)
+        for empty in (mean[0], mean[:, 2], mass[0], mass[:, 2]):
+            np.testing.assert_array_equal(empty, 0.0)
 
-    def test_faint_voices_are_still_voices(self, name):
+    def test_small_weights_still_count(self, name):
         edge, *rest = inputs(7)
         mean, mass = run(edge, *rest)[name]
-        faint, faint_mass = run(1e-20 * edge, *rest)[name]
-        np.testing.assert_allclose(faint, mean, atol=1e-4)
-        np.testing.assert_allclose(faint_mass, 1e-20 * mass, rtol=1e-5)
+        small, small_mass = run(1e-20 * edge, *rest)[name]
+        np.testing.assert_allclose(small, mean, atol=1e-4)
+        np.testing.assert_allclose(small_mass, 1e-20 * mass, rtol=1e-5)
 
     def test_the_order_of_peers_does_not_matter(self, name):
-        edge, weight, x, own, own_weight = inputs(8, silence=0.2)
+        edge, weight, x, own, own_weight = inputs(8, gaps=0.2)
         senders = np.random.default_rng(0).permutation(J)
         receivers = [2, 0, 1]
         got = run(
@@ -205,7 +205,7 @@ class TestContract:
             np.testing.assert_allclose(a, b[receivers], atol=1e-6)
 
 
-def test_number_claims_are_vectors_of_one():
+def test_numbers_are_vectors_of_one():
     edge, weight, x, own, own_weight = inputs(9)
     flat = run(edge, weight, x[..., 0], own[..., 0], own_weight)
     deep = run(edge, weight, x[..., :1], own[..., :1], own_weight)
@@ -238,7 +238,7 @@ def test_any_number_of_senders(senders):
         mean, mass = got[name]
         np.testing.assert_allclose(mass, edge.sum(axis=1, keepdims=True) + 0 * own)
         assert np.abs(mean).max() < 4.0
-        if senders < 3:  # nobody can tell who of two is lying
+        if senders < 3:  # of two, neither can be identified as byzantine
             np.testing.assert_allclose(mean[0], x.mean(axis=0), atol=1e-5)
 
 
@@ -257,12 +257,12 @@ def test_order_statistics(seed, equal):
         assert middle[row] == pytest.approx(expected)
         expected = reference.trimmed_mean(values[row], edge_weight[row], TOLERATED)
         assert trimmed[row] == pytest.approx(expected, abs=2e-5)
-        heard = values[row][edge_weight[row] > 0]
-        if equal and heard.size:
-            assert middle[row] == np.median(heard)
+        positive = values[row][edge_weight[row] > 0]
+        if equal and positive.size:
+            assert middle[row] == np.median(positive)
 
 
-def test_how_many_may_lie():
+def test_how_many_may_be_byzantine():
     counts = byzantine_counts(0.34, 50)
     assert counts[[0, 1, 2, 3, 6, 9, 50]].tolist() == [0, 0, 0, 1, 2, 3, 17]
     assert byzantine_counts(1 / 3, 9)[[3, 6, 9]].tolist() == [1, 2, 3]

@@ -115,11 +115,11 @@ def test_neighbour_prior_is_the_reference(size):
 
 
 @pytest.mark.parametrize("learn", [neighbour_prior, pooled_prior, mean_prior])
-def test_silence_leaves_the_base_prior(learn):
+def test_no_messages_leave_the_base_prior(learn):
     _, summaries = peers(np.random.default_rng(2), 4)
     empty = jax.tree.map(np.zeros_like, single(summaries))
-    heard = 1 - np.eye(4, dtype=np.float32)
-    for weights, data in ((0 * heard, single(summaries)), (heard, empty)):
+    edges = 1 - np.eye(4, dtype=np.float32)
+    for weights, data in ((0 * edges, single(summaries)), (edges, empty)):
         prior, has_prior = learn(weights, data, base(5))
         np.testing.assert_array_equal(has_prior, 0)
         for i in range(4):
@@ -177,8 +177,8 @@ def test_a_newcomers_prior_is_calibrated_and_pooling_is_not():
     assert np.median(gain) < 0.7  # closer to the truth than the base prior
 
 
-def told(means, variance, count):
-    """Claims of mean coefficients ``[J, F]`` with one public variance ``[F]``."""
+def means_of(means, variance, count):
+    """Messages of mean coefficients ``[J, F]`` with one public variance ``[F]``."""
     J, size = means.shape
     precision = np.broadcast_to(np.diag(1 / variance), (J, size, size))
     return single(DemandSummary(precision, means / variance, count))
@@ -191,14 +191,18 @@ def test_mean_prior_is_the_reference_and_nothing_below_enough_peers(size):
     variance = np.diag(base(size).covariance)
     count = np.array([8, 8, 8, 0, 8, 8])
     weights = np.zeros((6, 6), np.float32)
-    weights[0, 1:] = [1, 0.2, 1, 0.7, 1]  # peer 3 has no data: four are heard
-    weights[1, [0, 2, 3]] = 1  # two are heard
+    weights[0, 1:] = [1, 0.2, 1, 0.7, 1]  # peer 3 has no data: four remain
+    weights[1, [0, 2, 3]] = 1  # two senders
     weights[2, [0, 1, 4]] = 1
-    prior, has_prior = mean_prior(weights, told(means, variance, count), base(size))
+    prior, has_prior = mean_prior(weights, means_of(means, variance, count), base(size))
     np.testing.assert_array_equal(has_prior, [1, 0, 1, 0, 0, 0])
-    for i, heard in ((0, [1, 2, 4, 5]), (2, [0, 1, 4])):
+    for i, senders in ((0, [1, 2, 4, 5]), (2, [0, 1, 4])):
         mean, expected = modes.mean_prior(
-            means[heard], variance, base(size).mean, variance, kept(bayes.SPREAD, size)
+            means[senders],
+            variance,
+            base(size).mean,
+            variance,
+            kept(bayes.SPREAD, size),
         )
         np.testing.assert_allclose(prior.mean[i], mean, atol=1e-5)
         np.testing.assert_allclose(prior.covariance[i], np.diag(expected), atol=1e-5)
@@ -210,9 +214,9 @@ def test_mean_prior_reads_the_mean_alone():
     rng = np.random.default_rng(6)
     means, variance = rng.normal(size=(5, 5)), np.diag(base(5).covariance)
     weights = np.ones((1, 5), np.float32)
-    one, _ = mean_prior(weights, told(means, variance, np.full(5, 8.0)), base(5))
-    same = np.broadcast_to(means.mean(0), means.shape)  # who said what is lost
-    other, _ = mean_prior(weights, told(same, variance, np.full(5, 30.0)), base(5))
+    one, _ = mean_prior(weights, means_of(means, variance, np.full(5, 8.0)), base(5))
+    same = np.broadcast_to(means.mean(0), means.shape)  # the sender of each is lost
+    other, _ = mean_prior(weights, means_of(same, variance, np.full(5, 30.0)), base(5))
     np.testing.assert_allclose(one.mean, other.mean, atol=1e-6)
     np.testing.assert_array_equal(one.covariance, other.covariance)
 
@@ -239,11 +243,11 @@ def test_memories_without_coefficients_keep_their_trivial_prior():
 
 
 @pytest.mark.parametrize("pool", [neighbour_prior, pooled_prior, mean_prior])
-def test_no_claim_leads_further_than_the_reach(pool):
-    """All precision for a slope beyond any; others are where honest claims are."""
-    prior, claimed = base(5), np.float32([0, 1e5, 0, 0, 0])
+def test_no_message_moves_the_mean_beyond_the_reach(pool):
+    """All precision for a slope beyond any; others are where honest messages are."""
+    prior, stated = base(5), np.float32([0, 1e5, 0, 0, 0])
     precision = np.broadcast_to(1e4 * np.eye(5, dtype=np.float32), (3, 5, 5))
-    told = DemandSummary(precision, precision @ claimed, np.full(3, 40, np.float32))
-    learned, _ = pool(np.ones((1, 3), np.float32), told, prior)
+    sent = DemandSummary(precision, precision @ stated, np.full(3, 40, np.float32))
+    learned, _ = pool(np.ones((1, 3), np.float32), sent, prior)
     furthest = prior.mean[1] + pooling.PRIOR_REACH * PRIORS[5][1][1]
     np.testing.assert_allclose(learned.mean[0], [0, furthest, 0, 0, 0], atol=1e-4)

@@ -22,9 +22,9 @@ from tests.helpers.contracts import (
     check_one_peer,
     check_padding_and_runs,
     compiled,
+    cut,
     outcome,
     replaced,
-    silence,
 )
 from tests.helpers.exchange_cases import (
     BASE,
@@ -92,7 +92,7 @@ def without_senders(name, args, why):
     """The arguments of a round in which no message counts."""
     kind = KINDS[name]
     if why == "no edges":
-        return silence(kind, args)
+        return cut(kind, args)
     if why == "empty messages":
         sent = kind.takes.index("j")
         return replaced(args, sent, jax.tree.map(np.zeros_like, args[sent]))
@@ -233,7 +233,7 @@ def test_sending_and_exchange_can_be_scanned(name):
     assert guidance.value.shape == (3, P, K)
 
 
-# Sizes that no two axes share, so that a shape says what its axes are.
+# Sizes that no two axes share, so that a shape shows its axes.
 PEERS, CELLS, BLOCK = 48, 20, 32
 
 

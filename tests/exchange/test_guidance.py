@@ -1,4 +1,4 @@
-"""Guidance: exploration, the bootstrap and shaped rewards, and silence to the bit."""
+"""Guidance: exploration, bootstrap, shaped rewards; no messages change no bit."""
 
 from functools import partial
 
@@ -95,7 +95,7 @@ def test_rising_values_call_for_exploration(trend, bonus):
     )
 
 
-def test_silent_network_changes_no_bit():
+def test_a_network_without_messages_changes_no_bit():
     local = np.array([1e-7, 123.456], np.float32)  # beyond the clip on both sides
     guidance = guide(np.full(3, 1e30), 0.0, 1e9, 0.0, 1.0)
     got = explore(local, guidance, 1, jnp.float32(1.0), jnp.float32(9.0), 2)
@@ -105,10 +105,10 @@ def test_silent_network_changes_no_bit():
     for use in {sharing.use for sharing in VALUE_SHARING.values()}:
         np.testing.assert_array_equal(used(v, unread, 0.0, use), v)
     cells = jnp.arange(S)
-    silent = guide(unread, 0.0)
+    ignored = guide(unread, 0.0)
     gamma = jnp.float32(0.9)
-    np.testing.assert_array_equal(shaped(silent, v, cells, cells, 0 * v + 1, gamma), v)
-    np.testing.assert_array_equal(potential(silent), 0.0)
+    np.testing.assert_array_equal(shaped(ignored, v, cells, cells, 0 * v + 1, gamma), v)
+    np.testing.assert_array_equal(potential(ignored), 0.0)
 
 
 def test_bootstrap_reads_the_cell_of_the_next_state():

@@ -81,7 +81,7 @@ def test_one_cell_is_the_scalar_insight():
     assert float(has) == 0.0
 
 
-def test_peer_without_data_says_nothing():
+def test_peer_without_data_sends_zeros():
     insight, (shape, centre, scale), has = summarise(random_inputs(1, size=0.0), K)
     for leaf in jax.tree.leaves((insight, shape, centre, has)):
         np.testing.assert_array_equal(leaf, 0.0)

@@ -28,8 +28,8 @@ from tests.helpers.messages import (
     G,
     K,
     build,
+    make_message,
     message_inputs,
-    said,
     settings,
     stack,
     with_insight,
@@ -39,7 +39,7 @@ from tests.reference import modes
 
 def changes(mode, before, after):
     """Names of the fields of the wire that differ in a single bit."""
-    old, new = said(mode, before), said(mode, after)
+    old, new = make_message(mode, before), make_message(mode, after)
     return {
         name
         for name, a, b in zip(old._fields, old, new, strict=True)
@@ -126,13 +126,13 @@ def test_what_is_suppressed_or_out_of_sight_changes_nothing():
     hidden = value.copy()
     hidden[8:] += 40.0
     assert changes(exact, known, with_insight(known, state_value=hidden)) == set()
-    quiet = build(value_sharing="none", pooling="none")
+    unshared = build(value_sharing="none", pooling="none")
     for field in ("state_value", "count", "action_mean", "action_std"):
         moved = with_insight(
             known, **{field: 0.5 * getattr(known.message.insight, field)}
         )
-        assert changes(quiet, known, moved) == set()
-    np.testing.assert_array_equal(said(quiet, known).count, 0)
+        assert changes(unshared, known, moved) == set()
+    np.testing.assert_array_equal(make_message(unshared, known).count, 0)
     changed = known._replace(statistics=other.statistics)
     for name in ("consortium", "public"):
         assert changes(build(mode=name, pooling="none"), known, changed) == set()
@@ -151,7 +151,7 @@ def test_consortium_values_are_clipped_group_means():
     known = message_inputs(0)
     insight = known.message.insight
     for clip in (2.0, 0.3):
-        wire = said(build(clip=clip, pooling="none", **EXACT), known)
+        wire = make_message(build(clip=clip, pooling="none", **EXACT), known)
         value, count = modes.group_values(insight, known.visits, PER_GROUP, clip, 4)
         np.testing.assert_allclose(wire.value, value, atol=1e-5)
         np.testing.assert_array_equal(wire.count, count)
@@ -166,7 +166,7 @@ def test_consortium_values_are_clipped_group_means():
 def test_action_ranges_cover_every_usual_action_on_the_grid(seed):
     known = message_inputs(seed)
     insight = known.message.insight
-    wire = said(build(mode="consortium", **EXACT), known)
+    wire = make_message(build(mode="consortium", **EXACT), known)
     low = wire.action_middle - wire.action_half_width
     high = wire.action_middle + wire.action_half_width
     np.testing.assert_array_equal(np.round(4 * low), 4 * low)
@@ -181,12 +181,12 @@ def test_action_ranges_cover_every_usual_action_on_the_grid(seed):
             )
             assert -1 <= low[g, a] <= lowest + 1e-6 < highest - 1e-6 <= high[g, a] <= 1
             assert max(lowest - low[g, a], high[g, a] - highest) < 0.2501
-    # A suppressed group says that anything goes.
+    # A suppressed group holds the whole range.
     np.testing.assert_array_equal(low[2], -1)
     np.testing.assert_array_equal(high[2], 1)
 
 
-def test_values_counts_entropy_and_trend_have_the_noise_they_claim():
+def test_values_counts_entropy_and_trend_have_the_stated_noise():
     known = message_inputs(0)
     keys = jax.random.split(jax.random.key(1), 3000)
 
@@ -196,7 +196,7 @@ def test_values_counts_entropy_and_trend_have_the_noise_they_claim():
         return jax.tree.map(np.asarray, over(known, keys, ROUND, CLOCK))
 
     noisy = many(value_noise=0.1, pooling="none")
-    clean = said(build(pooling="none", **EXACT), known)
+    clean = make_message(build(pooling="none", **EXACT), known)
     clean = jax.tree.map(np.asarray, clean)
     gap = noisy.value[:, :2] - clean.value[:2]
     expected = 0.1 * 2 * 2.0 * np.sqrt(G)
@@ -213,13 +213,13 @@ def test_values_counts_entropy_and_trend_have_the_noise_they_claim():
     np.testing.assert_allclose(noisy.entropy.mean(), mean, atol=0.15)
     truth = np.sign(known.message.insight.state_value - known.past_value)
     assert set(np.unique(noisy.trend)) == {-1.0, 1.0}
-    told = np.mean(noisy.trend * np.where(seen, truth, 1.0), axis=0)
+    read = np.mean(noisy.trend * np.where(seen, truth, 1.0), axis=0)
     chance = np.e / (1 + np.e)
-    np.testing.assert_allclose(told[seen], 2 * chance - 1, atol=0.07)
-    np.testing.assert_allclose(told[~seen], 0.0, atol=0.07)  # a fair coin
+    np.testing.assert_allclose(read[seen], 2 * chance - 1, atol=0.07)
+    np.testing.assert_allclose(read[~seen], 0.0, atol=0.07)  # a fair coin
     # Another round, another draw; the same round, the same.
     mode = build(**public)
-    first, again, later = (said(mode, known, 5, np.int32(t)) for t in (3, 3, 4))
+    first, again, later = (make_message(mode, known, 5, np.int32(t)) for t in (3, 3, 4))
     chex.assert_trees_all_equal(first, again)
     assert first.entropy != later.entropy
 
@@ -227,7 +227,7 @@ def test_values_counts_entropy_and_trend_have_the_noise_they_claim():
 def test_a_receiver_of_a_consortium_reads_groups_into_seen_cells():
     known = message_inputs(0)
     mode = build(mode="consortium", **EXACT)
-    wire = said(mode, known)
+    wire = make_message(mode, known)
     read = jax.tree.map(lambda x: np.asarray(x)[0], mode.decode(stack([wire])))
     insight = read.insight
     kept = known.message.insight.valid * (np.arange(K) < 8)
@@ -244,19 +244,19 @@ def test_a_receiver_of_a_consortium_reads_groups_into_seen_cells():
     assert read.performance == 0
     # Noise makes values worth less, and is clipped where it can only be noise.
     noisy = build(mode="consortium")
-    loud = noisy.decode(stack([said(noisy, known)])).insight
-    assert np.max(loud.confidence) < 0.02
-    assert np.max(np.abs(loud.state_value)) <= 2.0
+    noisy_insight = noisy.decode(stack([make_message(noisy, known)])).insight
+    assert np.max(noisy_insight.confidence) < 0.02
+    assert np.max(np.abs(noisy_insight.state_value)) <= 2.0
     # Where values are not shared no count lets anybody use them.
-    quiet = build(value_sharing="none", pooling="none")
-    told = quiet.decode(stack([said(quiet, known)])).insight
-    np.testing.assert_array_equal(told.count, 0)
-    np.testing.assert_array_equal(told.valid[0], known.message.insight.valid)
+    unshared = build(value_sharing="none", pooling="none")
+    read = unshared.decode(stack([make_message(unshared, known)])).insight
+    np.testing.assert_array_equal(read.count, 0)
+    np.testing.assert_array_equal(read.valid[0], known.message.insight.valid)
 
 
 def test_public_values_can_never_be_used():
     mode = build(mode="public")
-    wires = stack([said(mode, message_inputs(j), j) for j in range(4)])
+    wires = stack([make_message(mode, message_inputs(j), j) for j in range(4)])
     read = mode.decode(wires)
     for field in ("count", "state_value", "action_value", "action_mean", "action_std"):
         np.testing.assert_array_equal(getattr(read.insight, field), 0)
@@ -267,9 +267,9 @@ def test_public_values_can_never_be_used():
     np.testing.assert_allclose(read.trend, wires.trend * np.tanh(0.5), rtol=1e-6)
     assert np.all(read.insight.entropy == read.insight.entropy[:, :1])
     # Demand: the mean over three senders, and nothing below that.
-    heard = np.array([[1, 1, 1, 0], [1, 1, 0, 0]], np.float32)
+    edges = np.array([[1, 1, 1, 0], [1, 1, 0, 0]], np.float32)
     assert mode.pool is not None
-    prior, has_prior = mode.pool(heard, read.demand, base_prior(F))
+    prior, has_prior = mode.pool(edges, read.demand, base_prior(F))
     np.testing.assert_array_equal(has_prior, [1, 0])
     np.testing.assert_array_equal(prior.mean[1], base_prior(F).mean)
     assert np.all(prior.mean[0] != base_prior(F).mean)
@@ -290,7 +290,7 @@ def test_public_values_can_never_be_used():
 def test_shapes_and_finiteness(name, size):
     mode = build(mode=name) if size == F else build(size, mode=name)
     peers = [message_inputs(seed, size) for seed in range(3)]
-    known, wire = stack(peers), stack([said(mode, peer) for peer in peers])
+    known, wire = stack(peers), stack([make_message(mode, peer) for peer in peers])
     assert all(leaf.size for leaf in jax.tree.leaves(wire))
     received = mode.decode(wire)
     chex.assert_tree_all_finite((wire, received))
@@ -312,19 +312,21 @@ def test_shapes_and_finiteness(name, size):
             chex.assert_trees_all_equal(received.demand, known.message.demand)
 
 
-def test_a_peer_without_any_data_says_nothing_that_counts():
+def test_a_peer_without_any_data_sends_nothing_that_counts():
     blank = jax.tree.map(np.zeros_like, message_inputs(0))
     for name in ("private", "consortium", "public"):
         mode = build(mode=name) if name == "private" else build(mode=name, **EXACT)
-        read = mode.decode(stack([said(mode, blank, round_index=np.int32(0))]))
+        read = mode.decode(stack([make_message(mode, blank, round_index=np.int32(0))]))
         chex.assert_tree_all_finite(read)
         np.testing.assert_array_equal(read.insight.count, 0)
         np.testing.assert_array_equal(read.demand.count, 0)
         if name != "public":
             np.testing.assert_array_equal(read.insight.valid, 0)
         # Nor does a message that was never written.
-        unsaid = jax.tree.map(np.zeros_like, stack([said(mode, message_inputs(0))]))
-        read = mode.decode(unsaid)
+        empty = jax.tree.map(
+            np.zeros_like, stack([make_message(mode, message_inputs(0))])
+        )
+        read = mode.decode(empty)
         chex.assert_tree_all_finite(read)
         np.testing.assert_array_equal(read.insight.valid, 0)
         np.testing.assert_array_equal(read.demand.count, 0)
@@ -332,7 +334,7 @@ def test_a_peer_without_any_data_says_nothing_that_counts():
 
 def test_one_cell_alone_makes_one_group():
     mode = build(cells=1, pooling="none")
-    wire = said(mode, message_inputs(0, cells=1))
+    wire = make_message(mode, message_inputs(0, cells=1))
     assert wire.value.shape == (1,)
     chex.assert_tree_all_finite(mode.decode(stack([wire])))
 
@@ -346,9 +348,9 @@ def test_bytes_of_a_message():
     }
     for name, floats in expected.items():
         mode = build(mode=name)
-        assert payload_bytes(said(mode, known)) == 4 * floats
-    silent = build(mode="public", pooling="none")
-    assert payload_bytes(said(silent, known)) == 4 * (K + 2)
+        assert payload_bytes(make_message(mode, known)) == 4 * floats
+    unshared = build(mode="public", pooling="none")
+    assert payload_bytes(make_message(unshared, known)) == 4 * (K + 2)
 
 
 def test_modes_that_cannot_work_are_refused():
@@ -367,6 +369,6 @@ def test_modes_that_cannot_work_are_refused():
 
 def test_noise_beyond_reason_stays_finite():
     mode = build(value_noise=1e6, demand_noise=1e6)
-    read = mode.decode(stack([said(mode, message_inputs(0))]))
+    read = mode.decode(stack([make_message(mode, message_inputs(0))]))
     chex.assert_tree_all_finite(read)
     assert not jnp.any(read.demand.precision > 1e-3)

@@ -23,7 +23,7 @@ UNDIRECTED = [
     "small_world",
     "erdos_renyi",
 ]
-ONE_WAY = np.array([[0, 1, 0], [0, 0, 0], [0, 1, 0]], np.float32)  # 0 and 2 hear 1
+ONE_WAY = np.array([[0, 1, 0], [0, 0, 0], [0, 1, 0]], np.float32)  # 1 sends to 0 and 2
 
 
 def second_eigenvalue(W):
@@ -211,8 +211,8 @@ def test_metropolis_damps_hubs(name):
         np.testing.assert_array_equal(mixing_weights, edges)
 
 
-def test_a_hub_of_a_wheel_speaks_more_softly_than_the_rim():
-    edges = nx.to_numpy_array(nx.wheel_graph(9))  # 0 hears 8, the others 3
+def test_a_hub_of_a_wheel_weighs_less_than_the_rim():
+    edges = nx.to_numpy_array(nx.wheel_graph(9))  # 0 has 8 senders, the others 3
     mixing_weights = mixing.mixing_weights("metropolis", edges)
     np.testing.assert_array_equal(mixing_weights[0, 1:], 1.0)
     np.testing.assert_allclose(
@@ -220,13 +220,13 @@ def test_a_hub_of_a_wheel_speaks_more_softly_than_the_rim():
     )
 
 
-def test_voices_keep_the_entries_of_a_matrix():
+def test_weights_keep_the_entries_of_a_matrix():
     edges = np.array([[0, 0.5, 0], [0.5, 0, 0.25], [0, 0.25, 0]], np.float32)
     np.testing.assert_array_equal(mixing.mixing_weights("uniform", edges), edges)
     np.testing.assert_array_equal(mixing.mixing_weights("metropolis", edges), edges)
 
 
-def test_voices_that_cannot_be_had_are_refused():
+def test_weights_that_do_not_exist_are_refused():
     np.testing.assert_array_equal(mixing.mixing_weights("uniform", ONE_WAY), ONE_WAY)
     exponential = topology.adjacency("one_peer_exponential", 8)
     for edges in (ONE_WAY, exponential):

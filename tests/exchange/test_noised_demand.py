@@ -1,4 +1,4 @@
-"""Demand coefficients that leave a peer: their noise, and what they still say."""
+"""Demand coefficients that leave a peer: their noise, and what they still show."""
 
 from __future__ import annotations
 
@@ -22,8 +22,8 @@ from tests.helpers.messages import (
     F,
     K,
     build,
+    make_message,
     message_inputs,
-    said,
     settings,
     stack,
     statistics,
@@ -67,13 +67,13 @@ def test_demand_noise_is_the_mechanism_that_is_accounted_for(release):
 
 
 @pytest.mark.parametrize(("size", "noise"), [(5, 0.0), (5, 0.1), (5, 1.0), (6, 0.1)])
-def test_coefficients_lie_as_far_off_as_their_variance_says(size, noise):
+def test_coefficients_are_as_far_off_as_their_variance(size, noise):
     prior = base_prior(size)
     config = settings(demand_noise=noise)
     coefficients = make_coefficients(Setting(config, K, PER_GROUP, A, prior))
     rng = np.random.default_rng(size)
     peers, steps = 150, 60
-    # Truths from the prior that lie within the public box.
+    # Truths from the prior within the public box.
     theta = rng.normal(prior.mean, np.sqrt(np.diag(prior.covariance)), (600, size))
     rest = np.max(np.abs(np.delete(theta, 1, axis=1)), axis=1)
     theta = theta[(theta[:, 1] > 0.1) & (theta[:, 1] < 5.9) & (rest < 1.9)][:peers]
@@ -90,16 +90,16 @@ def test_coefficients_lie_as_far_off_as_their_variance_says(size, noise):
     assert 0.5 < np.mean(square) < 1.5
     # The truths of the slope were cut at both ends.
     assert np.all((square > 0.3) & (square < 1.8))
-    told = np.mean(variance, axis=0) / np.diag(prior.covariance)
-    assert np.all(told <= 1)
-    assert told[1] < {0.0: 0.1, 0.1: 0.5, 1.0: 1.0}[noise]
+    ratio = np.mean(variance, axis=0) / np.diag(prior.covariance)
+    assert np.all(ratio <= 1)
+    assert ratio[1] < {0.0: 0.1, 0.1: 0.5, 1.0: 1.0}[noise]
 
 
 def test_without_noise_the_coefficients_are_the_regression():
     x, z = weeks(3, 200)
     x[:, 1] *= 0.6
     known = message_inputs(0)._replace(statistics=statistics(x, z))
-    wire = said(build(mode="consortium", **EXACT), known)
+    wire = make_message(build(mode="consortium", **EXACT), known)
     mean, covariance, _ = bayes.demand_posterior(
         x, z, np.ones(200), *base_prior(F).prior
     )
@@ -107,10 +107,10 @@ def test_without_noise_the_coefficients_are_the_regression():
     np.testing.assert_allclose(wire.demand_variance, np.diag(covariance), rtol=0.15)
 
 
-def test_a_receiver_reads_the_posterior_back_out_of_the_claim():
+def test_a_receiver_reads_the_posterior_back_out_of_the_message():
     known, prior = message_inputs(0), base_prior(F)
     mode = build(mode="consortium", **EXACT)
-    wire = said(mode, known)
+    wire = make_message(mode, known)
     demand = jax.tree.map(lambda x: np.asarray(x)[0], mode.decode(stack([wire])).demand)
     precision = np.diag(1 / np.diag(prior.covariance)) + demand.precision
     mean = np.linalg.solve(
@@ -122,5 +122,5 @@ def test_a_receiver_reads_the_posterior_back_out_of_the_claim():
     np.testing.assert_allclose(1 / np.diag(precision), wire.demand_variance, rtol=2e-3)
     assert demand.count == 8
     young = known._replace(statistics=known.statistics._replace(n=np.float32(7)))
-    silent = mode.decode(stack([said(mode, young)])).demand
-    chex.assert_trees_all_equal(silent, jax.tree.map(np.zeros_like, silent))
+    empty = mode.decode(stack([make_message(mode, young)])).demand
+    chex.assert_trees_all_equal(empty, jax.tree.map(np.zeros_like, empty))

@@ -1,4 +1,4 @@
-"""Claims: what cannot be true is bounded, what can be true passes to the bit."""
+"""Sanitizing: impossible values are bounded, possible ones pass to the bit."""
 
 import jax
 import jax.numpy as jnp
@@ -72,7 +72,7 @@ def same(got, sent, rows=slice(None)):
 
 
 @pytest.mark.parametrize(
-    ("field", "claim", "confidence"),
+    ("field", "value", "confidence"),
     [
         ("confidence", 7.0, 1.0),
         ("confidence", -7.0, 0.0),
@@ -92,11 +92,11 @@ def same(got, sent, rows=slice(None)):
         ("valid", np.nan, 0.0),
     ],
 )
-def test_claims_are_bounded(field, claim, confidence):
+def test_messages_are_bounded(field, value, confidence):
     insight = honest(2)
-    lie = np.array(getattr(insight, field))
-    lie[1] = claim
-    got = sanitize_insight(insight._replace(**{field: lie}))
+    bad = np.array(getattr(insight, field))
+    bad[1] = value
+    got = sanitize_insight(insight._replace(**{field: bad}))
     assert float(got.confidence[1, 0] * got.valid[1, 0]) == confidence
     same(got, insight, rows=0)
     for leaf in got:
@@ -127,7 +127,7 @@ def test_honest_demand_passes(steps):
 
 
 def test_few_weeks_pass_almost_as_they_are():
-    """Without full rank the diagonal is raised, by less than data can tell."""
+    """Without full rank the diagonal is raised, by less than data can show."""
     for steps in (1, 2, 3):
         sent = weeks(senders=20, steps=steps)
         got = sanitize_demand(sent)
@@ -137,7 +137,7 @@ def test_few_weeks_pass_almost_as_they_are():
 
 
 @pytest.mark.parametrize(
-    ("field", "claim"),
+    ("field", "value"),
     [
         ("precision", np.nan),
         ("precision", np.inf),
@@ -150,11 +150,11 @@ def test_few_weeks_pass_almost_as_they_are():
         ("count", np.inf),
     ],
 )
-def test_demand_that_no_data_can_have_is_dropped(field, claim):
+def test_demand_that_no_data_can_have_is_dropped(field, value):
     summary = weeks()
-    lie = np.array(getattr(summary, field))
-    lie[(1,) + (2,) * (lie.ndim - 1)] = claim
-    clean = sanitize_demand(summary._replace(**{field: lie}))
+    bad = np.array(getattr(summary, field))
+    bad[(1,) + (2,) * (bad.ndim - 1)] = value
+    clean = sanitize_demand(summary._replace(**{field: bad}))
     assert dropped(clean, 1)
     same(clean, summary, rows=[0, 2])
 

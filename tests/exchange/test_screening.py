@@ -11,7 +11,7 @@ from tests.helpers.demand import base_prior
 from tests.reference import bayes
 from tests.reference import robust as reference
 
-PEERS, LIARS, F = 10, 3, 5
+PEERS, BYZANTINE, F = 10, 3, 5
 BASE = base_prior(F)
 SPREAD = bayes.SPREAD[[0, 1, 3, 4, 5]]
 CENTRE = np.array([0.0, 2.2, 0.2, 0.05, -0.05])
@@ -21,7 +21,7 @@ EDGE = (1.0 - np.eye(PEERS)).astype(np.float32)
 
 
 def population(seed, peers=PEERS, noise=0.35):
-    """Own data of peers that differ as the guess of the spread says."""
+    """Own data of peers that differ by the guessed spread."""
     rng = np.random.default_rng(seed)
     S, b, n = [], [], []
     for _ in range(peers):
@@ -49,30 +49,33 @@ def theta_of(summaries):
 
 
 def attacked(summaries, kind, seed=0):
-    """The last few tell other coefficients, with the mean precision of the honest."""
+    """The last few send other coefficients, with the mean precision of the honest."""
     rng = np.random.default_rng(seed)
-    theta, honest = theta_of(summaries), slice(0, PEERS - LIARS)
+    theta, honest = theta_of(summaries), slice(0, PEERS - BYZANTINE)
     mean, std = theta[honest].mean(axis=0), theta[honest].std(axis=0)
     S, b = np.array(summaries.precision), np.array(summaries.shift)
-    for j in range(PEERS - LIARS, PEERS):
-        told = {
+    for j in range(PEERS - BYZANTINE, PEERS):
+        wanted = {
             "sign_flip": -theta[j],
             "gaussian": mean + 10.0 * std * rng.normal(size=F),
             "alie": mean - 0.5 * std,
             "far": np.full(F, 1e6),
         }[kind]
         S[j] = S[honest].mean(axis=0)
-        b[j] = S[j] @ told
+        b[j] = S[j] @ wanted
     return summaries._replace(precision=S, shift=b.astype(np.float32))
 
 
 def kept(kind, aggregator, populations=20):
-    """Shares of the honest and of the liars that the honest still hear."""
-    honest, byzantine_peers = slice(0, PEERS - LIARS), slice(PEERS - LIARS, PEERS)
+    """Shares of the honest and of the byzantine that the honest keep."""
+    honest, byzantine_peers = (
+        slice(0, PEERS - BYZANTINE),
+        slice(PEERS - BYZANTINE, PEERS),
+    )
     shares = []
     for seed in range(populations):
-        told = attacked(population(seed), kind, seed)
-        out = np.asarray(screen(EDGE, told, told, BASE, aggregator, TOLERATED))
+        sent = attacked(population(seed), kind, seed)
+        out = np.asarray(screen(EDGE, sent, sent, BASE, aggregator, TOLERATED))
         pairs = EDGE[honest, honest].sum()
         shares.append(
             (out[honest, honest].sum() / pairs, out[honest, byzantine_peers].mean())
@@ -81,7 +84,7 @@ def kept(kind, aggregator, populations=20):
 
 
 @pytest.mark.parametrize("kind", ["sign_flip", "gaussian", "alie", "far"])
-def test_the_honest_stay_and_far_liars_go(kind):
+def test_the_honest_stay_and_far_byzantine_peers_go(kind):
     honest, byzantine_peers = kept(kind, "median")
     assert honest > 0.9
     if kind != "alie":  # which hides among the honest
@@ -98,8 +101,8 @@ def test_any_robust_centre_will_do(aggregator):
 def test_among_the_honest_nearly_all_stay():
     shares = []
     for seed in range(20):
-        told = population(seed)
-        out = screen(EDGE, told, told, BASE, "median", TOLERATED)
+        sent = population(seed)
+        out = screen(EDGE, sent, sent, BASE, "median", TOLERATED)
         shares.append(np.asarray(out).sum() / EDGE.sum())
     assert np.mean(shares) > 0.93
 
@@ -108,12 +111,12 @@ def test_among_the_honest_nearly_all_stay():
 def test_matches_the_loops(kind):
     rng = np.random.default_rng(3)
     edge = rng.uniform(0.2, 1.0, (2, PEERS)) * (rng.uniform(size=(2, PEERS)) < 0.8)
-    told = attacked(population(3), kind)
-    own = DemandSummary(*(leaf[:2] for leaf in told))
+    sent = attacked(population(3), kind)
+    own = DemandSummary(*(leaf[:2] for leaf in sent))
     got = np.asarray(
-        screen(edge.astype(np.float32), told, own, BASE, "median", TOLERATED)
+        screen(edge.astype(np.float32), sent, own, BASE, "median", TOLERATED)
     )
-    theta = theta_of(told) / np.sqrt(SPREAD)
+    theta = theta_of(sent) / np.sqrt(SPREAD)
     for i in range(2):
         centre = [reference.weighted_median(theta[:, f], edge[i]) for f in range(F)]
         distance = np.linalg.norm(theta - np.array(centre), axis=1)
@@ -125,43 +128,43 @@ def test_matches_the_loops(kind):
 
 
 def test_the_mean_screens_nobody():
-    told = attacked(population(0), "far")
+    sent = attacked(population(0), "far")
     edge = EDGE * np.float32(0.3)
-    out = screen(edge, told, told, BASE, "mean", TOLERATED)
+    out = screen(edge, sent, sent, BASE, "mean", TOLERATED)
     np.testing.assert_array_equal(out, edge)
 
 
 def test_without_a_demand_curve_there_is_nothing_to_screen():
     base, size = base_prior(0), 0
-    told = DemandSummary(
+    sent = DemandSummary(
         np.full((PEERS, size, size), 1e9, np.float32),
         np.full((PEERS, size), -1e9, np.float32),
         np.ones(PEERS, np.float32),
     )
-    out = screen(EDGE, told, told, base, "median", TOLERATED)
+    out = screen(EDGE, sent, sent, base, "median", TOLERATED)
     np.testing.assert_array_equal(out, EDGE)
 
 
-def test_the_silent_have_no_say():
+def test_senders_without_data_have_no_weight():
     """Senders without data neither move the centre nor lose their edge."""
-    told = population(4)
-    fewer = np.array(told.count)
+    sent = population(4)
+    fewer = np.array(sent.count)
     fewer[5:] = 0.0
-    S, b = np.array(told.precision), np.array(told.shift)
+    S, b = np.array(sent.precision), np.array(sent.shift)
     S[5:], b[5:] = 0.0, 0.0
-    silent = DemandSummary(S, b, fewer)
-    alone = DemandSummary(*(leaf[:5] for leaf in told))
-    out = screen(EDGE, silent, silent, BASE, "median", TOLERATED)
+    absent = DemandSummary(S, b, fewer)
+    alone = DemandSummary(*(leaf[:5] for leaf in sent))
+    out = screen(EDGE, absent, absent, BASE, "median", TOLERATED)
     few = screen(EDGE[:5, :5], alone, alone, BASE, "median", TOLERATED)
     np.testing.assert_array_equal(out[:5, :5], few)
     np.testing.assert_array_equal(out[:, 5:], EDGE[:, 5:])
 
 
-def test_one_or_two_neighbours_are_always_heard():
-    told = attacked(population(5), "far")
+def test_one_or_two_neighbours_are_always_kept():
+    sent = attacked(population(5), "far")
     edge = np.zeros((3, PEERS), np.float32)
     edge[0, 9], edge[1, [0, 9]] = 1.0, 1.0
-    own = DemandSummary(*(leaf[:3] for leaf in told))
+    own = DemandSummary(*(leaf[:3] for leaf in sent))
     for aggregator in ("median", "krum", "nearest_neighbour"):
-        out = screen(edge, told, own, BASE, aggregator, TOLERATED)
+        out = screen(edge, sent, own, BASE, aggregator, TOLERATED)
         np.testing.assert_array_equal(out, edge)

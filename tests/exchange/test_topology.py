@@ -143,7 +143,7 @@ def test_random_graphs_follow_their_seed(name):
 
 
 @pytest.mark.parametrize(
-    ("name", "peers", "degree", "says"),
+    ("name", "peers", "degree", "reason"),
     [
         ("k_regular", 4, 4, "degree=4 must be below population.peers=4"),
         ("k_regular", 1, 4, "degree=4 must be below population.peers=1"),
@@ -153,10 +153,10 @@ def test_random_graphs_follow_their_seed(name):
         ("small_world", 8, 3, "degree=3 must be even for exchange.topology='small_"),
     ],
 )
-def test_degrees_that_cannot_be_had_are_refused(name, peers, degree, says):
+def test_degrees_that_cannot_be_had_are_refused(name, peers, degree, reason):
     with pytest.raises(ConfigError) as error:
         topology.adjacency(name, peers, degree=degree)
-    assert str(error.value).startswith(f"exchange.{says}")
+    assert str(error.value).startswith(f"exchange.{reason}")
     assert "\n" not in str(error.value)
 
 
@@ -184,7 +184,7 @@ def test_matrix_file_round_trip(tmp_path, suffix):
 
 
 @pytest.mark.parametrize(
-    ("content", "says"),
+    ("content", "reason"),
     [
         ("0,1\n1,0\n0,0\n", "2 x 2.*3 x 2"),
         ("", "2 x 2"),
@@ -195,10 +195,10 @@ def test_matrix_file_round_trip(tmp_path, suffix):
         ("a,b\nc,d\n", "cannot be read"),
     ],
 )
-def test_bad_matrices_are_refused_in_one_line(tmp_path, content, says):
+def test_bad_matrices_are_refused_in_one_line(tmp_path, content, reason):
     path = tmp_path / "edges.csv"
     path.write_text(content)
-    with pytest.raises(ConfigError, match=says) as error:
+    with pytest.raises(ConfigError, match=reason) as error:
         load_matrix(str(path), 2)
     assert "exchange.matrix=" in str(error.value)
     assert "\n" not in str(error.value)

@@ -1,4 +1,4 @@
-"""Trust: errors against loops on the data themselves, and what becomes of liars."""
+"""Trust: errors against loops on the data, and the trust in byzantine peers."""
 
 import jax
 import numpy as np
@@ -66,24 +66,24 @@ def test_demand_error_is_the_excess_of_squared_errors(seed):
     rng = np.random.default_rng(seed)
     own = [weeks(rng, n) for n in (12, 40, 200)]
     sent = [weeks(rng, n, TRUE + rng.normal(0, 0.5, F)) for n in (20, 5, 60, 9, 30, 90)]
-    advice = coefficients(summarise(sent), BASE)
+    fitted = coefficients(summarise(sent), BASE)
     for j, (x, z) in enumerate(sent):
         # The base prior is F more rows of data.
         rows = np.concatenate([x / NOISE, np.eye(F)])
         target = np.concatenate([z / NOISE, BASE.mean])
         expected = np.linalg.lstsq(rows, target, rcond=None)[0]
-        np.testing.assert_allclose(advice[j], expected, atol=2e-3)
-    got = demand_error(summarise(own), advice)
+        np.testing.assert_allclose(fitted[j], expected, atol=2e-3)
+    got = demand_error(summarise(own), fitted)
     for i, (x, z) in enumerate(own):
         best = np.linalg.lstsq(x, z, rcond=None)[0]
         for j in range(J):
-            theta = np.asarray(advice[j], np.float64)
+            theta = np.asarray(fitted[j], np.float64)
             errors = (z - x @ theta) ** 2 - (z - x @ best) ** 2
             expected = errors.mean() / NOISE**2 * len(z) / (len(z) + 8)
             assert got[i, j] == pytest.approx(expected, rel=2e-2, abs=1e-2)
 
 
-def test_own_advice_fits_best_and_no_data_proves_nothing():
+def test_own_curve_fits_best_and_no_data_proves_nothing():
     rng = np.random.default_rng(0)
     own = summarise([weeks(rng, 50, TRUE + rng.normal(0, 0.5, F)) for _ in range(J)])
     error = np.asarray(demand_error(own, coefficients(own, BASE)))
@@ -105,10 +105,10 @@ def test_memories_without_demand_prove_nothing():
         np.ones((J, 0), np.float32),
         np.ones(J, np.float32),
     )
-    advice = coefficients(summary, base_prior(0))
-    assert advice.shape == (J, 0)
+    fitted = coefficients(summary, base_prior(0))
+    assert fitted.shape == (J, 0)
     own = jax.tree.map(lambda x: x[:RECEIVERS], summary)
-    np.testing.assert_array_equal(demand_error(own, advice), np.zeros((RECEIVERS, J)))
+    np.testing.assert_array_equal(demand_error(own, fitted), np.zeros((RECEIVERS, J)))
 
 
 @settings(deadline=None, max_examples=10)
@@ -140,8 +140,8 @@ def test_value_error_against_loops(seed):
     got = value_error(own, sent)
     for i in range(RECEIVERS):
         for j in range(J):
-            (mine, known), (theirs, told) = shape_of(own, i), shape_of(sent, j)
-            both = known & told
+            (mine, known), (theirs, values) = shape_of(own, i), shape_of(sent, j)
+            both = known & values
             send_conditions = own.confidence[i, both] * (mine - theirs)[both] ** 2
             expected = send_conditions.mean() if both.any() else 0.0
             assert got[i, j] == pytest.approx(expected, rel=1e-3, abs=1e-4)
@@ -164,11 +164,11 @@ def test_update_against_loops(seed, rate):
     rng = np.random.default_rng(seed)
     trust = rng.uniform(size=(RECEIVERS, J)).astype(np.float32)
     error = rng.uniform(0, 3, (RECEIVERS, J)).astype(np.float32)
-    heard = rng.uniform(size=(RECEIVERS, J)) < 0.7
+    received = rng.uniform(size=(RECEIVERS, J)) < 0.7
     hyper = HYPER._replace(trust_rate=np.float32(rate))
-    got = np.asarray(update_trust(trust, error, heard, hyper))
+    got = np.asarray(update_trust(trust, error, received, hyper))
     for i in range(RECEIVERS):
-        here = heard[i]
+        here = received[i]
         odds = np.exp(-error[i, here] / 0.5)
         verdict = trust[i, here].sum() * odds / odds.sum()
         expected = (1 - rate) * trust[i, here] + rate * verdict
@@ -176,11 +176,11 @@ def test_update_against_loops(seed, rate):
         np.testing.assert_array_equal(got[i, ~here], trust[i, ~here])
     np.testing.assert_allclose(got.sum(axis=1), trust.sum(axis=1), rtol=1e-5)
     np.testing.assert_array_equal(
-        got, update_trust(trust, error, heard.astype(np.float32), hyper)
+        got, update_trust(trust, error, received.astype(np.float32), hyper)
     )
 
 
-def test_trust_that_is_off_or_hears_nobody_keeps_every_bit():
+def test_trust_that_is_off_or_has_no_sender_keeps_every_bit():
     rng = np.random.default_rng(2)
     trust = rng.uniform(size=(RECEIVERS, J)).astype(np.float32)
     error = rng.uniform(size=(RECEIVERS, J)).astype(np.float32)
@@ -190,31 +190,31 @@ def test_trust_that_is_off_or_hears_nobody_keeps_every_bit():
     np.testing.assert_array_equal(update_trust(trust, error, ~everyone, HYPER), trust)
 
 
-def judge(own, sent, mine, told, rounds=20):
-    """Trust of everyone in everyone after some rounds of the same advice."""
-    receivers, senders = mine.valid.shape[0], told.valid.shape[0]
-    error = demand_error(own, coefficients(sent, BASE)) + value_error(mine, told)
-    heard = 1.0 - np.eye(receivers, senders, dtype=np.float32)
+def judge(own, sent, mine, values, rounds=20):
+    """Trust of everyone in everyone after some rounds of the same messages."""
+    receivers, senders = mine.valid.shape[0], values.valid.shape[0]
+    error = demand_error(own, coefficients(sent, BASE)) + value_error(mine, values)
+    received = 1.0 - np.eye(receivers, senders, dtype=np.float32)
     trust = uniform(receivers, senders)
     for _ in range(rounds):
-        trust = update_trust(trust, error, heard, HYPER)
+        trust = update_trust(trust, error, received, HYPER)
     return np.asarray(trust)
 
 
-@pytest.mark.parametrize("lies", ["demand", "values", "both"])
-def test_a_liar_loses_his_voice(lies):
+@pytest.mark.parametrize("wrong", ["demand", "values", "both"])
+def test_a_byzantine_peer_loses_its_weight(wrong):
     """Below a twentieth of the honest in 20 rounds at η = .3; peers may differ."""
     rng = np.random.default_rng(3)
     truths = TRUE + rng.normal(0, 0.08, (J, F))
     honest = summarise([weeks(rng, 60, truth) for truth in truths])
     value = np.linspace(-1, 1, K) + rng.normal(0, 0.2, (J, K))
-    sent, told = jax.tree.map(np.copy, (honest, insight(value)))
-    if lies != "values":
+    sent, values = jax.tree.map(np.copy, (honest, insight(value)))
+    if wrong != "values":
         sent.shift[-1] *= -1.0
-    if lies != "demand":
-        told.state_value[-1] *= -1.0
-        told.confidence[-1] = 1.0
-    trust = judge(honest, sent, insight(value), told)
+    if wrong != "demand":
+        values.state_value[-1] *= -1.0
+        values.confidence[-1] = 1.0
+    trust = judge(honest, sent, insight(value), values)
     others = ~np.eye(J, dtype=bool)
     others[:, -1] = False
     for i in range(J - 1):
@@ -226,19 +226,19 @@ def test_a_liar_loses_his_voice(lies):
 
 
 def test_trust_comes_back():
-    """Who was wrong and no longer is gets his voice again."""
+    """A peer that is no longer wrong gets its weight back."""
     error = np.zeros((1, 3), np.float32)
     error[0, 2] = 5.0
-    trust, heard = uniform(1, 3), np.ones((1, 3), bool)
+    trust, received = uniform(1, 3), np.ones((1, 3), bool)
     for _ in range(30):
-        trust = update_trust(trust, error, heard, HYPER)
+        trust = update_trust(trust, error, received, HYPER)
     assert float(trust[0, 2]) < 1e-3
     for _ in range(30):
-        trust = update_trust(trust, 0.0 * error, heard, HYPER)
+        trust = update_trust(trust, 0.0 * error, received, HYPER)
     np.testing.assert_allclose(trust, 1 / 3, rtol=1e-3)
 
 
-def test_equal_advice_keeps_trust_equal():
+def test_equal_messages_keep_trust_equal():
     rng = np.random.default_rng(4)
     own = summarise([weeks(rng, 30) for _ in range(J)])
     mine = insight(rng.normal(size=(J, K)))
@@ -261,21 +261,21 @@ def test_permuting_peers_permutes_trust():
 
 @pytest.mark.parametrize("size", [1e-30, 1e9, 1e18, 1e38])
 @pytest.mark.parametrize("sign", [-1.0, 1.0])
-def test_hostile_magnitudes_stay_finite(size, sign):
+def test_extreme_magnitudes_stay_finite(size, sign):
     rng = np.random.default_rng(6)
     own = summarise([weeks(rng, 30) for _ in range(J)])
     mine = insight(rng.normal(size=(J, K)))
-    sent, told = jax.tree.map(np.copy, (own, mine))
+    sent, values = jax.tree.map(np.copy, (own, mine))
     sent.shift[0] = sign * size
     sent.precision[1] *= np.float32(min(size, 1e30))
     sent.shift[2], sent.precision[2] = sign * size, 0.0
-    told.state_value[3, 0] = sign * min(size, 1e9)  # the most that is accepted
-    told.count[4, 0] = min(size, 1e9)
-    advice = coefficients(sent, BASE)
-    errors = demand_error(own, advice), value_error(mine, told)
+    values.state_value[3, 0] = sign * min(size, 1e9)  # the most that is accepted
+    values.count[4, 0] = min(size, 1e9)
+    fitted = coefficients(sent, BASE)
+    errors = demand_error(own, fitted), value_error(mine, values)
     for error in errors:
         assert ((np.asarray(error) >= 0) & (np.asarray(error) <= 1e3)).all()
-    trust = judge(own, sent, mine, told)
+    trust = judge(own, sent, mine, values)
     assert np.isfinite(trust).all()
     np.testing.assert_allclose(trust.sum(axis=1), 1.0, rtol=1e-5)
     nonsense = np.full((RECEIVERS, J), np.nan, np.float32)

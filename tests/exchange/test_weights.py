@@ -1,4 +1,4 @@
-"""Weights: recency, confidence, whose voice is how loud, the share of the network."""
+"""Weights: recency, confidence, edge factors, the share of the network."""
 
 import jax
 import jax.numpy as jnp
@@ -79,7 +79,7 @@ def test_equal_trust_changes_no_bit():
         np.testing.assert_array_equal(got, edge)
 
 
-def test_voice_is_edge_times_relative_trust():
+def test_edge_factor_is_edge_times_relative_trust():
     rng = np.random.default_rng(1)
     edge, trust = (
         mixing_weights(rng),
@@ -95,25 +95,25 @@ def test_performance_filter():
     """One-way from better to worse, within the margin, and only if switched on."""
     edge, trust = np.ones((2, 4), np.float32), np.ones((2, 4), np.float32)
     own = np.array([0.5, 0.0], np.float32)
-    claimed = np.array([0.6, 0.41, 0.39, np.nan], np.float32)
+    stated = np.array([0.6, 0.41, 0.39, np.nan], np.float32)
     on = SWITCHES._replace(performance_filter=np.float32(1.0))
-    got = edge_factor(edge, trust, own, claimed, on)
+    got = edge_factor(edge, trust, own, stated, on)
     np.testing.assert_array_equal(got, [[1, 1, 0, 0], [1, 1, 1, 0]])
-    np.testing.assert_array_equal(edge_factor(edge, trust, own, claimed, SWITCHES), 1.0)
+    np.testing.assert_array_equal(edge_factor(edge, trust, own, stated, SWITCHES), 1.0)
 
 
 def filled(row, share):
-    """The same level by bisection, in float64; equal voices where none exists."""
+    """The same level by bisection, in float64; equal weights where none exists."""
     row = np.asarray(row, np.float64)
-    heard = row[row > 0]
-    if heard.size == 0 or heard.max() <= share * heard.sum():
+    positive = row[row > 0]
+    if positive.size == 0 or positive.max() <= share * positive.sum():
         return row
-    low, high = 0.0, heard.max()
+    low, high = 0.0, positive.max()
     for _ in range(200):
         level = (low + high) / 2
-        enough = level <= share * np.minimum(heard, level).sum()
+        enough = level <= share * np.minimum(positive, level).sum()
         low, high = (level, high) if enough else (low, level)
-    return np.minimum(row, max(low, heard.min()))
+    return np.minimum(row, max(low, positive.min()))
 
 
 @settings(deadline=None, max_examples=40)
@@ -127,9 +127,9 @@ def test_shares_are_capped_by_filling(seed, share):
     got = np.asarray(cap_shares(edge, np.float32(share)))
     for i in range(RECEIVERS):
         np.testing.assert_allclose(got[i], filled(edge[i], share), rtol=2e-4)
-        heard = edge[i] > 0
-        np.testing.assert_array_equal(got[i] > 0, heard)
-        allowed = max(share, 1 / max(heard.sum(), 1))
+        positive = edge[i] > 0
+        np.testing.assert_array_equal(got[i] > 0, positive)
+        allowed = max(share, 1 / max(positive.sum(), 1))
         assert got[i].max() <= allowed * got[i].sum() * (1 + 1e-4)
 
 
@@ -140,7 +140,7 @@ def test_caps_by_hand():
     # Two of three neighbours at most .4 each leave the third at least .2.
     got = cap_shares(np.array([[9.0, 7.0, 1.0]], np.float32), np.float32(0.4))
     np.testing.assert_allclose(got, [[2.0, 2.0, 1.0]], rtol=1e-6)
-    # Three cannot stay below a quarter each: nobody is louder than another.
+    # Three cannot stay below a quarter each: none is above another.
     got = cap_shares(edge[:1], np.float32(0.25))
     np.testing.assert_array_equal(got, [[1.0, 1.0, 1.0, 0.0]])
     lone = np.array([[0.0, 3.0]], np.float32)
@@ -148,7 +148,7 @@ def test_caps_by_hand():
     np.testing.assert_array_equal(cap_shares(edge, np.float32(1.0)), edge)
 
 
-def test_cap_bounds_the_voice_after_trust():
+def test_cap_bounds_the_weight_after_trust():
     rng = np.random.default_rng(2)
     edge, trust = (
         mixing_weights(rng),

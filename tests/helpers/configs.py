@@ -1,4 +1,4 @@
-"""Configurations for tests, and what is said of one that is refused."""
+"""Configurations for tests, and the message of one that is refused."""
 
 import importlib
 

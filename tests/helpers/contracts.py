@@ -1,6 +1,6 @@
 """Properties that hold of everything that takes part in an exchange.
 
-A ``Kind`` is a function of stacked peers with a letter for each argument, which says
+A ``Kind`` is a function of stacked peers with a letter for each argument, which states
 how peers are laid out in it. The checks use the letters to permute peers, to mask
 them, to replace the messages of one sender, and to batch runs.
 """
@@ -16,7 +16,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-P = 5  # peers, unless a test says otherwise
+P = 5  # peers, unless a test sets another number
 SEEDS = (0, 1)  # an odd seed flips every switch of the weights
 NO_NUMBERS = (np.nan, np.inf, -np.inf, 1e30, -1e30)
 STRANGER_ORDER = (3, 0, 4, 1, 2)
@@ -32,7 +32,7 @@ class Kind(NamedTuple):
         s  senders lead               p  sender of each receiver, by position [I, C]
         -  no peers                   b  receivers lead, bytes and counts of messages
 
-    ``byzantine`` says what messages that are not numbers do: "absent", their sender
+    ``byzantine`` is what messages that are not numbers do: "absent", their sender
     counts as absent; "finite", results stay finite; "no", others must sanitize them.
     """
 
@@ -112,7 +112,7 @@ def poison(kind: Kind, args: tuple, sender: int, value: float) -> tuple:
     return tuple(one(*pair) for pair in zip(args, kind.takes, strict=True))
 
 
-def silence(kind: Kind, args: tuple, sender: int | None = None) -> tuple:
+def cut(kind: Kind, args: tuple, sender: int | None = None) -> tuple:
     """Without the edges from ``sender``, or without any edge."""
 
     def one(arg: Any, letter: str) -> Any:
@@ -238,7 +238,7 @@ def check_absence(kind: Kind, sender: int = 1) -> None:
     """A sender of nothing but non-numbers counts as absent."""
     for seed in SEEDS:
         args = kind.make(P, seed)
-        expected = outcome(kind, silence(kind, args, sender))
+        expected = outcome(kind, cut(kind, args, sender))
         for value in NO_NUMBERS:
             got = outcome(kind, poison(kind, args, sender, value))
             assert_finite(got)

@@ -184,8 +184,8 @@ def weight_kinds() -> dict[str, Kind]:
 
     def update(sent, own, edge, opinion, rules):
         sane = sanitize_received(sent, BASE.record_scale, CLOCK)
-        advice = trust.coefficients(sane.demand, BASE)
-        error = trust.demand_error(own.demand, advice)
+        theta = trust.coefficients(sane.demand, BASE)
+        error = trust.demand_error(own.demand, theta)
         error = error + trust.value_error(sanitize_insight(own.insight), sane.insight)
         return error, trust.update_trust(opinion, error, edge > 0.0, rules.weights)
 

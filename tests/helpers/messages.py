@@ -1,4 +1,4 @@
-"""What a peer knows, and modes to say it in, for the tests of the network modes."""
+"""What a peer knows, and its messages, for the tests of the network modes."""
 
 from __future__ import annotations
 
@@ -105,7 +105,7 @@ def message_inputs(seed=0, size=F, cells=K, steps=60):
     return known._replace(visits=visits.astype(np.int32))
 
 
-def said(mode, known, seed=0, round_index=ROUND):
+def make_message(mode, known, seed=0, round_index=ROUND):
     return mode.encode(known, jax.random.key(seed), round_index, CLOCK)
 
 

@@ -11,12 +11,12 @@ K, A, F = 6, 2, 5
 STEPS = 40.0  # real steps behind everybody's demand
 
 
-def messages(seed=0, peers=7, silent=(), features=F):
-    """What ``peers`` senders say; the silent have no data at all."""
+def messages(seed=0, peers=7, absent=(), features=F):
+    """Messages of ``peers`` senders; the absent have no data at all."""
     rng = np.random.default_rng(seed)
     shape = (peers, K)
     has_data = np.ones(peers)
-    has_data[list(silent)] = 0.0
+    has_data[list(absent)] = 0.0
     factor = rng.normal(size=(peers, max(features, 1) * 4, features))
     precision = np.einsum("jnf,jng->jfg", factor, factor) + 10 * np.eye(features)
     theta = 1.0 + 0.3 * rng.normal(size=(peers, features))

@@ -99,7 +99,7 @@ def test_prices_are_drawn_as_often_as_they_are_best():
 
 
 @pytest.fixture(scope="module")
-def lived():
+def finished():
     """Both arms of four stores after eight weeks."""
     validate(CONFIG)
     return run(CONFIG, chunks=WEEKS // CONFIG.evaluate_every)
@@ -124,67 +124,69 @@ def week(key, world, obs, memory, clock):
     return step.state, step.obs, memory, step.info.price
 
 
-def test_a_peer_alone_is_a_plain_loop(lived):
+def test_a_peer_alone_is_a_plain_loop(finished):
     key = jax.random.fold_in(jax.random.key(0), PEER)
     world, obs = WORLD.environment.reset(stream(key, RESET, 0), PARAMS)
     memory, prices = COMPONENTS.memory.init(), []
     for clock in range(WEEKS):
         world, obs, memory, price = week(key, world, obs, memory, clock)
         prices.append(price)
-    told = [
-        metrics.peer.info.price[:, PEER, MEMORY].ravel() for metrics in lived.metrics
+    paid = [
+        metrics.peer.info.price[:, PEER, MEMORY].ravel() for metrics in finished.metrics
     ]
-    np.testing.assert_allclose(np.concatenate(told), prices, rtol=1e-5)
-    state = jax.tree.map(lambda leaf: leaf[PEER, MEMORY], lived.state)
+    np.testing.assert_allclose(np.concatenate(paid), prices, rtol=1e-5)
+    state = jax.tree.map(lambda leaf: leaf[PEER, MEMORY], finished.state)
     assert_close(state.memory, memory, 1e-4)
     acts_on = COMPONENTS.memory.posterior(memory, COMPONENTS.memory.base_prior.prior)
     assert_close(state.belief, acts_on, 1e-3)
 
 
-def test_the_network_changes_what_a_peer_believes_and_nothing_else_it_hears(lived):
-    last = lived.metrics[-1]
+def test_the_network_changes_what_a_peer_believes_and_nothing_else(finished):
+    last = finished.metrics[-1]
     assert not np.asarray(last.peer.value_weight).any()
     assert not np.asarray(last.peer.std_weight).any()
     assert (np.asarray(last.exchange.has_prior)[..., NETWORK] == 1.0).all()
-    spread = np.trace(lived.state.belief.covariance, axis1=-2, axis2=-1)
+    spread = np.trace(finished.state.belief.covariance, axis1=-2, axis2=-1)
     assert (spread[:, NETWORK] < spread[:, MEMORY]).all()
 
 
-def test_it_says_what_it_has_seen_and_nothing_of_values(lived):
-    setup, clock = lived.setup, jnp.asarray(WEEKS)
+def test_it_sends_what_it_has_seen_and_nothing_of_values(finished):
+    setup, clock = finished.setup, jnp.asarray(WEEKS)
     local_summary = jax.jit(setup.population.local_summary)
-    told = local_summary(lived.state, setup.peer_inputs, setup.run_inputs, clock)
+    summary = local_summary(finished.state, setup.peer_inputs, setup.run_inputs, clock)
     week_s = CONFIG.environment.seconds_per_step
-    silent = told.insight._replace(timestamp=told.insight.timestamp - 7 * week_s)
-    assert all(leaf.shape[2] == 1 for leaf in told.insight)
-    assert not any(np.asarray(leaf).any() for leaf in silent)
-    assert (np.asarray(told.demand.count) == WEEKS).all()
+    unstamped = summary.insight._replace(
+        timestamp=summary.insight.timestamp - 7 * week_s
+    )
+    assert all(leaf.shape[2] == 1 for leaf in summary.insight)
+    assert not any(np.asarray(leaf).any() for leaf in unstamped)
+    assert (np.asarray(summary.demand.count) == WEEKS).all()
     # Ten numbers beside the demand statistics go to three neighbours, twice a chunk.
     size = 4 * (5 * 5 + 5 + 1 + 10)
-    sent = np.asarray(lived.metrics[-1].traffic.bytes_received)[..., NETWORK]
+    sent = np.asarray(finished.metrics[-1].traffic.bytes_received)[..., NETWORK]
     np.testing.assert_array_equal(sent, np.full((2, 4), 3 * size))
 
 
-def test_nothing_is_learned_by_gradient(lived):
-    setup = lived.setup
-    start = lived.programs.init(setup.peer_inputs, setup.run_inputs)
-    assert_identical(lived.state.learner, start.learner)
-    assert not any(np.asarray(leaf).any() for leaf in lived.metrics[-1].peer.learner)
-    assert not np.asarray(lived.metrics[-1].peer.model_rollout_fraction).any()
+def test_nothing_is_learned_by_gradient(finished):
+    setup = finished.setup
+    start = finished.programs.init(setup.peer_inputs, setup.run_inputs)
+    assert_identical(finished.state.learner, start.learner)
+    assert not any(np.asarray(leaf).any() for leaf in finished.metrics[-1].peer.learner)
+    assert not np.asarray(finished.metrics[-1].peer.model_rollout_fraction).any()
     learner = start.learner
     assert pretrain_on_model(COMPONENTS, learner, None, None, None, None) is learner
 
 
-def test_it_is_evaluated_at_the_best_price_under_its_belief(lived):
+def test_it_is_evaluated_at_the_best_price_under_its_belief(finished):
     """Against the closed form, which names prices between the candidates too."""
-    setup = lived.setup
+    setup = finished.setup
     evaluate = jax.jit(setup.population.evaluate)
     clock = jnp.asarray(WEEKS)
-    score = evaluate(lived.state, setup.peer_inputs, setup.run_inputs, clock).score
+    score = evaluate(finished.state, setup.peer_inputs, setup.run_inputs, clock).score
     step = jax.jit(WORLD.environment.step)
     key = jax.random.fold_in(jax.random.key(0), PEER)
     for arm in (MEMORY, NETWORK):
-        slope = float(lived.state.belief.mean[PEER, arm, 1])
+        slope = float(finished.state.belief.mean[PEER, arm, 1])
         world, obs = WORLD.environment.reset(stream(key, EVALUATE, 0), PARAMS)
         achieved = []
         for number in range(1, 1 + CONFIG.evaluation_weeks):

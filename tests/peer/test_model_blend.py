@@ -1,4 +1,4 @@
-"""The demand memory's say in the price: limits, averages, and who may speak."""
+"""The weight of the demand memory in the price: limits, averages, and use."""
 
 import dataclasses
 
@@ -36,11 +36,11 @@ def share_after(steps, model_blend_half_life, normalised_error=1.0):
 
 
 @pytest.mark.parametrize("steps", [0, 7, 500])
-def test_it_says_nothing_unless_asked(steps):
+def test_it_is_off_by_default(steps):
     assert share_after(steps, 0.0) == 0.0
 
 
-def test_its_say_halves_and_gives_way_when_it_is_wrong():
+def test_its_weight_halves_and_falls_with_its_error():
     assert share_after(0, 50.0) == 1.0
     assert share_after(50, 50.0) == pytest.approx(0.5)
     assert share_after(150, 50.0) == pytest.approx(0.25)
@@ -49,7 +49,7 @@ def test_its_say_halves_and_gives_way_when_it_is_wrong():
 
 
 @pytest.mark.parametrize("mean", [-3.0, -0.4, 0.0, 1.1])
-def test_a_silent_memory_changes_no_bit(mean):
+def test_a_memory_without_weight_changes_no_bit(mean):
     mean = jnp.array([mean])
     same = blend_with_model(COMPONENTS, mean, BELIEF, OPTIONS, jnp.zeros(()))
     np.testing.assert_array_equal(same, mean)
@@ -64,7 +64,7 @@ def test_actions_are_averaged(share):
     np.testing.assert_allclose(np.tanh(moved), expected, rtol=1e-5)
 
 
-def test_advice_at_the_end_of_the_range_stays_finite():
+def test_a_price_at_the_end_of_the_range_stays_finite():
     dear = BELIEF._replace(mean=jnp.array([0.0, 0.5, 0.0, 0.0, 0.0]))
     assert float(best_action(dear, OPTIONS)[0]) == pytest.approx(1.0)
     moved = blend_with_model(COMPONENTS, jnp.array([20.0]), dear, OPTIONS, jnp.ones(()))
@@ -84,7 +84,7 @@ def test_the_policy_asks_the_memory_in_evaluation_too():
     np.testing.assert_allclose(price(1.0), best_action(BELIEF, OPTIONS), atol=1e-5)
 
 
-def test_without_a_memory_of_demand_there_is_no_advice():
+def test_without_a_memory_of_demand_there_is_no_blend():
     config = dataclasses.replace(CONFIG, memory=MemoryConfig(kind="bins"))
     components = make_peer_components(config, WORLD.environment)
     mean = jnp.array([0.3])

@@ -98,7 +98,7 @@ def test_every_batch_holds_the_share_and_share_zero_changes_nothing(weeks):
     jax.tree.map(np.testing.assert_array_equal, untouched, weeks)
 
 
-def test_rehearsal_has_no_shock_but_the_belief(weeks):
+def test_pretraining_has_no_shock_but_the_belief(weeks):
     del weeks
     rows = jax.jit(lambda key: pretrain_rows(market(0.0), 256, key))(jax.random.key(4))
     log_mean = 0.1 - 3.0 * (price_of(rows) - 1) + 0.2 * np.asarray(rows.obs)[:, 3] / 4
@@ -117,7 +117,7 @@ def test_rehearsal_has_no_shock_but_the_belief(weeks):
         (100.0, 300, 4.0, 0.9 / 8),
     ],
 )
-def test_the_share_falls_with_own_steps_and_with_surprise(
+def test_the_share_falls_with_own_steps_and_with_the_error(
     anneal, steps, normalised_error, share
 ):
     config = TrainConfig(model_rollouts=ModelRolloutsConfig(half_life=anneal))
@@ -128,7 +128,7 @@ def test_the_share_falls_with_own_steps_and_with_surprise(
     np.testing.assert_allclose(found, share, rtol=1e-6)
 
 
-def test_a_surprised_memory_is_one_whose_errors_exceed_its_spread():
+def test_the_error_is_in_units_of_the_spread():
     state = belief(0.1)
     x = np.array([1.0, 0.2, 0.1, 1.0, 0.0], np.float32)
     mean = float(np.asarray(state.mean) @ x) - 0.1  # the noise's mean correction

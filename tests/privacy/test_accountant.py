@@ -1,4 +1,4 @@
-"""Epsilons against published figures and closed forms; what each mode claims."""
+"""Epsilons against published figures and closed forms; what each mode states."""
 
 import builtins
 import dataclasses
@@ -132,14 +132,14 @@ def test_consortium_counts_values_counts_and_demand():
     stream = accountant("consortium", **noise)
     each = accountant("consortium", privacy__release="independent", **noise)
     bare = accountant("consortium", has_demand=False, **noise)
-    silent = accountant("consortium", exchange__value_sharing="none", **noise)
+    without_values = accountant("consortium", exchange__value_sharing="none", **noise)
     for releases in (1, 10, 52):
         values = 2.0 * releases / 20.0**2  # two mechanisms a release
         for found, squared in (
             (stream, values + 1 / 2.0**2),
             (each, values + releases / 2.0**2),
             (bare, values),
-            (silent, 1 / 2.0**2),
+            (without_values, 1 / 2.0**2),
         ):
             exact = reference.epsilon(math.sqrt(squared), DELTA)
             assert found.epsilon(releases) == pytest.approx(exact, rel=1e-4)
@@ -148,12 +148,12 @@ def test_consortium_counts_values_counts_and_demand():
     assert marked(stream) == noised | {"time"}
     assert set(stream.channels) - marked(stream) == {"action ranges", "entropy"}
     assert marked(bare) == noised - {"demand coefficients"} | {"time"}
-    assert marked(silent) == {"demand coefficients", "time"}
+    assert marked(without_values) == {"demand coefficients", "time"}
     assert "one real step (a week) of one peer" in stream.adjacency
 
 
 def marked(found):
-    """Names of the channels that carry epsilon; every channel says one or other."""
+    """Names of the channels that carry epsilon; every channel states which."""
     for text in found.channels.values():
         assert text.startswith(("epsilon: ", "no epsilon: "))
         assert "\n" not in text
@@ -171,7 +171,7 @@ def test_public_counts_every_response():
     assert set(found.channels) == {"trend", "entropy", "demand coefficients", "time"}
 
 
-def test_private_claims_nothing():
+def test_private_states_no_epsilon():
     found = accountant("private")
     assert marked(found) == set()
     assert found.epsilon(0) == 0.0
@@ -179,11 +179,11 @@ def test_private_claims_nothing():
     assert found.allowed == UNLIMITED
 
 
-def test_what_is_not_noised_is_not_claimed():
-    quiet = accountant("consortium", privacy__value_noise=0.0)
-    assert marked(quiet) == {"demand coefficients", "time"}
+def test_what_is_not_noised_has_no_epsilon():
+    weak = accountant("consortium", privacy__value_noise=0.0)
+    assert marked(weak) == {"demand coefficients", "time"}
     exact = reference.epsilon(1.0, DELTA)
-    assert quiet.epsilon(99) == pytest.approx(exact, rel=1e-4)
+    assert weak.epsilon(99) == pytest.approx(exact, rel=1e-4)
     bare = accountant("consortium", privacy__value_noise=0.0, privacy__demand_noise=0.0)
     assert marked(bare) == {"time"}
     assert bare.epsilon(1) == math.inf
@@ -231,13 +231,13 @@ def test_epsilon_grows_with_releases_and_falls_with_noise():
 
 
 def test_a_thousand_releases_are_reckoned_at_once():
-    loud = PrivacyAccountant({}, each=2.0, once=1.0, responses=20, response_epsilon=1.0)
+    many = PrivacyAccountant({}, each=2.0, once=1.0, responses=20, response_epsilon=1.0)
     start = time.perf_counter()
-    assert math.isfinite(loud.epsilon(1000))
-    quiet = PrivacyAccountant(
+    assert math.isfinite(many.epsilon(1000))
+    weak = PrivacyAccountant(
         {}, each=1e-4, responses=20, response_epsilon=0.01, budget=30.0
     )
-    assert quiet.allowed > 1000
+    assert weak.allowed > 1000
     assert time.perf_counter() - start < 10.0  # 2 s on an idle core
 
 
@@ -272,7 +272,7 @@ def test_a_thousand_releases_are_reckoned_at_once():
         ),
     ],
 )
-def test_claims_without_a_bound_are_refused(mode, fields, field, reason):
+def test_settings_without_a_bound_are_refused(mode, fields, field, reason):
     with pytest.raises(ConfigError) as caught:
         accountant(mode, **fields)
     message = str(caught.value)
@@ -297,7 +297,7 @@ def test_noise_that_nothing_needs_may_be_zero():
     accountant("public", has_demand=False, privacy__demand_noise=0.0)
 
 
-def test_a_missing_library_is_one_line_that_says_what_to_install(monkeypatch):
+def test_a_missing_library_is_one_line_that_names_what_to_install(monkeypatch):
     imported = builtins.__import__
 
     def without(name, *args, **kwargs):

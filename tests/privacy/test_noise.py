@@ -122,7 +122,7 @@ def test_gaussian_has_its_std():
 
 
 @pytest.mark.parametrize("epsilon", [0.1, 1.0, 3.0])
-def test_signs_are_told_truthfully_as_often_as_epsilon_allows(epsilon):
+def test_signs_are_kept_as_often_as_epsilon_allows(epsilon):
     draws = 100_000
     sign = np.repeat(np.asarray([[-2.0, 0.0, 0.5]], np.float32), draws, axis=0)
     response = jax.jit(randomised_response)(jax.random.key(2), sign, epsilon)
@@ -139,11 +139,11 @@ def test_signs_are_told_truthfully_as_often_as_epsilon_allows(epsilon):
 
 
 def test_every_answer_stays_possible_at_any_epsilon():
-    """The chance of a lie is never below the one the guarantee needs."""
+    """The chance of a flip is never below the one the guarantee needs."""
     sign = np.ones(2**22, np.float32)
-    lies = np.asarray(jax.jit(randomised_response)(jax.random.key(4), sign, 12.0)) < 0
+    flips = np.asarray(jax.jit(randomised_response)(jax.random.key(4), sign, 12.0)) < 0
     asked = 2**22 / (1.0 + math.exp(12.0))  # 26 of them
-    assert lies.sum() > asked - 5.0 * math.sqrt(asked)
+    assert flips.sum() > asked - 5.0 * math.sqrt(asked)
 
 
 def test_a_response_is_read_as_its_posterior_mean():

@@ -1,4 +1,4 @@
-"""NumPy references of the attacks: one hostile peer, one coordinate at a time.
+"""NumPy references of the attacks: one byzantine peer, one coordinate at a time.
 
 Independent of the package: float64, loops over senders, written from the papers.
 """
@@ -16,7 +16,7 @@ def coefficients(demand, j):
 
 
 def vectors(received):
-    """Lists [J][V] of what each sender says, None where it has no data."""
+    """Lists [J][V] of what each sender sends, None where it has no data."""
     insight, demand = received.insight, received.demand
     leaves = (insight.state_value, insight.action_value, insight.entropy)
     rows = []
@@ -31,8 +31,8 @@ def vectors(received):
     return rows
 
 
-def told(kind, strength, rows, byzantine, j, v):
-    """What hostile peer j says in coordinate v, without any noise."""
+def attacked(kind, strength, rows, byzantine, j, v):
+    """What byzantine peer j sends in coordinate v, without any noise."""
     honest = [row[v] for row, bad in zip(rows, byzantine, strict=True) if not bad]
     honest = [x for x in honest if x is not None]
     own = rows[j][v]
@@ -62,7 +62,7 @@ def alie_z(honest, byzantine):
 
 
 def dissensus(strength, rows, own, edge, byzantine, i, v):
-    """He, Karimireddy & Jaggi 2022: what hostile peers tell receiver i in v."""
+    """He, Karimireddy & Jaggi 2022: what byzantine peers send to receiver i in v."""
     known = [(j, row[v]) for j, row in enumerate(rows) if not byzantine[j]]
     known = [(j, x) for j, x in known if x is not None]
     mine = own[i][v]

@@ -58,10 +58,10 @@ def mean_prior(means, noise_variance, base_mean, base_variance, spread):
     n = len(means)
     mean, variance = [], []
     for f in range(len(base_mean)):
-        told = (spread[f] + noise_variance[f]) / n
+        mean_variance = (spread[f] + noise_variance[f]) / n
         own = base_variance[f] - spread[f]
         average = sum(m[f] for m in means) / n
-        weight = own / (own + told)
+        weight = own / (own + mean_variance)
         mean.append(base_mean[f] + weight * (average - base_mean[f]))
-        variance.append(spread[f] + own * told / (own + told))
+        variance.append(spread[f] + own * mean_variance / (own + mean_variance))
     return np.array(mean), np.array(variance)

@@ -6,7 +6,7 @@ import numpy as np
 
 
 def byzantine_peers(byzantine_fraction, n):
-    """f of n voices, never a majority."""
+    """f of n senders, never a majority."""
     return min(math.floor(byzantine_fraction * n + 1e-6), max(n - 1, 0) // 2)
 
 
@@ -54,7 +54,7 @@ def _mean_square(x, has_data, j, m):
 
 
 def _average(x, edge_weight):
-    """Weighted mean [K, A] over voices [J, K] and where anyone speaks [K]."""
+    """Weighted mean [K, A] over weights [J, K] and where any is positive [K]."""
     out, total = np.zeros(x.shape[1:]), edge_weight.sum(axis=0)
     for k in np.flatnonzero(total > 0):
         out[k] = sum(edge_weight[j, k] * x[j, k] for j in range(len(x))) / total[k]
@@ -62,7 +62,7 @@ def _average(x, edge_weight):
 
 
 def _each(x, edge_weight, reduce):
-    """``reduce(values, voices)`` of every coordinate."""
+    """``reduce(values, weights)`` of every coordinate."""
     out = np.zeros(x.shape[1:])
     for k, a in np.ndindex(*out.shape):
         out[k, a] = reduce(x[:, k, a], edge_weight[:, k])
@@ -78,14 +78,14 @@ def _trimmed(x, edge_weight, edge, own, knows, byzantine_fraction):
 
 
 def geometric_cost(z, x, edge_weight, edge):
-    """Σ_j edge_j ‖x_j - z‖ over the cells each sender speaks on."""
+    """Σ_j edge_j ‖x_j - z‖ over the cells of each sender."""
     return sum(
         e * math.sqrt(_squares(x[j], z, edge_weight[j] > 0)) for j, e in enumerate(edge)
     )
 
 
 def _centred(x, edge_weight, edge, own, knows, byzantine_fraction):
-    centre, heard = _median(x, edge_weight, edge, own, knows, byzantine_fraction)
+    centre, informed = _median(x, edge_weight, edge, own, knows, byzantine_fraction)
     centre[knows > 0] = own[knows > 0]
     has_data = edge_weight > 0
     distance = np.zeros(len(x))
@@ -98,17 +98,17 @@ def _centred(x, edge_weight, edge, own, knows, byzantine_fraction):
         shrink = 1.0 if distance[j] <= radius else radius / distance[j]
         clipped[j] = shrink * (x[j] - centre)
     moved, _ = _average(clipped, edge_weight)
-    return centre + moved, heard
+    return centre + moved, informed
 
 
 def _scores(x, edge_weight, byzantine_fraction):
     has_data = edge_weight > 0
-    heard = [j for j in range(len(x)) if has_data[j].any()]
-    n = len(heard)
+    informed = [j for j in range(len(x)) if has_data[j].any()]
+    n = len(informed)
     nearest = max(n - byzantine_peers(byzantine_fraction, n) - 2, 1)
     scores = {}
-    for j in heard:
-        others = sorted(_mean_square(x, has_data, j, m) for m in heard if m != j)
+    for j in informed:
+        others = sorted(_mean_square(x, has_data, j, m) for m in informed if m != j)
         scores[j] = sum(others[:nearest])
     return scores, n - byzantine_peers(byzantine_fraction, n)
 
@@ -133,14 +133,14 @@ def _multi_krum(x, edge_weight, edge, own, knows, byzantine_fraction):
 
 def _nearest(x, edge_weight, edge, own, knows, byzantine_fraction):
     has_data = edge_weight > 0
-    heard = [j for j in range(len(x)) if has_data[j].any()]
-    keep = len(heard) - byzantine_peers(byzantine_fraction, len(heard))
+    informed = [j for j in range(len(x)) if has_data[j].any()]
+    keep = len(informed) - byzantine_peers(byzantine_fraction, len(informed))
     mixed = np.zeros_like(x)
-    for j in heard:
-        distance = {m: _mean_square(x, has_data, j, m) for m in heard}
+    for j in informed:
+        distance = {m: _mean_square(x, has_data, j, m) for m in informed}
         worst = sorted(distance.values())[keep - 1]
         near = np.zeros_like(edge_weight)
-        for m in heard:
+        for m in informed:
             if distance[m] <= worst:
                 near[m] = edge_weight[m]
         mixed[j] = _average(x, near)[0]
@@ -158,7 +158,7 @@ METHODS = {
 
 
 def mixing_weights(edge, weight, x):
-    """Voices [J, K] of finite claims, and the claims [J, K, A] with 0 elsewhere."""
+    """Weights [J, K] of finite values, and the values [J, K, A] with 0 elsewhere."""
     sound = np.isfinite(x).all(axis=-1) & (weight > 0)
     edge_weight = np.where(sound, np.asarray(edge, float)[:, None], 0.0)
     return edge_weight, np.where(sound[..., None], x, 0.0).astype(float)
@@ -170,7 +170,7 @@ def aggregate(name, edge, weight, x, own, own_weight, byzantine_fraction):
     for i in range(len(edge)):
         edge_weight, clean = mixing_weights(edge[i], weight, x)
         mine, knows = mixing_weights(np.ones(len(own)), own_weight, own)
-        mean, heard = METHODS[name](
+        mean, informed = METHODS[name](
             clean,
             edge_weight,
             edge[i].astype(float),
@@ -179,9 +179,9 @@ def aggregate(name, edge, weight, x, own, own_weight, byzantine_fraction):
             byzantine_fraction,
         )
         mass = np.zeros(weight.shape[1])
-        for k in np.flatnonzero(heard):
+        for k in np.flatnonzero(informed):
             typical = weighted_median(weight[:, k], edge_weight[:, k])
             mass[k] = edge_weight[:, k].sum() * typical
-        means.append(np.where(heard[:, None], mean, 0.0))
+        means.append(np.where(informed[:, None], mean, 0.0))
         masses.append(mass)
     return np.array(means), np.array(masses)

@@ -19,7 +19,7 @@ def mean(values):
 
 
 def is_quantile(value, drawn, level, slack):
-    """Whether a share ``level`` of what was drawn, give or take, lies below."""
+    """Whether a share ``level`` of what was drawn, give or take, is below."""
     below = sum(d < value - 1e-9 for d in drawn) / len(drawn)
     up_to = sum(d <= value + 1e-9 for d in drawn) / len(drawn)
     return below <= level + slack and up_to >= level - slack

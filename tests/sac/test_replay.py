@@ -20,7 +20,7 @@ _sample = jax.jit(_buffer.sample, static_argnums=2)
 
 
 def _transition(i):
-    """A transition whose every number tells which one it is."""
+    """A transition whose every number identifies it."""
     i = np.float32(i)
     return Transition(
         obs=np.arange(OBS, dtype=np.float32) + i,

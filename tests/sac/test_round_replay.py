@@ -21,7 +21,7 @@ STEPS, ROWS = 3, 16
 
 
 def _transition(i):
-    """A transition that tells which one it is; i may be traced."""
+    """A transition whose numbers identify it; i may be traced."""
     i = jnp.asarray(i, jnp.float32)
     return Transition(
         obs=jnp.stack([i, -i]),

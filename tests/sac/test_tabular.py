@@ -1,4 +1,4 @@
-"""What theory says of the network's values, held on random tabular MDPs to 1e-5.
+"""Theory of the network's values, held on random tabular MDPs to 1e-5.
 
 Value iteration runs in float64 and bootstraps through the package's own functions,
 one context cell for each state.
@@ -45,15 +45,15 @@ def used(v, value, weight, use):
 compiled = jax.jit(used, static_argnames="use")
 
 
-def advised(mdp, advice, w, use="mix", alpha=SOFT):
-    """Fixed point of a learner that is told ``advice`` [S] with weight w."""
-    advice = np.broadcast_to(np.asarray(advice, np.float32), (S,))
+def guided(mdp, network_value, w, use="mix", alpha=SOFT):
+    """Fixed point of a learner that receives ``network_value`` [S], weight w."""
+    network_value = np.broadcast_to(np.asarray(network_value, np.float32), (S,))
     weight = np.float32(w)
     return tabular.solve(
         mdp,
         GAMMA,
         alpha,
-        lambda v: compiled(v.astype(np.float32), advice, weight, use),
+        lambda v: compiled(v.astype(np.float32), network_value, weight, use),
     )
 
 
@@ -71,59 +71,59 @@ def distance(x, y):
 
 @pytest.mark.parametrize("alpha", [SOFT, HARD])
 @pytest.mark.parametrize("u", [-2.0, 3.0])
-def test_constant_advice_is_a_shorter_horizon(u, alpha):
+def test_constant_network_value_is_a_shorter_horizon(u, alpha):
     """SAC at discount γ(1-w), and the constant γwU/(1-γ(1-w)) on top."""
     w = 0.3
     mdp = tabular.random_mdp(np.random.default_rng(0), S, N)
     short = tabular.solve(mdp, GAMMA * (1 - w), alpha)
     lift = GAMMA * w * u / (1 - GAMMA * (1 - w))
-    assert distance(advised(mdp, u, w, alpha=alpha), short + lift) < CLOSE
+    assert distance(guided(mdp, u, w, alpha=alpha), short + lift) < CLOSE
 
 
-def test_where_episodes_end_constant_advice_pays_for_survival():
+def test_where_episodes_end_constant_network_value_pays_for_survival():
     """The constant γwU is then earned in each step that goes on."""
     w, u = 0.3, 2.0
     mdp = tabular.random_mdp(np.random.default_rng(1), S, N, terminals=2)
     bonus = GAMMA * w * u * mdp.transition @ mdp.alive
     short = tabular.solve(mdp, GAMMA * (1 - w), SOFT, reward=mdp.reward + bonus)
-    assert distance(advised(mdp, u, w), short) < CLOSE
+    assert distance(guided(mdp, u, w), short) < CLOSE
 
 
 @settings(deadline=None, max_examples=8)
 @given(seed=SEEDS, w=SHARES)
 @pytest.mark.parametrize("use", ["mix", "max"])
-def test_bias_is_bounded_by_the_error_of_the_advice(use, seed, w):
+def test_bias_is_bounded_by_the_error_of_the_network_value(use, seed, w):
     """‖Q_w - Q*‖ <= γw/(1-γ(1-w)) · ‖U - V*‖, of max only the excess (U - V*)+."""
     rng = np.random.default_rng(seed)
     mdp = tabular.random_mdp(rng, S, N, terminals=seed % 2)
     q, value = best(mdp)
-    advice = (value + rng.normal(size=S)).astype(np.float32)
-    error = advice - value if use == "max" else np.abs(advice - value)
+    network_value = (value + rng.normal(size=S)).astype(np.float32)
+    error = network_value - value if use == "max" else np.abs(network_value - value)
     bound = GAMMA * w / (1 - GAMMA * (1 - w)) * max(error.max(), 0.0)
-    assert distance(advised(mdp, advice, w, use), q) <= bound + CLOSE
-    assert distance(advised(mdp, value, w, use), q) < CLOSE
+    assert distance(guided(mdp, network_value, w, use), q) <= bound + CLOSE
+    assert distance(guided(mdp, value, w, use), q) < CLOSE
 
 
 @pytest.mark.parametrize("use", ["mix", "max"])
 def test_the_bound_is_attained(use):
-    """By advice that is too high by a constant: the scale of w is 1-γ, not 1."""
+    """By network_value that is too high by a constant: the scale of w is 1-γ, not 1."""
     w, c = 0.3, 1.5
     mdp = tabular.random_mdp(np.random.default_rng(2), S, N)
     q, value = best(mdp)
     bias = GAMMA * w / (1 - GAMMA * (1 - w)) * c
-    assert distance(advised(mdp, value + c, w, use), q + bias) < CLOSE
+    assert distance(guided(mdp, value + c, w, use), q + bias) < CLOSE
 
 
-def test_annealed_advice_leaves_no_bias():
+def test_annealed_network_value_leaves_no_bias():
     """w_t = w/(1 + (t/t0)²), as each round of learning weighs it."""
     mdp = tabular.random_mdp(np.random.default_rng(3), S, N)
     q, value = best(mdp)
-    advice = (value + 2.0).astype(np.float32)
+    network_value = (value + 2.0).astype(np.float32)
     shares = 0.3 * np.asarray(annealing(jnp.arange(3000.0), jnp.float32(4.0)))
     got, gaps = np.zeros_like(q), []
     for w in shares.astype(np.float32):
         v = tabular.soft_value(got, SOFT).astype(np.float32)
-        following = np.asarray(compiled(v, advice, w, "mix"), np.float64)
+        following = np.asarray(compiled(v, network_value, w, "mix"), np.float64)
         got = tabular.backup(mdp, GAMMA, following)
         gaps.append(distance(got, q))
     assert max(gaps[20:]) > 0.01
@@ -139,10 +139,10 @@ def test_an_envelope_only_raises(seed, w):
     rng = np.random.default_rng(seed)
     mdp = tabular.random_mdp(rng, S, N)
     q, value = best(mdp)
-    advice = value + 2.0 * rng.normal(size=S)
-    assert (advised(mdp, advice, w, "max") >= q - CLOSE).all()
+    network_value = value + 2.0 * rng.normal(size=S)
+    assert (guided(mdp, network_value, w, "max") >= q - CLOSE).all()
     lower = value - np.abs(rng.normal(size=S))
-    assert distance(advised(mdp, lower, w, "max"), q) < CLOSE
+    assert distance(guided(mdp, lower, w, "max"), q) < CLOSE
 
 
 # --- Shaping by a potential.
@@ -170,23 +170,26 @@ def test_shaping_moves_values_by_the_potential_and_no_policy(terminals, seed):
     """Q = Q* - Φ for any Φ, at terminals included (Ng, Harada & Russell 1999)."""
     rng = np.random.default_rng(seed)
     mdp = tabular.random_mdp(rng, S, N, terminals)
-    advice = rng.normal(size=S).astype(np.float32)
+    network_value = rng.normal(size=S).astype(np.float32)
     weight = (rng.uniform(size=S) * (rng.uniform(size=S) < 0.7)).astype(np.float32)
     full = (S, N, S)
     rewards = np.broadcast_to(mdp.reward[..., None], full).astype(np.float32)
     alive = np.broadcast_to(mdp.alive, full).astype(np.float32)
-    shaped = np.asarray(shape(rewards, advice, weight, alive), np.float64)
+    shaped = np.asarray(shape(rewards, network_value, weight, alive), np.float64)
     expected = (mdp.transition * shaped).sum(axis=-1)
     for alpha in (SOFT, HARD):
         q, _ = best(mdp, alpha)
         got = tabular.solve(mdp, GAMMA, alpha, reward=expected)
-        assert distance(got, q - (weight * advice).astype(np.float64)[:, None]) < CLOSE
+        assert (
+            distance(got, q - (weight * network_value).astype(np.float64)[:, None])
+            < CLOSE
+        )
         if alpha:
             policies = [tabular.soft_policy(x, alpha) for x in (got, q)]
             assert distance(*policies) < CLOSE / alpha
         else:
             np.testing.assert_array_equal(got.argmax(axis=1), q.argmax(axis=1))
-    v = jnp.asarray(advice)
+    v = jnp.asarray(network_value)
     np.testing.assert_array_equal(compiled(v, v + 1.0, weight, "shaping"), v)
 
 
@@ -196,9 +199,9 @@ def test_shaping_moves_values_by_the_potential_and_no_policy(terminals, seed):
 @jax.jit
 def coupled_mix(v, W, w):
     """Each peer's values [P, S] mixed with its neighbours', by the package."""
-    advice, mass = weighted_mean(W, jnp.ones_like(v), v)
+    network_value, mass = weighted_mean(W, jnp.ones_like(v), v)
     weight = jnp.where(mass > 0.0, w, 0.0)
-    return jax.vmap(lambda *x: used(*x, "mix"))(v, advice, weight)
+    return jax.vmap(lambda *x: used(*x, "mix"))(v, network_value, weight)
 
 
 def coupled(mdps, W, w):

@@ -19,7 +19,7 @@ from tests.reference import attacks as reference
 
 J = 7
 NOW = np.float32(1000.0)
-HOSTILE = np.float32([0, 0, 1, 0, 1, 0, 0])
+BYZANTINE = np.float32([0, 0, 1, 0, 1, 0, 0])
 EDGE = np.ones((J, J), np.float32) - np.eye(J, dtype=np.float32)
 FINITE = [kind for kind in ATTACKS if kind != "nonfinite"]
 
@@ -29,7 +29,7 @@ def transform(kind, strength=1.0):
     return jax.jit(make_attack(kind, strength).transform)
 
 
-def attack(kind, sent, strength=1.0, byzantine=HOSTILE, edge=EDGE, seed=0):
+def attack(kind, sent, strength=1.0, byzantine=BYZANTINE, edge=EDGE, seed=0):
     with jax.debug_nans(kind != "nonfinite"):
         out = transform(kind, strength)(
             sent, sent, edge, byzantine, jax.random.key(seed), NOW
@@ -54,12 +54,14 @@ def test_honest_messages_pass_to_the_bit(kind):
     # Even a broken honest message is not the attack's to mend.
     sent.insight.state_value[0, 0] = np.nan
     with jax.debug_nans(False):
-        out = transform(kind)(sent, sent, EDGE, HOSTILE, jax.random.key(0), NOW)
-        nobody = transform(kind)(sent, sent, EDGE, 0 * HOSTILE, jax.random.key(0), NOW)
+        out = transform(kind)(sent, sent, EDGE, BYZANTINE, jax.random.key(0), NOW)
+        nobody = transform(kind)(
+            sent, sent, EDGE, 0 * BYZANTINE, jax.random.key(0), NOW
+        )
         out, nobody = jax.tree.map(np.asarray, (out, nobody))
     views = [at(out, i) for i in range(J)] if kind == "dissensus" else [out]
     for view in views:
-        same(at(view, HOSTILE == 0), at(sent, HOSTILE == 0))
+        same(at(view, BYZANTINE == 0), at(sent, BYZANTINE == 0))
         changed = jax.tree.map(lambda x, y: (x != y).any(), view, sent)
         assert any(jax.tree.leaves(changed))
     for view in [at(nobody, i) for i in range(J)] if kind == "dissensus" else [nobody]:
@@ -78,17 +80,17 @@ def test_honest_messages_pass_to_the_bit(kind):
 )
 def test_estimates_are_those_of_the_formula(kind, strength):
     sent = messages()
-    sent.insight.valid[HOSTILE == 0, 2] = 0.0  # a cell that only liars know
-    sent.insight.valid[HOSTILE > 0, 2] = 1.0
-    sent.insight.valid[HOSTILE > 0, 3] = 0.0  # and one of which they know nothing
+    sent.insight.valid[BYZANTINE == 0, 2] = 0.0  # a cell that only byzantine peers know
+    sent.insight.valid[BYZANTINE > 0, 2] = 1.0
+    sent.insight.valid[BYZANTINE > 0, 3] = 0.0  # and one of which they know nothing
     out = attack(kind, sent, strength)
     values, known = read_estimates(out)
     rows = reference.vectors(sent)
-    for j in np.flatnonzero(HOSTILE):
+    for j in np.flatnonzero(BYZANTINE):
         assert np.asarray(known[j] > 0).all()
         expected = np.array(
             [
-                reference.told(kind, strength, rows, HOSTILE, j, v)
+                reference.attacked(kind, strength, rows, BYZANTINE, j, v)
                 for v in range(known.shape[1])
             ]
         )
@@ -96,11 +98,11 @@ def test_estimates_are_those_of_the_formula(kind, strength):
         np.testing.assert_allclose(values[j], expected, rtol=2e-3, atol=2e-3)
 
 
-def test_liars_are_wrapped_like_the_honest():
+def test_byzantine_messages_are_wrapped_like_the_honest():
     sent = messages()
     out = attack("ipm", sent)
-    honest = HOSTILE == 0
-    for j in np.flatnonzero(HOSTILE):
+    honest = BYZANTINE == 0
+    for j in np.flatnonzero(BYZANTINE):
         for k in range(K):
             seen = honest & (sent.insight.valid[:, k] > 0)
             for name in ("confidence", "count", "action_std", "valid"):
@@ -121,14 +123,14 @@ def test_liars_are_wrapped_like_the_honest():
         np.testing.assert_allclose(out.performance[j], mean, rtol=1e-5)
 
 
-def test_a_lie_about_demand_means_what_it_says():
+def test_attacked_demand_has_the_attacked_coefficients():
     """Who solves ``S θ = b`` of a flipped message finds the flipped curve."""
     sent = messages()
     out = attack("sign_flip", sent)
     assert sent.demand.count[2] > 0
     theta = reference.coefficients(sent.demand, 2)
-    lie = reference.coefficients(out.demand, 2)
-    np.testing.assert_allclose(lie, -theta, rtol=2e-3, atol=2e-3)
+    attacked = reference.coefficients(out.demand, 2)
+    np.testing.assert_allclose(attacked, -theta, rtol=2e-3, atol=2e-3)
 
 
 def test_flipped_values_keep_flipped_shape_for_those_who_normalise():
@@ -148,24 +150,24 @@ def test_noise_has_the_promised_spread():
     one = make_attack("gaussian", 1.0).transform
 
     def draw(key):
-        told = one(sent, sent, EDGE, HOSTILE, key, NOW)
-        return told.insight.state_value[HOSTILE > 0]
+        result = one(sent, sent, EDGE, BYZANTINE, key, NOW)
+        return result.insight.state_value[BYZANTINE > 0]
 
-    told = np.asarray(jax.jit(jax.vmap(draw))(keys))
+    result = np.asarray(jax.jit(jax.vmap(draw))(keys))
     for k in range(K):
-        seen = (HOSTILE == 0) & (sent.insight.valid[:, k] > 0)
+        seen = (BYZANTINE == 0) & (sent.insight.valid[:, k] > 0)
         honest = sent.insight.state_value[seen, k]
-        noise = (told[..., k] - honest.mean()) / honest.std()
+        noise = (result[..., k] - honest.mean()) / honest.std()
         assert abs(noise.mean()) < 4 * 10 / np.sqrt(noise.size)
         assert noise.std() == pytest.approx(10.0, rel=0.05)
-        # The two hostile peers do not make the same noise.
+        # The two byzantine peers do not make the same noise.
         assert abs(np.corrcoef(noise.T)[0, 1]) < 0.1
 
 
-def test_mimic_copies_the_first_honest_peer_that_speaks():
-    sent = messages(silent=(0,))
+def test_mimic_copies_the_first_honest_peer_with_data():
+    sent = messages(absent=(0,))
     out = attack("mimic", sent)
-    for j in np.flatnonzero(HOSTILE):
+    for j in np.flatnonzero(BYZANTINE):
         same(at(out, j), at(sent, 1))
     half = attack("mimic", sent, 0.5)
     np.testing.assert_allclose(
@@ -178,17 +180,17 @@ def test_mimic_copies_the_first_honest_peer_that_speaks():
 
 def test_confidence_boasts():
     sent = messages()
-    out = at(attack("confidence", sent), HOSTILE > 0)
+    out = at(attack("confidence", sent), BYZANTINE > 0)
     np.testing.assert_array_equal(out.insight.confidence, 1.0)
-    for claim in (out.insight.count, out.demand.count, out.performance):
-        np.testing.assert_array_equal(claim, np.float32(1e6))
+    for value in (out.insight.count, out.demand.count, out.performance):
+        np.testing.assert_array_equal(value, np.float32(1e6))
     honest = attack("sign_flip", sent).demand
     np.testing.assert_allclose(
-        out.demand.precision, honest.precision[HOSTILE > 0] * 1e6 / 40, rtol=1e-4
+        out.demand.precision, honest.precision[BYZANTINE > 0] * 1e6 / 40, rtol=1e-4
     )
 
 
-def test_nobody_can_say_what_the_mode_does_not_carry():
+def test_nobody_can_send_what_the_mode_does_not_carry():
     """Values without counts, demand or performance: as in the mode public."""
     sent = messages()
     demand = jax.tree.map(np.zeros_like, sent.demand)
@@ -208,7 +210,7 @@ def test_times_are_forged():
     np.testing.assert_array_equal(stamps[4], NOW + np.float32(1e6))
     out = attack("replay", sent)
     seen = sent.insight.valid > 0
-    bad = HOSTILE[:, None] > 0
+    bad = BYZANTINE[:, None] > 0
     expected = np.where(bad & seen, NOW, sent.insight.timestamp)
     np.testing.assert_array_equal(out.insight.timestamp, expected)
     kept = out._replace(insight=out.insight._replace(timestamp=sent.insight.timestamp))
@@ -222,9 +224,9 @@ def test_nonfinite_spoils_its_share_of_entries():
     sent = messages()
     for strength, low, high in ((1.0, 1.0, 1.0), (0.3, 0.15, 0.45), (0.0, 0.0, 0.0)):
         out = attack("nonfinite", sent, strength)
-        np.testing.assert_array_equal(out.insight.valid[HOSTILE > 0], 1.0)
+        np.testing.assert_array_equal(out.insight.valid[BYZANTINE > 0], 1.0)
         out = out._replace(insight=out.insight._replace(valid=np.zeros((J, 0))))
-        leaves = jax.tree.leaves(at(out, HOSTILE > 0))
+        leaves = jax.tree.leaves(at(out, BYZANTINE > 0))
         entries = np.concatenate([np.ravel(leaf) for leaf in leaves])
         share = np.mean(~np.isfinite(entries))
         assert low <= share <= high
@@ -238,41 +240,41 @@ def test_dissensus_is_that_of_the_paper(strength):
     rng = np.random.default_rng(1)
     sent, own = messages(), messages(5)
     edge = np.float32(EDGE * rng.uniform(0.2, 1, (J, J)))
-    edge[0, HOSTILE > 0] = 0.0  # hears no liar, so nobody lies to it
+    edge[0, BYZANTINE > 0] = 0.0  # no byzantine sender, so no attack on it
     run = transform("dissensus", strength)
-    out = run(sent, own, edge, HOSTILE, jax.random.key(0), NOW)
+    out = run(sent, own, edge, BYZANTINE, jax.random.key(0), NOW)
     rows, mine = reference.vectors(sent), reference.vectors(own)
     for i in range(J):
         values, _ = read_estimates(at(out, i))
         expected = np.array(
             [
-                reference.dissensus(strength, rows, mine, edge, HOSTILE, i, v)
+                reference.dissensus(strength, rows, mine, edge, BYZANTINE, i, v)
                 for v in range(values.shape[1])
             ]
         )
         expected[3 * K : 4 * K] = np.clip(expected[3 * K : 4 * K], -1, 1)
-        for j in np.flatnonzero(HOSTILE):
+        for j in np.flatnonzero(BYZANTINE):
             np.testing.assert_allclose(values[j], expected, rtol=3e-3, atol=3e-3)
 
 
 def test_dissensus_keeps_neighbours_apart_under_the_plain_mean():
     sent = messages()
     sent.insight.valid[:] = 1.0
-    honest = HOSTILE == 0
+    honest = BYZANTINE == 0
     ring = np.roll(np.eye(J), 1, 0) + np.roll(np.eye(J), -1, 0)
-    ring = np.float32(ring)  # each peer hears its two neighbours
+    ring = np.float32(ring)  # each peer receives from both neighbours
 
     def disagreement(strength):
-        told = np.broadcast_to(sent.insight.state_value[None], (J, J, K))
+        result = np.broadcast_to(sent.insight.state_value[None], (J, J, K))
         if strength:
-            told = attack("dissensus", sent, strength, edge=ring).insight.state_value
+            result = attack("dissensus", sent, strength, edge=ring).insight.state_value
         own = sent.insight.state_value
-        mixed = (own + np.einsum("ij,ijk->ik", ring, told)) / 3.0
-        quiet = ring.copy()
-        if not strength:  # without an attack the hostile say nothing
-            quiet[:, ~honest] = 0.0
-            mixed = own + np.einsum("ij,ijk->ik", quiet, told)
-            mixed /= 1.0 + quiet.sum(1, keepdims=True)
+        mixed = (own + np.einsum("ij,ijk->ik", ring, result)) / 3.0
+        honest_ring = ring.copy()
+        if not strength:  # without an attack the byzantine send nothing
+            honest_ring[:, ~honest] = 0.0
+            mixed = own + np.einsum("ij,ijk->ik", honest_ring, result)
+            mixed /= 1.0 + honest_ring.sum(1, keepdims=True)
         return mixed[honest].var(axis=0).sum()
 
     before = sent.insight.state_value[honest].var(axis=0).sum()
@@ -284,22 +286,22 @@ def test_dissensus_keeps_neighbours_apart_under_the_plain_mean():
 def test_dissensus_of_one_stops_all_mixing():
     sent = messages()
     sent.insight.valid[:] = 1.0
-    told = attack("dissensus", sent).insight.state_value
+    result = attack("dissensus", sent).insight.state_value
     own = sent.insight.state_value
-    mixed = (own + np.einsum("ij,ijk->ik", EDGE, told)) / J
-    honest = HOSTILE == 0
+    mixed = (own + np.einsum("ij,ijk->ik", EDGE, result)) / J
+    honest = BYZANTINE == 0
     np.testing.assert_allclose(mixed[honest], own[honest], rtol=1e-4, atol=1e-5)
 
 
 @pytest.mark.parametrize("kind", ATTACKS)
 def test_order_of_the_honest_does_not_matter(kind):
-    """Neither does it matter who stands where, if the hostile keep their ranks."""
+    """Neither does it matter who stands where, if the byzantine keep their ranks."""
     sent = messages()
-    order = np.array([5, 2, 0, 1, 6, 4, 3])  # the hostile, 2 and 4, in their order
+    order = np.array([5, 2, 0, 1, 6, 4, 3])  # the byzantine, 2 and 4, in their order
     if kind == "mimic":  # copies by position
         order = np.array([0, 2, 6, 1, 5, 4, 3])
     plain = attack(kind, sent)
-    moved = attack(kind, at(sent, order), byzantine=HOSTILE[order])
+    moved = attack(kind, at(sent, order), byzantine=BYZANTINE[order])
     back = at(plain, order)
     if kind == "dissensus":
         back = jax.tree.map(lambda leaf: leaf[order][:, order], plain)
@@ -310,9 +312,9 @@ def test_order_of_the_honest_does_not_matter(kind):
 
 @pytest.mark.parametrize("kind", ATTACKS)
 def test_runs_of_two_to_sixteen_peers(kind):
-    """Populations of every size side by side, the rest silent as padding is."""
+    """Populations of every size side by side, the rest without data, as padding is."""
     sizes, most = np.arange(2, 17), 16
-    runs = [messages(n, most, silent=range(n, most)) for n in sizes]
+    runs = [messages(n, most, absent=range(n, most)) for n in sizes]
     runs = jax.tree.map(lambda *leaves: np.stack(leaves), *runs)
     byzantine = np.zeros((len(sizes), most), np.float32)
     for row, n in zip(byzantine, sizes, strict=True):
@@ -328,15 +330,15 @@ def test_runs_of_two_to_sixteen_peers(kind):
         assert np.isnan(out.insight.state_value).any()
         return
     assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(out))
-    # A population is told the same without its padding.
+    # A population receives the same without its padding.
     run = list(sizes).index(J)
     alone = at(runs, run, slice(J))
-    told = transform(kind)(alone, alone, EDGE, byzantine[run, :J], keys[run], NOW)
+    result = transform(kind)(alone, alone, EDGE, byzantine[run, :J], keys[run], NOW)
     index = (run, slice(J), slice(J)) if kind == "dissensus" else (run, slice(J))
     jax.tree.map(
         lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-3),
         at(out, *index),
-        told,
+        result,
     )
 
 
@@ -360,6 +362,6 @@ def test_a_broken_precision_breaks_no_attack():
     sent.demand.precision[1] = -np.eye(F)
     sent.demand.precision[3] = np.nan
     with jax.debug_nans(False):
-        out = transform("alie")(sent, sent, EDGE, HOSTILE, jax.random.key(0), NOW)
-    for leaf in jax.tree.leaves(at(out, HOSTILE > 0)):
+        out = transform("alie")(sent, sent, EDGE, BYZANTINE, jax.random.key(0), NOW)
+    for leaf in jax.tree.leaves(at(out, BYZANTINE > 0)):
         assert np.isfinite(leaf).all()

@@ -39,13 +39,13 @@ def configured(seed=0, peers=PEERS, **faults):
 def edges(config, plan=None, edge=EDGE, clocks=(0,), seed=0, receivers=None):
     """What survives at each clock, [T, I, J]."""
     plan = make_fault_plan(config, len(edge)) if plan is None else plan
-    listeners = plan if receivers is None else receivers
+    receiver_plan = plan if receivers is None else receivers
 
     @jax.jit
     def at(clocks):
         key = jax.random.key(seed)
         one = lambda clock: surviving(  # noqa: E731
-            config.faults, edge, listeners, plan, key, clock
+            config.faults, edge, receiver_plan, plan, key, clock
         )
         return jax.vmap(one)(clocks)
 
@@ -211,8 +211,8 @@ def test_messages_arrive_rounds_later(rounds):
 
     prompt, late = travel(jnp.float32(0.0)), travel(jnp.float32(1.0))
     for name, leaf in sent.items():
-        silence = [np.zeros_like(leaf[0])] * rounds
-        waiting = silence + list(leaf)
+        empty = [np.zeros_like(leaf[0])] * rounds
+        waiting = empty + list(leaf)
         np.testing.assert_array_equal(prompt[name], leaf)
         np.testing.assert_array_equal(late[name], waiting[:total])
         assert late[name].dtype == leaf.dtype

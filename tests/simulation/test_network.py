@@ -30,7 +30,7 @@ def assert_finite(tree):
 
 
 def with_edges(setup, keep):
-    """The setup with the edges [P, P] that ``keep`` says."""
+    """The setup with the edges [P, P] that ``keep`` selects."""
     edges = np.asarray(setup.peer_inputs.adjacency) * keep[:, None]
     peer_inputs = setup.peer_inputs._replace(
         adjacency=jnp.asarray(edges),
@@ -153,7 +153,7 @@ def test_a_peer_out_of_budget_stops_sharing(guarded):
 
 
 @pytest.mark.thorough
-def test_the_log_says_whose_budget_is_spent(tmp_path, capfd):
+def test_the_log_names_whose_budget_is_spent(tmp_path, capfd):
     """From the configured epsilon to the line in the log, and once only."""
     config = small_config(
         root={"steps": 16, "arms": "network", "layout": "vmap", "devices": 1},

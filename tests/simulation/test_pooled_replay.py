@@ -19,7 +19,7 @@ from tests.helpers.populations import run, small_config
 STEPS, CAPACITY = 3, 5
 BUFFER = make_replay(CAPACITY, obs_dim=1, action_dim=1)
 WINDOW = make_round_replay(BUFFER, STEPS)
-SIZES = (3, 0, 5, 1)  # the third is full, the second has lived nothing
+SIZES = (3, 0, 5, 1)  # the third is full, the second has no rows
 NOBODYS = -1.0  # in rows that hold no transition
 
 
@@ -52,7 +52,7 @@ def study(replay, key, active, n=200, pooled=True):
 
 
 @pytest.mark.parametrize("active", [1.0, 0.0])
-def test_every_row_lived_so_far_is_studied_equally_often(active):
+def test_every_row_so_far_is_sampled_equally_often(active):
     old, n = [0, 1, 2, 20, 21, 22, 23, 24, 30], 30_000
     studied = study(replays(*SIZES), jax.random.key(0), jnp.asarray(active), n)
     for step, labels in enumerate(np.asarray(studied)):
@@ -64,10 +64,10 @@ def test_every_row_lived_so_far_is_studied_equally_often(active):
         assert np.abs(counts - n * share).max() < 5.0 * spread
 
 
-@pytest.mark.parametrize("lived", [0, 2])
-def test_the_pool_of_one_peer_is_its_own_replay(lived):
+@pytest.mark.parametrize("rows", [0, 2])
+def test_the_pool_of_one_peer_is_its_own_replay(rows):
     """Bit for bit, as long as the ring has not come round."""
-    alone, key, on = replays(lived), jax.random.key(1), jnp.ones(())
+    alone, key, on = replays(rows), jax.random.key(1), jnp.ones(())
     own = jax.tree.map(lambda leaf: leaf[0], alone)
     np.testing.assert_array_equal(
         study(alone, jax.random.clone(key), on), study(own, key, on, pooled=False)

@@ -1,4 +1,4 @@
-"""The population: masks and order hold, and silence is bit-identical.
+"""The population: masks and order hold, and a run without messages is bit-identical.
 
 Every configuration runs all three arms side by side; those that differ in their
 inputs alone share one compiled program.
@@ -68,11 +68,11 @@ def test_population_equals_a_loop_over_lone_peers(straight, lone):
             assert_close(*pair, 1e-5)
 
 
-@pytest.mark.parametrize("silence", [{"topology": "empty"}, {"network_weight": 0.0}])
-def test_silence_is_bit_identical_to_no_network(silence, straight, request):
-    silent = run(small_config(exchange=silence), programs=straight.programs)
+@pytest.mark.parametrize("cut", [{"topology": "empty"}, {"network_weight": 0.0}])
+def test_no_messages_is_bit_identical_to_no_network(cut, straight, request):
+    isolated = run(small_config(exchange=cut), programs=straight.programs)
     off = request.getfixturevalue("off")
-    assert_identical(silent.state, off.state)
+    assert_identical(isolated.state, off.state)
 
 
 @pytest.fixture(scope="module")
@@ -82,24 +82,26 @@ def off():
 
 def test_one_peer_is_bit_identical_to_no_network(lone):
     one = {"population": {"peers": 1}}
-    silent = run(small_config(**one), programs=lone[0].programs)
-    assert_identical(silent.state, run(small_config(**one, **OFF, **NOT_POOLED)).state)
+    isolated = run(small_config(**one), programs=lone[0].programs)
+    assert_identical(
+        isolated.state, run(small_config(**one, **OFF, **NOT_POOLED)).state
+    )
 
 
-def test_silence_without_memory_is_plain_sac(straight):
+def test_no_messages_without_memory_is_plain_sac(straight):
     changes = {
         "model_rollouts": {"fraction": 0.0},
         "exploration": {"source": "policy"},
     }
     config = small_config(**changes, exchange={"topology": "empty"})
-    silent = run(config, programs=straight.programs)
+    isolated = run(config, programs=straight.programs)
     forgetful = {"memory": {"kind": "none", "pooling": "none"}}
     plain = run(small_config(**changes, **OFF, **forgetful))
     remembered = dict.fromkeys(
         ("memory", "normalised_error", "send_state", "channel", "belief")
     )
     assert_identical(
-        silent.state._replace(**remembered), plain.state._replace(**remembered)
+        isolated.state._replace(**remembered), plain.state._replace(**remembered)
     )
 
 
@@ -158,7 +160,7 @@ def test_arms_see_the_same_market(straight):
             assert (price[:, :, one] != price[:, :, other]).any()
 
 
-def test_newcomers_wait_untouched_and_rehearse_with_the_network(straight):
+def test_newcomers_wait_untouched_and_pretrain_with_the_network(straight):
     config = small_config(population={"peers": 4, "newcomers": 1, "join_step": 8})
     waiting = run(config, programs=straight.programs, chunks=2)
     setup = waiting.setup
@@ -170,7 +172,7 @@ def test_newcomers_wait_untouched_and_rehearse_with_the_network(straight):
     ready = jax.jit(setup.population.pretrain_on_model)(waiting.state, *inputs, clock)
     updates = np.asarray(ready.learner.updates)
     assert updates[3].tolist() == [0, 0, config.memory.pretrain_updates]
-    # Who rehearses has learned, and heard what to believe; nothing else is touched.
+    # A pretrained peer has learned and has a belief; nothing else is touched.
     rest = {"learner": None, "belief": None}
     assert_identical(ready._replace(**rest), waiting.state._replace(**rest))
     moved = np.any(np.asarray(ready.belief.mean != waiting.state.belief.mean), axis=-1)

@@ -1,4 +1,4 @@
-"""Time-varying topologies: who is heard when, and that the program hears the same."""
+"""Time-varying topologies: who sends when, and that the program does the same."""
 
 import jax
 import jax.numpy as jnp
@@ -42,7 +42,7 @@ def test_one_peer_exponential_follows_its_formula(peers):
     for i in range(peers):
         for t in range(3 * cycle):
             assert partners[i, t % cycle] == (i - 2 ** (t % cycle)) % peers
-    for senders in partners.T:  # each speaks to exactly one
+    for senders in partners.T:  # each sends to exactly one
         assert sorted(senders) == list(range(peers))
 
 
@@ -102,7 +102,7 @@ def test_the_traced_edges_are_those_of_the_schedule(name):
         np.testing.assert_array_equal(found[t], edges_by_loop(adjacency, partners, t))
 
 
-def test_a_block_of_receivers_of_several_runs_hears_what_all_would():
+def test_a_block_of_receivers_of_several_runs_receives_what_all_would():
     partners = topology.partners("random_matching", 5, rounds=3)
     runs = np.random.default_rng(1).uniform(size=(2, 5, 7)).astype(np.float32)
     t = np.int32(TrainConfig().exchange.interval)
