@@ -17,12 +17,7 @@ import statistics
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
-from benchmarks.baselines import (
-    TrainingProgram,
-    Workload,
-    rejax_sac,
-    stable_baselines,
-)
+from benchmarks.baselines import TrainingProgram, Workload, rejax_sac, stable_baselines
 from benchmarks.flag_parsers import at_least, names, numbers, write, write_json
 from p2p_sac_jax.commands.flags import Program
 from p2p_sac_jax.config import ConfigError
@@ -173,7 +168,7 @@ def _compare(
     timings, others = take_turns(
         [program.run for program in programs], _REPEATS.value, _TURN_S
     )
-    sides = [
+    this, *sides = (
         {
             "updates_per_s": round(statistics.median(timing.rates), 1),
             "updates_per_s_range": [round(f(timing.rates), 1) for f in (min, max)],
@@ -181,23 +176,16 @@ def _compare(
             "compile_s": round(program.compile_s, 2),
         }
         for program, timing in zip(programs, timings, strict=True)
-    ]
+    )
     rows = []
-    for name, side, timing in zip(baselines, sides[1:], timings[1:], strict=True):
+    for name, side, timing in zip(baselines, sides, timings[1:], strict=True):
         ratios = [a / b for a, b in zip(timings[0].rates, timing.rates, strict=True)]
-        rows.append(
-            {
-                "size": size,
-                **workload._asdict(),
-                "baseline": name,
-                "ratio": round(statistics.median(ratios), 3),
-                "ratio_range": [round(f(ratios), 3) for f in (min, max)],
-                "ratios": [round(ratio, 4) for ratio in ratios],
-                "this": sides[0],
-                "other": side,
-                "others": round(others, 3),
-            }
-        )
+        row = {"size": size, **workload._asdict(), "baseline": name} | {
+            "ratio": round(statistics.median(ratios), 3),
+            "ratio_range": [round(f(ratios), 3) for f in (min, max)],
+            "ratios": [round(ratio, 4) for ratio in ratios],
+        }
+        rows.append(row | {"this": this, "other": side, "others": round(others, 3)})
     return rows
 
 

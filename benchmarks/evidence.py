@@ -24,38 +24,16 @@ from p2p_sac_jax.config_io import from_dict
 
 # Most important first.
 ABLATIONS = (
-    "headline",
-    "newcomers",
-    "reference_price",
-    "heterogeneity",
-    "byzantine",
-    "privacy",
-    "weights",
-    "control",
-    "peer_count",
+    *("headline", "newcomers", "reference_price", "heterogeneity", "byzantine"),
+    *("privacy", "weights", "control", "peer_count"),
 )
 _HELD_OUT = ("chain", "brands")
 _BATCH = 5  # seeds of a transfer at once
 _MEASURES = (
-    "steps_to_0.95",
-    "area",
-    "jump_start",
-    "earned_25",
-    "earned_50",
-    "earned_200",
-    "earned",
-    "newcomers_earned",
-    "score_50",
-    "score_200",
-    "final",
-    "gap_closed",
-    "worst_25",
-    "worst_200",
-    "worst",
-    "return_final",
-    "return_worst",
-    "bytes_per_peer",
-    "confidence_calibration",
+    *("steps_to_0.95", "area", "jump_start", "earned_25", "earned_50", "earned_200"),
+    *("earned", "newcomers_earned", "score_50", "score_200", "final", "gap_closed"),
+    *("worst_25", "worst_200", "worst", "return_final", "return_worst"),
+    *("bytes_per_peer", "confidence_calibration"),
 )
 
 PROGRAM = Program(__doc__)
@@ -161,27 +139,20 @@ def _held_out(work: Path, tables: Path) -> None:
 
 def _write_targets(work: Path, tables: Path) -> None:
     """Every target for which there is an ablation."""
-    found = list(_targets(work, tables))
-    if not found:
-        return
-    header = "claim", "where", "seeds", "figure", "low", "high", "bar", "verdict"
-    path = tables / "targets.csv"
-    path.unlink(missing_ok=True)
-    _append(
-        path,
-        header,
+    rows = [
         [
-            [
-                target.claim,
-                target.where,
-                target.seeds,
-                *(f"{x:.4g}" for x in target.figure),
-                f"{'>=' if target.at_least else '<='} {target.bar:g}",
-                target.verdict,
-            ]
-            for target in found
-        ],
-    )
+            *(target.claim, target.where, target.seeds),
+            *(f"{x:.4g}" for x in target.figure),
+            f"{'>=' if target.at_least else '<='} {target.bar:g}",
+            target.verdict,
+        ]
+        for target in _targets(work, tables)
+    ]
+    header = "claim", "where", "seeds", "figure", "low", "high", "bar", "verdict"
+    if rows:
+        path = tables / "targets.csv"
+        path.unlink(missing_ok=True)
+        _append(path, header, rows)
 
 
 def _targets(work: Path, tables: Path) -> Iterator[Any]:
@@ -192,16 +163,19 @@ def _targets(work: Path, tables: Path) -> Iterator[Any]:
         folder = work / name
         return targets.read_figures(load_sweep(folder)) if is_sweep(folder) else None
 
-    if found := figures("headline"):
-        yield from targets.headline(found)
-    if found := figures("newcomers"):
-        yield from targets.newcomers(found)
-    if found := figures("heterogeneity"):
-        values = sorted({value for _, value in found.arms if value is not None})
-        yield from targets.no_harm(found, "network", values, "heterogeneity")
-    if found := figures("byzantine"):
-        values = sorted({value for _, value in found.arms if value is not None})
-        yield from targets.no_harm(found, "guarded", values, "a third is byzantine:")
+    for name, claims in (
+        ("headline", targets.headline),
+        ("newcomers", targets.newcomers),
+    ):
+        if found := figures(name):
+            yield from claims(found)
+    for name, arm, where in (
+        ("heterogeneity", "network", "heterogeneity"),
+        ("byzantine", "guarded", "a third is byzantine:"),
+    ):
+        if found := figures(name):
+            values = sorted({value for _, value in found.arms if value is not None})
+            yield from targets.no_harm(found, arm, values, where)
     if rows := _rows(tables / "held_out.csv"):
         yield from targets.held_out(targets.read_transfers(rows))
     if found := figures("reference_price"):

@@ -25,12 +25,6 @@ def exchange_cost(
     One networked run in the pricing market, one round every ``STEPS_PER_ROUND``
     steps, all peers active. The two programs take turns, and medians are compared.
 
-    Args:
-      peers: P; beyond 16 the stores repeat.
-      updates_per_step: gradient updates in each step.
-      repeats: timed rounds of each program.
-      config: the rest of the configuration.
-
     Returns:
       Seconds of a round's steps (exchange included) and of its exchange alone,
       medians and ranges; ``added``: exchange over the steps without it; compile time.

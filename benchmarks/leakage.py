@@ -7,71 +7,26 @@ import math
 import numpy as np
 from scipy import special
 
-from benchmarks.leakage_game import EVERYTHING, Target, make_game
+from benchmarks.leakage_game import EVERYTHING
 from benchmarks.membership import Leak, gaussian_auc_bound, membership_auc
 from p2p_sac_jax.config import TrainConfig
 from p2p_sac_jax.environments.pricing import make_pricing
 
 
-def measure_leakage(
-    config: TrainConfig,
-    seeds: int,
-    *,
-    planted: int | None = None,
-    target: Target | None = None,
-    only_last: bool = True,
-) -> dict[str, Leak]:
-    """How well an attacker can tell whether one week is among a peer's records.
-
-    The first peer gets one more week into its records before step ``planted``: the
-    target in one kind of world, a week from its own market at its own price in the
-    other. Training then goes on to the last round. Every world has a seed of its own,
-    which is all that the attacker does not know: market noise, initial networks,
-    exploration, batches and the noise of the mode.
-
-    The attack is ``membership_auc``, fitted on half of the worlds. No two worlds share
-    a seed: they would fall on both sides of that split, and a fit to chance differences
-    would rank its own twins backwards (AUC .2 where nothing leaks).
-
-    Args:
-      config: a pricing market and a mode; the network arm alone is run, its
-        ``config.seeds`` is ignored.
-      seeds: worlds of each kind, at least 8; half of them are scored.
-      planted: step before which the week enters, a multiple of ``exchange.interval``;
-        the middle of the run by default.
-      target: the attacker's week; by default the highest price at 4.5 times the usual
-        sales.
-      only_last: attack the last message alone, else all since the week entered.
-
-    Returns:
-      By channel the attack on that part of the message, and on ``EVERYTHING``. A
-      channel that the mode does not have is left out. Lower bounds: another attacker
-      may do better.
-
-    Raises:
-      ConfigError: a configuration that cannot run or has no demand, or a step that is
-        no round.
-    """
-    game = make_game(config, 2 * seeds, planted=planted, target=target)
-    sent = game.play(np.arange(2 * seeds) < seeds)
-    if only_last:
-        sent = {channel: x[:, -1:] for channel, x in sent.items()}
-    return attack(sent, seeds)
-
-
 def attack(sent: dict[str, np.ndarray], inside: int) -> dict[str, Leak]:
-    """Attacks what a game's peer sent, channel by channel.
+    """Attacks what a game's peer sent, channel by channel, with ``membership_auc``.
+
+    Half of the worlds fit the attack and half are scored. Results are lower bounds:
+    another attacker may do better.
 
     Args:
       sent: by channel [R, M, N] the messages that the attacker has.
       inside: the first so many runs have the target, the others do not.
     """
-
-    def one(x: np.ndarray) -> Leak:
-        rows = x.reshape(len(x), -1)
-        return membership_auc(rows[:inside], rows[inside:])
-
-    return {channel: one(x) for channel, x in sent.items()}
+    rows = {channel: x.reshape(len(x), -1) for channel, x in sent.items()}
+    return {
+        channel: membership_auc(x[:inside], x[inside:]) for channel, x in rows.items()
+    }
 
 
 def leakage_bounds(config: TrainConfig, releases: int) -> dict[str, float]:

@@ -9,8 +9,9 @@ the exchange, the mode's messages.
 from __future__ import annotations
 
 import dataclasses
+import functools
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -18,7 +19,7 @@ import numpy as np
 
 from p2p_sac_jax.config import ConfigError, TrainConfig
 from p2p_sac_jax.environments.base import DemandModel
-from p2p_sac_jax.experiment.build import Experiment, build_experiment
+from p2p_sac_jax.experiment.build import build_experiment
 from p2p_sac_jax.experiment.devices import choose_placement
 from p2p_sac_jax.hyper import Hyper
 from p2p_sac_jax.peer import PeerState
@@ -39,26 +40,18 @@ EVERYTHING = "everything"
 # count among everything alone.
 CHANNELS: dict[str, tuple[str, ...]] = {
     "values": (
-        "insight.state_value",
-        "insight.action_value",
-        "insight.confidence",
-        "value",
+        *("insight.state_value", "insight.action_value"),
+        *("insight.confidence", "value"),
     ),
     "counts": ("insight.count", "insight.valid", "insight.timestamp", "count"),
     "actions": (
-        "insight.action_mean",
-        "insight.action_std",
-        "action_middle",
-        "action_half_width",
+        *("insight.action_mean", "insight.action_std"),
+        *("action_middle", "action_half_width"),
     ),
     "entropy": ("insight.entropy", "entropy"),
     "demand": (
-        "demand.precision",
-        "demand.shift",
-        "demand.count",
-        "demand_mean",
-        "demand_variance",
-        "demand_known",
+        *("demand.precision", "demand.shift", "demand.count"),
+        *("demand_mean", "demand_variance", "demand_known"),
     ),
     "trend": ("trend",),
     "earnings": ("performance",),
@@ -67,70 +60,73 @@ _TARGET_SEED = 0  # of the market in which the attacker's week took place
 _SPARE = 2**30  # a step that no run reaches: its random stream is unused
 
 
-class Target(NamedTuple):
-    """The week that the attacker looks for; the defaults are rare but legal."""
-
-    action: float = 1.0  # the highest price there is
-    log_sales: float = 1.5  # at which it sold 4.5 times the usual units
-
-
-class Game(NamedTuple):
-    """A population whose first peer is observed."""
-
-    setup: Experiment
-    # (inside [R] 0/1) -> by channel [R, M, N], the M messages since the week
-    play: Callable[[np.ndarray], dict[str, np.ndarray]]
+# The attacker's week is rare but legal.
+_ACTION = 1.0  # the highest price there is
+_LOG_SALES = 1.5  # at which it sold 4.5 times the usual units
 
 
 def make_game(
-    config: TrainConfig,
-    runs: int,
-    *,
-    planted: int | None = None,
-    target: Target | None = None,
-) -> Game:
-    """Compiles a population of so many worlds, to be played several times.
+    config: TrainConfig, runs: int, planted: int
+) -> Callable[[np.ndarray], dict[str, np.ndarray]]:
+    """Compiles a population of worlds whose first peer is observed.
+
+    That peer gets one more week into its records before step ``planted``: the
+    attacker's week in one kind of world, a week from its own market at its own price
+    in the other. Training then goes on to the last round. Every world has a seed of
+    its own, which is all that the attacker does not know: market noise, initial
+    networks, exploration, batches and the noise of the mode. No two worlds share a
+    seed: they would fall on both sides of the attack's split, and a fit to chance
+    differences would rank its own twins backwards (AUC .2 where nothing leaks).
 
     Args:
-      config: see ``leakage.measure_leakage``.
-      runs: R, worlds of either kind.
-      planted: see ``leakage.measure_leakage``.
-      target: see ``leakage.measure_leakage``.
+      config: a pricing market and a mode; the network arm alone is run, its
+        ``config.seeds`` is ignored.
+      runs: R, worlds of both kinds.
+      planted: step before which the week enters, a multiple of ``exchange.interval``.
+
+    Returns:
+      (inside [R] 0/1) -> by channel [R, M, N] the M messages since the week entered,
+      and ``EVERYTHING``. A channel that the mode does not have is left out.
+
+    Raises:
+      ConfigError: a configuration that cannot run or has no demand, or a step that is
+        no round.
     """
     interval = config.exchange.interval
-    rounds = config.steps // interval
-    entry = rounds // 2 * interval if planted is None else planted
     config = _with_rounds(config, runs)
-    if not 0 < entry < config.steps or entry % interval:
+    if not 0 < planted < config.steps or planted % interval:
         raise ConfigError(
-            f"planted={entry} must be above 0 and below steps={config.steps}, a"
+            f"planted={planted} must be above 0 and below steps={config.steps}, a"
             f" multiple of exchange.interval={interval}"
         )
     setup = build_experiment(config, choose_placement(config))
     components = make_peer_components(config, setup.world.environment)
-    _demand(components)  # refused before anything is compiled
-    wanted = Target() if target is None else target
+    if setup.world.environment.demand is None:
+        raise ConfigError(
+            f"environment.name={config.environment.name!r} must be pricing: the"
+            " attacker's week has a price and sales"
+        )
     inputs = setup.peer_inputs, setup.run_inputs
-    init, run_round = jax.jit(setup.population.init), jax.jit(_one_round(setup))
 
-    @jax.jit
-    def plant(
-        state: PeerState, peer_inputs: PeerInputs, runs: RunInputs, inside: Array
-    ) -> Any:
-        return _plant(components, wanted, state, peer_inputs, runs, inside, entry)
+    def one_round(state: PeerState, *arguments: Any) -> tuple[PeerState, Any]:
+        state, _ = setup.population.run_chunk(state, *arguments)
+        return state, jax.tree.map(lambda leaf: leaf[0], state.send_state.message)
+
+    init, run_round = jax.jit(setup.population.init), jax.jit(one_round)
+    plant = jax.jit(functools.partial(_plant, components, clock=planted))
 
     def play(inside: np.ndarray) -> dict[str, np.ndarray]:
         state, sent = init(*inputs), []
-        kind = jnp.asarray(inside, jnp.float32)
         for clock in range(0, config.steps, interval):
-            if clock == entry:
-                state = plant(state, *inputs, kind)
-            state, message = run_round(state, *inputs, jnp.asarray(clock, jnp.int32))
-            if clock >= entry:
+            if clock == planted:
+                state = plant(state, *inputs, jnp.asarray(inside, jnp.float32))
+            now = jnp.asarray(clock, jnp.int32)
+            state, message = run_round(state, *inputs, now)
+            if clock >= planted:
                 sent.append(_by_channel(jax.device_get(message)))
         return {name: np.stack([one[name] for one in sent], 1) for name in sent[0]}
 
-    return Game(setup, play)
+    return play
 
 
 def _with_rounds(config: TrainConfig, runs: int) -> TrainConfig:
@@ -158,38 +154,21 @@ def _with_rounds(config: TrainConfig, runs: int) -> TrainConfig:
 
 def _demand(components: PeerComponents) -> DemandModel:
     demand = components.environment.demand
-    if demand is None:
-        raise ConfigError(
-            "environment.name must be"
-            " pricing: the attacker's week has a price and sales"
-        )
+    assert demand is not None  # ``make_game`` refuses the others
     return demand
-
-
-def _one_round(setup: Experiment) -> Callable[..., tuple[PeerState, Any]]:
-    """One round of training, and what the first peer sent in it, leaves [R, ...]."""
-
-    def run_round(
-        state: PeerState, peer_inputs: PeerInputs, runs: RunInputs, clock: Array
-    ) -> tuple[PeerState, Any]:
-        state, _ = setup.population.run_chunk(state, peer_inputs, runs, clock)
-        return state, jax.tree.map(lambda leaf: leaf[0], state.send_state.message)
-
-    return run_round
 
 
 def _plant(
     components: PeerComponents,
-    target: Target,
     state: PeerState,
     peer_inputs: PeerInputs,
     runs: RunInputs,
     inside: Array,
     clock: int,
 ) -> PeerState:
-    """One more week in the first peer's records: ``target`` where inside [R] is 1."""
+    """One more week in the first peer's records, the attacker's if inside [R]."""
     params = jax.tree.map(lambda leaf: leaf[0], peer_inputs.params)
-    wanted = _target_week(components, target, params)
+    wanted = _target_week(components, params)
 
     def record(peer: PeerState, hyper: Hyper, inside: Array) -> tuple[Any, ...]:
         spread = hyper.exploration.std_max
@@ -218,15 +197,15 @@ def _plant(
 
 
 def _target_week(
-    components: PeerComponents, target: Target, params: Any
+    components: PeerComponents, params: Any
 ) -> tuple[Transition, Experience]:
     """The attacker's week, the same in every world: a real one, with other sales."""
     environment = components.environment
     start_key, market_key = jax.random.split(jax.random.key(_TARGET_SEED))
     world, obs = environment.reset(start_key, params)
-    action = jnp.full((environment.action_dim,), target.action, jnp.float32)
+    action = jnp.full((environment.action_dim,), _ACTION, jnp.float32)
     week, sold = _step(components, market_key, world, obs, action, params)
-    log_sales = jnp.asarray(target.log_sales, jnp.float32)
+    log_sales = jnp.asarray(_LOG_SALES, jnp.float32)
     # The outcome is the expectation: the week has no shock of its own.
     week = _demand(components).counterfactual(week, action, log_sales, sold, params)
     return week, _experience(components, week, log_sales)

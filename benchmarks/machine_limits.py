@@ -106,54 +106,46 @@ def _factors(size: int) -> tuple[np.ndarray, np.ndarray]:
 def _on_cpu(size: int, devices: Sequence[Any]) -> list[_Candidate]:
     left, right = _factors(size)
     out = np.empty_like(left)
-    flop, shape = 2.0 * size**3, f"{size}"
-    one = _product(left, right, devices[:1])
+
+    def numpy() -> Any:
+        return np.matmul(left, right, out=out)
+
     found = [
-        _Candidate(
-            f"numpy {shape}", lambda: np.matmul(left, right, out=out), flop, True
-        ),
-        _Candidate(f"xla {shape}", one, flop, True),
+        _Candidate(f"numpy {size}", numpy, 2.0 * size**3, True),
+        _product("xla ", size, devices[:1]),
     ]
-    count = len(devices)
-    if count > 1:
-        many = _product(left, right, devices)
-        name = f"xla {count} x {shape}"
-        found.append(_Candidate(name, many, count * flop, True))
-    return found
+    return found + ([_product("xla ", size, devices)] if len(devices) > 1 else [])
 
 
 def _on_accelerator(size: int, devices: Sequence[Any]) -> list[_Candidate]:
-    left, right = _factors(size)
-    count = len(devices)
-    shape = f"{count} x {size}" if count > 1 else f"{size}"
     kinds: dict[str, Any] = {"default": None, "float32": "highest"}
     if jax.default_backend() == "gpu":
         kinds["tf32"] = jax.lax.DotAlgorithmPreset.TF32_TF32_F32
     return [
-        _Candidate(
-            f"xla {name} {shape}",
-            _product(left, right, devices, precision),
-            count * 2.0 * size**3,
-            name == "default",
+        _product(f"xla {name} ", size, devices, precision)._replace(
+            counts=name == "default"
         )
         for name, precision in kinds.items()
     ]
 
 
 def _product(
-    left: np.ndarray,
-    right: np.ndarray,
-    devices: Sequence[Any],
-    precision: Any = None,
-) -> Callable[[], Any]:
-    """A compiled product of two factors, the same on each device."""
+    name: str, size: int, devices: Sequence[Any], precision: Any = None
+) -> _Candidate:
+    """A compiled product of two square factors, the same on each device."""
 
     def multiply(a: jax.Array, b: jax.Array) -> jax.Array:
         return jnp.matmul(a, b, precision=precision)
 
-    factors = _on_each(left, devices), _on_each(right, devices)
+    factors = [_on_each(factor, devices) for factor in _factors(size)]
     program = jax.jit(multiply).lower(*factors).compile()
-    return lambda: jax.block_until_ready(program(*factors))
+    count = len(devices)
+    return _Candidate(
+        name + (f"{count} x {size}" if count > 1 else f"{size}"),
+        lambda: jax.block_until_ready(program(*factors)),
+        count * 2.0 * size**3,
+        True,
+    )
 
 
 def _on_each(array: np.ndarray, devices: Sequence[Any]) -> jax.Array:

@@ -47,10 +47,6 @@ class Session(NamedTuple):
 def make_cases(size: str, configs: Sequence[TrainConfig]) -> list[Case]:
     """Cases for configurations, without those that would run as an earlier one does.
 
-    Args:
-      size: name of the configurations' size.
-      configs: several may name the same layout differently.
-
     Raises:
       ConfigError: a device is absent.
     """
@@ -79,14 +75,8 @@ def measure(
     """Times all cases in as few sessions as memory allows.
 
     A loop that does not fit beside the loops in memory waits for the next session;
-    one that does not fit alone is left out.
-
-    Args:
-      cases: loops in the order of their turns.
-      limits: measured once in every round of turns.
-      repeats: turns of each loop.
-      progress: takes one line about each loop.
-      turn_s: seconds of a turn, at least.
+    one that does not fit alone is left out. ``limits`` are measured once in every
+    round of turns, and ``progress`` takes one line about each loop.
     """
     held: list[tuple[Case, TrainingLoop]] = []
     for case in cases:

@@ -59,11 +59,10 @@ def membership_auc(inside: np.ndarray, outside: np.ndarray, *, seed: int = 0) ->
     fit_in, score_in = _halves(rng, inside)
     fit_out, score_out = _halves(rng, outside)
     direction = _discriminant(fit_in, fit_out)
-    wins = _wins(score_in @ direction, score_out @ direction)  # [n/2, m/2]
-    rows, columns = wins.shape
-    row_weight = rng.multinomial(rows, np.full(rows, 1.0 / rows), _RESAMPLES)
-    column_weight = rng.multinomial(
-        columns, np.full(columns, 1.0 / columns), _RESAMPLES
+    gap = (score_in @ direction)[:, None] - score_out @ direction
+    wins = 0.5 * (np.sign(gap) + 1.0)  # [n/2, m/2]: 1 above, 1/2 where it ties
+    row_weight, column_weight = (
+        rng.multinomial(n, np.full(n, 1.0 / n), _RESAMPLES) for n in wins.shape
     )
     resampled = ((row_weight @ wins) * column_weight).sum(axis=1) / wins.size
     low, high = np.quantile(resampled, (0.025, 0.975))
@@ -74,14 +73,8 @@ def gaussian_auc_bound(noise_multiplier: float, releases: int = 1) -> float:
     """The best area under the ROC curve against Gaussian mechanisms.
 
     Their worst pair of worlds is a shift of μ = sqrt(releases) / multiplier standard
-    deviations (Dong, Roth and Su 2022), whose ratio test has area Φ(μ / sqrt(2)).
-
-    Args:
-      noise_multiplier: std over L2 sensitivity, non-negative; 0 is no noise.
-      releases: number of mechanisms.
-
-    Returns:
-      In [0.5, 1].
+    deviations (Dong, Roth and Su 2022), whose ratio test has area Φ(μ / sqrt(2)). The
+    multiplier is std over L2 sensitivity; 0 is no noise.
     """
     if releases <= 0:
         return 0.5
@@ -130,9 +123,3 @@ def _shrunk_covariance(x: np.ndarray) -> np.ndarray:
     # A little of the identity always stays: duplicate columns are singular.
     share = max(share, 1e-6)
     return (1.0 - share) * sample + share * level * np.eye(columns)
-
-
-def _wins(inside: np.ndarray, outside: np.ndarray) -> np.ndarray:
-    """[n, m] 1 where an inside score is above, 1/2 where it ties."""
-    gap = inside[:, None] - outside[None]
-    return 0.5 * (np.sign(gap) + 1.0)

@@ -6,7 +6,7 @@ import collections
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
 
@@ -17,39 +17,28 @@ from p2p_sac_jax.config import TrainConfig
 _NOT_WORK = ("$", "ThunkExecutor", "PjitFunction", "Wait", "Execute", "while", "call")
 
 
-class Operation(NamedTuple):
-    """One operation of the compiled program."""
-
-    name: str  # as the compiler calls it
-    calls: int
-    seconds: float  # over all calls and devices
-    share: float  # of all operations
-
-
-def show_profile(config: TrainConfig) -> None:
+def show_profile(config: TrainConfig, most: int = 15) -> None:
     """Prints where a loop runs and which operations take most of its time."""
     loop = TrainingLoop(config)
     print(f"{loop.placement.layout}, {loop.placement.devices} device(s)")
-    print(table(profile(loop)), flush=True)
+    print(f"{'operation':<44}{'calls':>8}{'ms':>10}{'share':>8}")
+    operations = profile(loop)
+    total = sum(seconds for _, _, seconds in operations)
+    for name, calls, seconds in operations[:most]:
+        share = seconds / total
+        print(f"{name[:43]:<44}{calls:>8}{1e3 * seconds:>10.2f}{share:>8.1%}")
 
 
-def profile(loop: TrainingLoop, most: int = 15) -> list[Operation]:
-    """The operations that take most of one chunk, which trains on as ``run`` does.
+def profile(loop: TrainingLoop) -> list[tuple[str, int, float]]:
+    """Name, calls and seconds of the operations of one chunk, the largest first.
 
-    Watching costs about a microsecond an operation, so many small ones look larger
-    than they are; waiting and loops are left out, their bodies count.
-
-    Args:
-      loop: a compiled loop.
-      most: number of operations.
-
-    Returns:
-      The largest first; fewer, or none, where the profiler sees no operations.
+    Seconds are over all calls and devices. Watching costs about a microsecond an
+    operation, so many small ones look larger than they are; waiting and loops are
+    left out, their bodies count.
     """
     options = jax.profiler.ProfileOptions()
     options.python_tracer_level = 0
-    seconds: dict[str, float] = collections.defaultdict(float)
-    calls: collections.Counter[str] = collections.Counter()
+    seconds: dict[str, list[float]] = collections.defaultdict(list)
     loop.run()  # a first run warms up
     with tempfile.TemporaryDirectory() as folder:
         with jax.profiler.trace(folder, profiler_options=options):
@@ -57,32 +46,16 @@ def profile(loop: TrainingLoop, most: int = 15) -> list[Operation]:
         for path in Path(folder).rglob("*.xplane.pb"):
             planes = jax.profiler.ProfileData.from_file(str(path)).planes
             for name, took in _events(list(planes)):
-                seconds[name] += took
-                calls[name] += 1
-    total = sum(seconds.values())
-    largest = sorted(seconds.items(), key=lambda pair: pair[1], reverse=True)
-    return [
-        Operation(name, calls[name], took, took / total)
-        for name, took in largest[:most]
-    ]
-
-
-def table(operations: list[Operation]) -> str:
-    """The operations as lines to print."""
-    lines = [f"{'operation':<44}{'calls':>8}{'ms':>10}{'share':>8}"]
-    for one in operations:
-        lines.append(
-            f"{one.name[:43]:<44}{one.calls:>8}{1e3 * one.seconds:>10.2f}"
-            f"{one.share:>8.1%}"
-        )
-    return "\n".join(lines)
+                seconds[name].append(took)
+    found = [(name, len(took), sum(took)) for name, took in seconds.items()]
+    return sorted(found, key=lambda one: one[2], reverse=True)
 
 
 def _events(planes: Sequence[Any]) -> list[tuple[str, float]]:
     """Name and seconds of every operation in the planes of a trace.
 
     An accelerator has planes of its own, and in them a line of XLA's operations or
-    one for each stream of kernels; where both are, they tell of the same work. On a
+    one for each stream of kernels; where both are, they show the same work. On a
     CPU operations are mixed with what the host does, whose names have "::".
     """
     lines = _lines(planes, "/device:", "XLA Ops")

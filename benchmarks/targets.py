@@ -51,32 +51,30 @@ class Figures(NamedTuple):
     historical: dict[tuple[str, Any], list[Values]]  # of the historical price
     end: float  # steps of a run
 
-    def values(self, arm: str, at: Any, name: str) -> np.ndarray:
-        """[S] one figure of an arm at every finished seed, NaN elsewhere."""
-        return _values(self.arms, arm, at, name)
+    def values(
+        self, arm: str, at: Any, name: str, *, historical: bool = False
+    ) -> np.ndarray:
+        """[S] one figure of an arm at every finished seed, NaN elsewhere.
 
-    def historical_values(self, arm: str, at: Any, name: str) -> np.ndarray:
-        """[S] the same figure of the historical price in the arm's market."""
-        return _values(self.historical, arm, at, name)
+        With ``historical``, that of the historical price in the arm's market.
+        """
+        figures = self.historical if historical else self.arms
+        rows = figures.get((arm, at)) or figures.get((arm, None)) or []
+        return np.array([row.get(name, np.nan) for row in rows])
 
 
 def read_figures(sweep: Sweep) -> Figures:
     """Figures of every cell of a sweep over at most one field."""
-    field = next(iter(sweep.factors), None)
-
+    field = next(iter(sweep.factors), "")
     own, historical = {}, {}
     for point in sweep.points:
-        measures = [
-            measure(
-                cell.curves, evaluation_weeks=cell.meta["config"]["evaluation_weeks"]
-            )
-            if cell
-            else None
-            for cell in point.runs
-        ]
-        key = point.arm, point.values.get(field or "")
-        own[key] = [one.arm if one else {} for one in measures]
-        historical[key] = [one.historical if one else {} for one in measures]
+        key = point.arm, point.values.get(field)
+        own[key], historical[key] = [], []
+        for run in point.runs:
+            weeks = run.meta["config"]["evaluation_weeks"] if run else 0
+            found = measure(run.curves, evaluation_weeks=weeks) if run else None
+            own[key].append(found.arm if found else {})
+            historical[key].append(found.historical if found else {})
     return Figures(own, historical, float(sweep.meta["config"]["steps"]))
 
 
@@ -89,24 +87,24 @@ def headline(found: Figures) -> Iterator[Target]:
 
         baselines = (("plain", 6.0), ("memory", 1.5), ("memory wide", 1.5))
         for other, times in baselines:
-            pair = [of("network", STEPS)], [of(other, STEPS)]
-            ratio = statistics.ratio_of_medians(*_paired(*pair), found.end)
+            ours = of("network", STEPS)
+            a, b = _paired(ours, of(other, STEPS))
+            ratio = statistics.ratio_of_medians([a], [b], found.end)
             claim = f"steps to a sustained .95: times fewer than {other}"
-            yield Target(claim, name, _count(*pair[0]), ratio, times)
+            yield Target(claim, name, int((~np.isnan(ours)).sum()), ratio, times)
         yield _less(
             "earned in 200 weeks, less the historical price's",
             name,
             of("network", "earned_200"),
-            found.historical_values("network", name, "earned_200"),
+            found.values("network", name, "earned_200", historical=True),
             0.01,
         )
         for weeks, bar in ((25, 0.90), (200, 0.94)):
-            yield _alone(
-                f"worst peer at week {weeks}",
-                name,
-                of("network", f"worst_{weeks}"),
-                bar,
-            )
+            worst = of("network", f"worst_{weeks}")
+            worst = worst[~np.isnan(worst)]
+            figure = _estimate(statistics.estimate, worst)
+            claim = f"worst peer at week {weeks}"
+            yield Target(claim, name, len(worst), figure, bar)
         yield _less(
             "final score, less own memory's",
             name,
@@ -133,7 +131,7 @@ def newcomers(found: Figures) -> Iterator[Target]:
         ("brands", 0.01, 0.04),
     ):
         ours = found.values("network", where, name)
-        historical = found.historical_values("network", where, name)
+        historical = found.values("network", where, name, historical=True)
         claim = "newcomers' first 25 weeks, less "
         yield _less(
             f"{claim}the historical price's", where, ours, historical, above_historical
@@ -196,38 +194,19 @@ def reference_price(found: Figures) -> Iterator[Target]:
         )
 
 
-def _values(
-    figures: dict[tuple[str, Any], list[Values]], arm: str, at: Any, name: str
-) -> np.ndarray:
-    rows = figures.get((arm, at)) or figures.get((arm, None)) or []
-    return np.array([row.get(name, np.nan) for row in rows])
-
-
-def _alone(claim: str, where: str, values: np.ndarray, bar: float) -> Target:
-    known = values[~np.isnan(values)]
-    return Target(claim, where, len(known), _estimate(statistics.estimate, known), bar)
-
-
 def _less(
     claim: str, where: str, ours: np.ndarray, theirs: np.ndarray, bar: float
 ) -> Target:
-    (ours,), (theirs,) = _paired([ours], [theirs])
+    ours, theirs = _paired(ours, theirs)
     figure = _estimate(statistics.difference, ours, theirs)
     return Target(claim, where, len(ours), figure, bar)
 
 
-def _paired(
-    ours: list[np.ndarray], theirs: list[np.ndarray]
-) -> tuple[list[np.ndarray], list[np.ndarray]]:
+def _paired(ours: np.ndarray, theirs: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """The seeds that both have."""
-    size = min(len(ours[0]), len(theirs[0]))
-    a, b = ours[0][:size], theirs[0][:size]
-    both = ~(np.isnan(a) | np.isnan(b))
-    return [a[both]], [b[both]]
-
-
-def _count(values: np.ndarray) -> int:
-    return int((~np.isnan(values)).sum())
+    size = min(len(ours), len(theirs))
+    both = ~(np.isnan(ours[:size]) | np.isnan(theirs[:size]))
+    return ours[:size][both], theirs[:size][both]
 
 
 def _estimate(function: Callable[..., Estimate], *samples: np.ndarray) -> Estimate:

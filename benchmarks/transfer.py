@@ -1,8 +1,7 @@
 """Policies in held-out stores, before the first week of those stores.
 
-A store can open with a policy trained by another store, or with one that was
-pretrained on the network's demand model. Both are evaluated in held-out stores and
-compared with trained policies in their own stores.
+A store can open with another store's policy, or with one pretrained on the network's
+demand model. Both are compared with trained policies in their own stores.
 """
 
 from __future__ import annotations

@@ -58,10 +58,6 @@ def count(batch: int, sizes: Layers) -> UpdateCost:
 
     Traffic, in float32: parameters, both moments of Adam and the target critics are
     each read and written once. Gradients and activations could stay in a cache.
-
-    Args:
-      batch: replay rows in the update.
-      sizes: layers of the networks.
     """
     actor = [batch * inputs * outputs for inputs, outputs in sizes.actor]
     critic = [batch * inputs * outputs for inputs, outputs in sizes.critic]
@@ -93,10 +89,7 @@ def update_cost(config: TrainConfig) -> UpdateCost:
 def compiler_flop(config: TrainConfig) -> float:
     """FLOP of one update of one peer as XLA counts them before it optimises.
 
-    It includes activations and the optimiser, so it is somewhat larger than ``count``.
-
-    Returns:
-      The count, 0 where the backend gives none.
+    Activations and the optimiser are included; 0 where the backend gives no count.
     """
     function, arguments = single_update(config)
     analysis = jax.jit(function).lower(*arguments).cost_analysis()

@@ -37,7 +37,7 @@ def config_of(mode, **privacy):
 
 def measured(config, title):
     """Leaks of the first message with the week, of the last, and of all of them."""
-    sent = make_game(config, 2 * WORLDS, planted=8).play(np.arange(2 * WORLDS) < WORLDS)
+    sent = make_game(config, 2 * WORLDS, planted=8)(np.arange(2 * WORLDS) < WORLDS)
     count = sent[EVERYTHING].shape[1]
     views = {
         "first": ({name: x[:, :1] for name, x in sent.items()}, 1),
@@ -114,7 +114,7 @@ def test_public_messages_reveal_little():
 def test_worlds_of_one_kind_are_distinguished_as_often_as_by_chance():
     """Whichever worlds are called inside: no bias, and intervals that hold."""
     game = make_game(config_of("private"), 2 * WORLDS, planted=8)
-    sent = game.play(np.zeros(2 * WORLDS))
+    sent = game(np.zeros(2 * WORLDS))
     shuffles = [np.random.default_rng(i).permutation(2 * WORLDS) for i in range(40)]
     found = [
         attack({name: x[shuffle] for name, x in sent.items()}, WORLDS)

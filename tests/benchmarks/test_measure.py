@@ -17,7 +17,7 @@ from benchmarks import measure
 from benchmarks import training_loop as loops
 from benchmarks.exchange_cost import exchange_cost
 from benchmarks.figure import draw_benchmark
-from benchmarks.op_profile import _events, profile, table
+from benchmarks.op_profile import _events, profile
 from benchmarks.sizes import repeated_world, sized_config
 from benchmarks.timing import Timing
 from benchmarks.training_loop import TrainingLoop
@@ -98,14 +98,11 @@ def test_a_loop_counts_the_updates_of_real_peers(layout):
 
 
 def test_a_profile_names_products_and_leaves_out_waiting():
-    operations = profile(made_loop("map"), most=100_000)
-    assert sum(one.share for one in operations) == pytest.approx(1.0)
-    names = [one.name for one in operations]
+    names, calls, seconds = zip(*profile(made_loop("map")), strict=True)
     assert any(re.match("dot|ynn_fusion|fusion.*dot", name) for name in names)
     assert not any("Thunk" in name or name.startswith("while") for name in names)
-    seconds = [one.seconds for one in operations]
-    assert seconds == sorted(seconds, reverse=True)
-    assert table(operations).count("\n") == len(operations)
+    assert list(seconds) == sorted(seconds, reverse=True)
+    assert min(calls) > 0
 
 
 def plane(name, **lines):
