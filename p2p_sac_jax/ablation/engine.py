@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 from p2p_sac_jax.ablation import results
 from p2p_sac_jax.ablation.batch_training import TrainedBatch, train_batch
-from p2p_sac_jax.ablation.grid import Grid, GridPoint, grid_points
+from p2p_sac_jax.ablation.grid import Grid, grid_points
 from p2p_sac_jax.ablation.plan import (
     SERVER_THROUGHPUT,
     Batch,
@@ -86,33 +86,20 @@ def ablate(
     missing = [run for run in mine if not results.is_done(folder, run)]
     throughput = expected_throughput()
     plan = make_plan(missing, throughput)
-    _announce(reporter, points, mine, plan, throughput)
+    named = sum(run is not None for point in points for run in point.runs)
+    reporter.log(
+        f"{len(points)} points, {named} results, {len(mine)} different runs, "
+        f"{len(mine) - len(missing)} finished, {len(missing)} to compute"
+    )
+    if missing:
+        batches = batches_of(plan)
+        seconds, programs = estimate_seconds(batches, throughput)
+        reporter.log(
+            f"{len(batches)} batches, at most {programs} programs, "
+            f"about {_readable_time(seconds)}"
+        )
     with StopRequest() as stop:
         return _SweepTrainer(folder, reporter, stop, mine, throughput).train(plan)
-
-
-def _announce(
-    reporter: Reporter,
-    points: Sequence[GridPoint],
-    runs: Sequence[Run],
-    plan: Plan,
-    throughput: Throughput,
-) -> None:
-    """Logs what is missing and how long it will take."""
-    named = sum(run is not None for point in points for run in point.runs)
-    batches = batches_of(plan)
-    missing = sum(len(batch.runs) for batch in batches)
-    reporter.log(
-        f"{len(points)} points, {named} results, {len(runs)} different runs, "
-        f"{len(runs) - missing} finished, {missing} to compute"
-    )
-    if not missing:
-        return
-    seconds, programs = estimate_seconds(batches, throughput)
-    reporter.log(
-        f"{len(batches)} batches, at most {programs} programs, "
-        f"about {_readable_time(seconds)}"
-    )
 
 
 def _readable_time(seconds: float) -> str:

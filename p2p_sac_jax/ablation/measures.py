@@ -91,25 +91,17 @@ def measure(
 ) -> PopulationMeasures:
     """The measures of one population.
 
-    Where the oracle is known, everything earned is a share of it:
+    Evaluations are means over peers, ``worst`` the lowest peer; ``score_25`` and
+    ``worst_25`` are of the evaluation nearest to that step. ``area`` is the mean height
+    of the learning curve from the first evaluation (``jump_start``) on; ``gap_closed``
+    is 0 at the historical price and 1 at the oracle; ``steps_to_0.95`` is the
+    evaluation from which on the mean never falls below that share, inf if it ends
+    below. What was ``earned`` is summed over training, in all steps, in the first, or
+    since joining late.
 
-    * ``final`` and ``worst``: the last evaluation, mean over peers and the lowest;
-    * ``score_25``, ``worst_25`` and so on: the same two at the evaluation nearest to
-      that step;
-    * ``jump_start``: the first evaluation;
-    * ``area``: mean height of the learning curve from the first evaluation on;
-    * ``gap_closed``: the last evaluation on a scale where the historical price is 0
-      and the oracle 1;
-    * ``steps_to_0.95``: the evaluation from which on the mean over peers never falls
-      below that share, inf if it ends below;
-    * ``earned``, ``earned_25`` and so on: in training, in all steps and in the first;
-    * ``newcomers_earned``: in the first ``NEWCOMER_STEPS`` steps after joining late.
-
-    All of these exist for the historical price and, but for earnings, for the best
-    uniform price. Where no oracle is known there are ``return_final``,
-    ``return_worst`` and so on, of an evaluation episode, up to ``return_area``.
-    ``bytes_per_peer``, of the whole run, and ``confidence_calibration``, at its end,
-    are of both.
+    Where the oracle is known, all of these are shares of it and exist for the
+    historical price too and, but for earnings, for the best uniform price. Where it is
+    not, there are returns of an evaluation episode, up to ``return_area``.
 
     Args:
       curves: of the population.

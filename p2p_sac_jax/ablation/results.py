@@ -120,12 +120,6 @@ def save_failure(folder: Path, key: str, reason: str) -> None:
     save_json(folder / "failed" / f"{key}.json", {"reason": reason})
 
 
-def _failure(folder: Path, key: str) -> str:
-    """Why a run is missing."""
-    path = folder / "failed" / f"{key}.json"
-    return load_json(path)["reason"] if path.is_file() else "not computed yet"
-
-
 def load_sweep(folder: Path) -> Sweep:
     """Reads a sweep and all of its finished runs.
 
@@ -144,15 +138,12 @@ def load_sweep(folder: Path) -> Sweep:
                 loaded[key] = load_run(folder, key)
             runs.append(None if key is None else loaded[key])
             if runs[-1] is None:
-                reason = point["reason"] if key is None else _failure(folder, key)
+                failure = folder / "failed" / f"{key}.json"
+                reason = point["reason"] or "not computed yet"
+                if failure.is_file():
+                    reason = load_json(failure)["reason"]
                 at = {"run": key, "arm": arm, "values": values, "seed": seed}
                 missing.append(at | {"reason": reason})
         points.append(PointResult(arm, values, runs))
-    return Sweep(
-        meta=meta,
-        factors=meta["factors"],
-        arms=meta["arms"],
-        seeds=meta["seeds"],
-        points=points,
-        missing=missing,
-    )
+    factors, arms, seeds = meta["factors"], meta["arms"], meta["seeds"]
+    return Sweep(meta, factors, arms, seeds, points, missing)

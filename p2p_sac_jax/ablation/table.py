@@ -159,13 +159,9 @@ def _rounded(number: float | None) -> float | None:
 def write_csv(path: Path, rows: Sequence[Row]) -> None:
     """Writes rows under a header; None is an empty field."""
     with path.open("w", encoding="utf-8", newline="") as file:
-        writer = csv.DictWriter(file, _columns(rows), lineterminator="\n")
+        writer = csv.DictWriter(file, list(rows[0]), lineterminator="\n")
         writer.writeheader()
         writer.writerows(rows)
-
-
-def _columns(rows: Sequence[Row]) -> list[str]:
-    return list(rows[0]) if rows else []
 
 
 def format_table(rows: Sequence[Row], measures: Sequence[str]) -> dict[str, Any]:
@@ -178,7 +174,8 @@ def format_table(rows: Sequence[Row], measures: Sequence[str]) -> dict[str, Any]
     Returns:
       ``columns`` and ``rows``; all cells are text.
     """
-    fields = [n for n in _columns(rows) if n not in ("arm", "measure", *_NUMBERS)]
+    columns = rows[0] if rows else ()
+    fields = [n for n in columns if n not in ("arm", "measure", *_NUMBERS)]
     points: dict[tuple[str, ...], dict[str, Row]] = {}
     for row in rows:
         values = [row[name] for name in ("arm", *fields)]
@@ -211,7 +208,7 @@ def format_estimate(row: Row | None) -> str:
             return "?"
         return "never" if math.isinf(number) else format(number, style)
 
-    value = row["median" if row["measure"] == ARRIVAL else "iqm"]
     low, high = row["low"], row["high"]
+    value = row["iqm"] if row["median"] is None else row["median"]
     known = low is not None and high is not None and math.isfinite(low)
     return f"{text(value)} [{text(low)}, {text(high)}]" if known else text(value)

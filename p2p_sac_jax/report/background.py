@@ -33,19 +33,6 @@ _TIMES = {
 }
 
 
-def badge(data: SweepData) -> str:
-    """How many seeds there are."""
-    return "1 seed: indicative" if data.seeds == 1 else f"{data.seeds} seeds"
-
-
-def facts(data: SweepData, steps: str) -> list[str]:
-    """Population, steps and arms, for the line under the title."""
-    population = data.sweep.meta["config"]["population"]["name"]
-    market = [f"{population} population"] if data.step == "week" else []
-    arms = len(data.sweep.arms)
-    return [*market, f"{steps} {data.step}s", f"{arms} arm{'s' if arms > 1 else ''}"]
-
-
 def sections(data: SweepData, run: RunData | None = None) -> list[Section]:
     """What the results cannot show; code, machine and configuration of the runs."""
     columns = ["arm", "what it sets"]

@@ -12,7 +12,7 @@ from p2p_sac_jax.report.figures import Quantity, Trace
 from p2p_sac_jax.report.page import Figure, Section
 from p2p_sac_jax.report.row_figures import Mark
 from p2p_sac_jax.report.sweep_data import MOST_LINES, FinishedPoint, SweepData
-from p2p_sac_jax.report.theme import Look, look
+from p2p_sac_jax.report.theme import Look
 
 _MOST_ROWS = 36
 
@@ -81,8 +81,11 @@ def _trend(data: SweepData, field: str, measure: str) -> Figure | None:
         if field not in point.values:  # an arm that the factor does not touch
             levels.append((point.look.label, labels.centre(row)[0]))
             continue
-        drawn = point.look if paneled else look(point.arm, list(data.sweep.arms))
-        drawn = drawn if numeric else drawn._replace(dashes="none")
+        drawn = point.look
+        if not paneled:
+            drawn = drawn._replace(label=labels.arm(point.arm))
+        if not numeric:
+            drawn = drawn._replace(dashes="none")
         _, places = traces.setdefault(drawn.label, (drawn, []))
         places.append((at[values.index(point.values[field])], *labels.centre(row)))
     if not traces:

@@ -36,10 +36,10 @@ def run_page(run: RunData) -> Page:
         title = f"{count} sellers learning to price together"
     reached = data.headline().runs[0].curves.steps[-1]
     facts = [
-        *background.facts(data, f"{reached} of {config['steps']}"),
+        f"{reached} of {config['steps']} {data.step}s",
         f"started {str(run.run.get('started') or '')[:16].replace('T', ' ')}",
     ]
-    badges = [background.badge(data), *["unfinished run"] * (not run.summary)]
+    badges = ["unfinished run"] * (not run.summary)
     footer = f"Configuration {run.run.get('config_hash')}."
     return Page(title, facts, badges, sections, data, footer)
 
@@ -52,15 +52,13 @@ def sweep_page(data: SweepData) -> Page:
         comparisons.effects(data),
         comparisons.factors(data),
         neighbours.trust(data),
-        neighbours.topologies(data),
         headline.tables(data),
         headline.missing(data),
         *background.sections(data),
     ]
     sweep = data.sweep
-    badges = [background.badge(data)]
-    badges += [f"{len(sweep.missing)} results missing"] if sweep.missing else []
-    steps = str(sweep.meta["config"]["steps"])
-    facts = [*background.facts(data, steps), f"{len(sweep.points)} points"]
+    badges = [f"{len(sweep.missing)} results missing"] if sweep.missing else []
+    steps = sweep.meta["config"]["steps"]
+    facts = [f"{steps} {data.step}s", f"{len(sweep.points)} points"]
     title = f"Ablation: {str(sweep.meta['name']).replace('_', ' ')}"
     return Page(title, facts, badges, sections, data)

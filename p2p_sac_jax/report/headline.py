@@ -27,7 +27,6 @@ def results(data: SweepData) -> Section:
         "compared": [_comparison(data, chosen, n) for n in dict.fromkeys(shown)],
         "judged": len(judged),
         "usual": [labels.quantity("share", v) for v in usual if data.step == "week"],
-        "others": _others(data),
         "table": not data.factors and _table(data, "Results by arm", labels.estimate),
     }
     return Section("results", "Results", content)
@@ -70,17 +69,6 @@ def claim(row: Row) -> str:
             " intervals are too narrow, so this is a first look."
         )
     return f"The interval excludes 0: a {sign}."
-
-
-def _others(data: SweepData) -> dict[str, Any] | None:
-    """How the difference comes out at all points of the headline's arm."""
-    rows = [data.row(point, data.early) for point in data.of_arm(data.main)]
-    known = [row for row in rows if row and row["difference_low"] is not None]
-    above = sum(row["difference_low"] > 0 for row in known)
-    below = sum(row["difference_high"] < 0 for row in known)
-    among = len(known) - above - below
-    counts = {"points": len(known), "above": above, "below": below, "includes": among}
-    return counts | {"label": data.label(data.early)} if len(known) > 1 else None
 
 
 def tables(data: SweepData) -> Section:

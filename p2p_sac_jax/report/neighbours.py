@@ -9,12 +9,11 @@ from p2p_sac_jax.ablation.run_curves import Curves
 from p2p_sac_jax.report import figures, labels, row_figures
 from p2p_sac_jax.report import learning_curves as curves
 from p2p_sac_jax.report.figures import Array, Quantity
-from p2p_sac_jax.report.page import Figure, Section, Table
+from p2p_sac_jax.report.page import Section, Table
 from p2p_sac_jax.report.peers import charts
 from p2p_sac_jax.report.run_data import RunData
-from p2p_sac_jax.report.sweep_data import PEERS, SweepData
+from p2p_sac_jax.report.sweep_data import SweepData
 
-_MOST_NETWORKS = 6
 _WEIGHTS = {
     "coverage": ("Coverage", Quantity("share of contexts")),
     "neighbours": ("Effective neighbours", Quantity("effective number")),
@@ -72,20 +71,6 @@ def exchange(run: RunData) -> Section | None:
         "leaves": Table("What leaves a peer", ["what", "guarantee"], leaves, "words"),
     }
     return Section("network", "The network", content, "Network")
-
-
-def topologies(data: SweepData) -> Section | None:
-    """Every topology that meets in the panel of the headline."""
-    made: dict[str, Figure] = {}
-    for point in next(iter(data.panels().values())):
-        meta = point.runs[0].meta
-        adjacency = meta.get("adjacency") or []
-        kind = meta["config"]["exchange"]["topology"]
-        if np.any(adjacency) and kind not in made and len(made) < _MOST_NETWORKS:
-            title = f"{kind}, {labels.setting(PEERS, point.peers)}"
-            made[kind] = row_figures.network(title, adjacency)
-    content = {"figures": list(made.values())}
-    return Section("topologies", "Topologies", content) if made else None
 
 
 def _opinion(of: Curves, byzantine: bool) -> Array:

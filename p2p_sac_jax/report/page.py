@@ -42,8 +42,8 @@ class Page(NamedTuple):
     """Everything a page shows."""
 
     title: str
-    facts: Sequence[str]  # under the title
-    badges: Sequence[str]  # what a reader must not miss
+    facts: Sequence[str]  # under the title, beside population and arms
+    badges: Sequence[str]  # what a reader must not miss, beside the seeds
     sections: Sequence[Section | None]  # None has nothing to show
     data: Any  # ``SweepData``, which the text of every section may refer to
     footer: str = ""

@@ -11,7 +11,7 @@ from __future__ import annotations
 import json
 import pathlib
 from collections.abc import Mapping
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
@@ -19,7 +19,7 @@ from p2p_sac_jax.ablation.grid import standard_arms
 from p2p_sac_jax.ablation.results import PointResult, RunResult, Sweep
 from p2p_sac_jax.ablation.run_curves import curves_of_rows
 from p2p_sac_jax.config import ConfigError
-from p2p_sac_jax.config_io import from_dict
+from p2p_sac_jax.config_io import from_dict, load_json
 from p2p_sac_jax.experiment.metrics import Row, read_rows
 from p2p_sac_jax.report import labels
 from p2p_sac_jax.report.figures import Array
@@ -75,13 +75,16 @@ def load_run_data(workdir: pathlib.Path) -> RunData:
     Raises:
       ConfigError: the folder holds no run, no results yet, or a broken file.
     """
-    run = _json(workdir / "run.json")
-    if run is None:
+    summary, stores = workdir / "summary.json", workdir / "stores.json"
+    if not (workdir / "run.json").is_file():
         raise ConfigError(f"{workdir} holds no run: there is no run.json")
+    run = load_json(workdir / "run.json")
     try:
         rows = read_rows(workdir / "metrics.jsonl")
+        demand = json.loads(stores.read_text("utf-8")) if stores.is_file() else []
     except ValueError as error:
-        raise ConfigError(f"{workdir / 'metrics.jsonl'}: not JSON ({error})") from error
+        files = "metrics.jsonl or stores.json"
+        raise ConfigError(f"{workdir}: {files} is not JSON ({error})") from error
     of_runs: dict[tuple[str, int], list[Row]] = {}
     of_peers: dict[tuple[str, int, int], list[Row]] = {}
     for row in rows:
@@ -90,11 +93,9 @@ def load_run_data(workdir: pathlib.Path) -> RunData:
             of_peers.setdefault((row["run"], row["seed"], row["peer"]), []).append(row)
     if not of_peers:
         raise ConfigError(f"{workdir} holds no results yet: metrics.jsonl has no rows")
-    summary = _json(workdir / "summary.json") or {}
-    sweep = _sweep(run, summary, of_runs)
-    stores = _json(workdir / "stores.json") or []
-    peers = dict(sorted(of_peers.items()))
-    return RunData(compare(sweep, np.mean), run, summary, stores, peers)
+    ending = load_json(summary) if summary.is_file() else {}
+    data = compare(_sweep(run, ending, of_runs), np.mean)
+    return RunData(data, run, ending, demand, dict(sorted(of_peers.items())))
 
 
 def _sweep(
@@ -133,13 +134,3 @@ def _sweep(
         overrides = {}
     sets = {arm: overrides.get(arm, {}) for arm in arms}
     return Sweep({"config": config}, {}, sets, seeds, points, [])
-
-
-def _json(path: pathlib.Path) -> Any:
-    """Content of a file, None where there is none."""
-    if not path.is_file():
-        return None
-    try:
-        return json.loads(path.read_text("utf-8"))
-    except ValueError as error:
-        raise ConfigError(f"{path} is not readable as JSON: {error}") from error

@@ -49,7 +49,7 @@ def optional(module: str) -> Any:
 def draw(
     label: str,
     paint: Callable[[Axes], Sequence[Tip] | None],
-    size: tuple[float, float] = (5.2, 3.1),
+    size: tuple[float, float],
 ) -> str:
     """Paints one figure and returns it as inline SVG.
 
@@ -129,22 +129,18 @@ def end_labels(ax: Axes, labels: list[tuple[float, str, str]]) -> None:
 
 def _spread(heights: list[float], gap: float) -> list[float]:
     """Ascending heights within [0, 1], at least ``gap`` apart, moved little."""
-    floor = 0.02  # clear of the tick labels below
-    placed = list(heights)
-    for _ in range(200):
-        if placed:
-            placed = [max(height, floor + i * gap) for i, height in enumerate(placed)]
-            top = len(placed) - 1
-            placed = [min(h, 1.0 - (top - i) * gap) for i, h in enumerate(placed)]
-        moved = False
-        for low in range(len(placed) - 1):
-            overlap = gap - (placed[low + 1] - placed[low])
-            if overlap > 1e-6:
-                placed[low] -= overlap / 2
-                placed[low + 1] += overlap / 2
-                moved = True
-        if not moved:
-            break
+    placed, below = [], 0.02 - gap  # clear of the tick labels
+    for height in heights:
+        below = max(height, below + gap)
+        placed.append(below)
+    above = 1.0 + gap
+    for index in reversed(range(len(placed))):
+        # Half of an overlap is given way to from either side.
+        middle = (heights[index] + placed[index]) / 2
+        above = placed[index] = min(middle, above - gap)
+    below = 0.02 - gap
+    for index, height in enumerate(placed):
+        below = placed[index] = max(height, below + gap)
     return placed
 
 

@@ -21,7 +21,7 @@ from p2p_sac_jax.config import ConfigError
 from p2p_sac_jax.experiment.statistics import Statistic, iqm
 from p2p_sac_jax.report import labels
 from p2p_sac_jax.report.figures import Quantity
-from p2p_sac_jax.report.theme import LOOKS, Look, look, other_look
+from p2p_sac_jax.report.theme import LOOKS, Look, other_look
 
 PEERS, TOPOLOGY = "population.peers", "exchange.topology"
 MOST_LINES = 8  # of a figure: more could not be distinguished
@@ -272,10 +272,9 @@ def _finished(data: SweepData) -> Iterator[FinishedPoint]:
 
 def _look(arm: str, named: dict[str, Any], taken: list[Look]) -> Look:
     """The arm's own look where it is free, else the next of the others."""
-    own = look(arm, [arm])
-    label = f"{own.label}, {labels.settings(named)}" if named else own.label
+    label = labels.point(arm, named)
     used = [one.colour for one in taken]
-    if arm in LOOKS and own.colour not in used:
-        return own._replace(label=label)
+    if arm in LOOKS and LOOKS[arm].colour not in used:
+        return LOOKS[arm]._replace(label=label)
     reserved = [one.colour for one in LOOKS.values()]
     return other_look(label, sum(colour not in reserved for colour in used))

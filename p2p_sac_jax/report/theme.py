@@ -50,7 +50,6 @@ LOOKS = {
     "memory": _look(labels.arm("memory"), "green", (0, (5, 1.8)), "s"),
     "network": _look(labels.arm("network"), "blue", "solid", "o"),
 }
-HISTORICAL = Look("historical", INK, MUTED, (0, (2, 2)))
 BEST_PRICE = Look("best price", INK, INK)
 TRUTH = Look("truth", INK, INK)
 COST = Look("unit cost", PALETTE["cost"][0], PALETTE["cost"][0])
@@ -67,14 +66,6 @@ def other_look(label: str, index: int) -> Look:
         _DASHES[index // len(_HUES) % len(_DASHES)],
         _MARKERS[index % len(_MARKERS)],
     )
-
-
-def look(arm: str, arms: list[str]) -> Look:
-    """Look of one arm; arms of other names get the remaining colours."""
-    if arm in LOOKS:
-        return LOOKS[arm]
-    others = [name for name in arms if name not in LOOKS]
-    return other_look(labels.arm(arm), others.index(arm))
 
 
 def themed(svg: str) -> str:

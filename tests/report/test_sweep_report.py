@@ -95,7 +95,7 @@ def test_page_is_small_and_self_contained(folder, page):
     # Whatever is drawn follows the reader's light or dark.
     assert not re.search(r"#[0-9a-f]{6}\b", raw.split("</style>")[1])
     assert set(re.findall(r"var\(--([a-z-]+)\)", raw)) <= PALETTE.keys()
-    for section in ("Learning curves", "Topologies", "Provenance"):
+    for section in ("Learning curves", "What was swept", "Provenance"):
         assert section in page.words
 
 
