@@ -1,9 +1,12 @@
 """Settings every test runs under: strict JAX, two forced CPU devices, quick builds."""
 
 import atexit
+import ctypes
+import gc
 import importlib.metadata
 import os
 import shutil
+import sys
 import tempfile
 from collections import Counter
 
@@ -63,6 +66,25 @@ def pytest_xdist_make_scheduler(config, log):
             return SHARED_PROGRAMS.get(file, file)
 
     return GroupedFiles(config, log) if config.option.dist == "loadfile" else None
+
+
+# Compiled programs of files long done would fill the memory of a worker.
+MAX_RESIDENT_BYTES = 1_500_000_000
+
+
+def resident_bytes():
+    with open("/proc/self/statm", encoding="ascii") as file:
+        return int(file.read().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+
+
+def pytest_runtest_teardown(item, nextitem):
+    """After the last test of a file a worker that has grown drops its programs."""
+    if nextitem is not None and nextitem.path == item.path:
+        return
+    if sys.platform == "linux" and resident_bytes() > MAX_RESIDENT_BYTES:
+        jax.clear_caches()
+        gc.collect()
+        ctypes.CDLL(None).malloc_trim(0)  # freed pages go back to the system
 
 
 def pytest_collection_modifyitems(items):
