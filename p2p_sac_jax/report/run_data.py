@@ -113,21 +113,20 @@ def _sweep(
         first = peers - config["population"]["newcomers"]
         joins[first:] = config["population"]["join_step"]
     byzantine[[row["peer"] for row in everyone if row.get("byzantine")]] = True
-    meta = {**run, "config": config}
+    meta = dict(run)
     if "run_s" in summary:
         meta["run_s"] = summary["run_s"] / len(of_runs)
     arms = [arm for arm in run["arms"] if any(arm == key[0] for key in of_runs)]
     seeds = sorted({seed for _, seed in of_runs})
-    points = []
-    for arm in arms:
-        results: list[RunResult | None] = []
+    points = [PointResult(arm, {}, []) for arm in arms]
+    for point in points:
+        shape = run.get("adjacency") if point.arm == "network" else None
         for seed in seeds:
-            kept = [r for r in of_runs.get((arm, seed), []) if r["step"] <= reached]
-            shape = run.get("adjacency") if arm == "network" else None
+            rows = of_runs.get((point.arm, seed), [])
+            kept = [row for row in rows if row["step"] <= reached]
             one = meta | {"seed": seed, "adjacency": shape}
             curves = curves_of_rows(kept, joins, byzantine) if kept else None
-            results.append(RunResult(one, curves) if curves else None)
-        points.append(PointResult(arm, {}, results))
+            point.runs.append(RunResult(one, curves) if curves else None)
     try:
         overrides = standard_arms(from_dict(config))
     except ConfigError:  # fields of another version

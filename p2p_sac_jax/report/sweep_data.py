@@ -18,6 +18,7 @@ from p2p_sac_jax.ablation.series import (
 )
 from p2p_sac_jax.ablation.table import Row, make_table
 from p2p_sac_jax.config import ConfigError
+from p2p_sac_jax.config_io import flatten
 from p2p_sac_jax.experiment.statistics import Statistic, iqm
 from p2p_sac_jax.report import labels
 from p2p_sac_jax.report.figures import Quantity
@@ -40,7 +41,6 @@ class FinishedPoint(NamedTuple):
 
     arm: str
     values: dict[str, Any]  # of swept fields, without those the arm sets itself
-    settings: dict[str, Any]  # these, and what the arm sets
     runs: list[RunResult]  # finished
     series: Series  # measures by seed
     look: Look  # its label is the arm with what distinguishes it in a figure
@@ -167,12 +167,11 @@ class SweepData:
         The most peers, and of every other factor the value of the base configuration
         if it is one of them.
         """
+        base = dict(flatten(self.sweep.meta["config"]))
 
         def rank(point: FinishedPoint) -> tuple[int, int]:
-            base = self.sweep.meta["config"]
-            others = [name for name in point.values if name != PEERS]
-            usual = [point.values[name] == _value_in(base, name) for name in others]
-            return point.peers, sum(usual)
+            others = {n: v for n, v in point.values.items() if n != PEERS}
+            return point.peers, sum(base[n] == v for n, v in others.items())
 
         return max(self.of_arm(self.main), key=rank)
 
@@ -186,7 +185,7 @@ class SweepData:
         points = sorted(self.points, key=lambda point: point.arm not in compared)
         if not field:
             return {"": points}
-        first = self.headline().settings.get(field)
+        first = self.headline().series.settings.get(field)
         panels = {
             value: [p for p in points if p.values.get(field, value) == value]
             for value in sorted(self.factors[field], key=lambda value: value != first)
@@ -237,14 +236,6 @@ def _key(arm: str, values: dict[str, Any], fields: list[str], measure: str) -> s
     return repr((arm, [values.get(name) for name in fields], measure))
 
 
-def _value_in(config: dict[str, Any], name: str) -> Any:
-    """Value of a dotted field."""
-    found: Any = config
-    for part in name.split("."):
-        found = found[part]
-    return found
-
-
 def _finished(data: SweepData) -> Iterator[FinishedPoint]:
     """Points that have results, each with a look that it keeps in every figure.
 
@@ -264,10 +255,7 @@ def _finished(data: SweepData) -> Iterator[FinishedPoint]:
         mark = repr((point.arm, named))
         if mark not in looks:
             looks[mark] = _look(point.arm, named, list(looks.values()))
-        settings = point.values | data.sweep.arms[point.arm]
-        yield FinishedPoint(
-            point.arm, point.values, settings, runs, series, looks[mark]
-        )
+        yield FinishedPoint(point.arm, point.values, runs, series, looks[mark])
 
 
 def _look(arm: str, named: dict[str, Any], taken: list[Look]) -> Look:
