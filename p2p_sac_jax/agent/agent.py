@@ -16,7 +16,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from p2p_sac_jax.agent.arguments import number, vector, whole
+from p2p_sac_jax.agent.arguments import number, numbers, whole
 from p2p_sac_jax.agent.connection import Connection
 from p2p_sac_jax.agent.core import AgentState, AgentStep
 from p2p_sac_jax.agent.ops.release_log import ReleaseLog
@@ -26,7 +26,7 @@ from p2p_sac_jax.agent.price_memory import P2PPriceMemory
 from p2p_sac_jax.agent.protocol.base import Delivery
 from p2p_sac_jax.agent.protocol.payloads import MODEL
 from p2p_sac_jax.agent.protocol.peer_network import PeerNetwork
-from p2p_sac_jax.agent.saved_state import OTHERS, SavedState, start_progress
+from p2p_sac_jax.agent.saved_state import OTHERS, Progress, SavedState
 from p2p_sac_jax.agent.settings import choose_environment, key_data
 from p2p_sac_jax.config import ConfigError, TrainConfig
 from p2p_sac_jax.config_io import replace_fields
@@ -123,7 +123,7 @@ class P2PSACAgent:
         self._state = self._core.init(
             key_data(seed, setup.peer_id), np.int32(clock - weeks), self._params
         )
-        self._progress = start_progress(state_dim)
+        self._progress = Progress(np.zeros(state_dim, np.float32))
         for step in past_steps(price_history, environment, self._params.environment):
             self._state = self._core.observe(self._state, step, self._params)
         self._count_releases(self._releases.spent)
@@ -149,11 +149,6 @@ class P2PSACAgent:
             "releases": int(self._state.peer.send_state.releases),
             "allowed": None if allowed >= UNLIMITED else allowed,
         }
-
-    @property
-    def round(self) -> int:
-        """Number of the current round."""
-        return self.clock // self._interval
 
     @property
     def steps(self) -> int:
@@ -186,10 +181,10 @@ class P2PSACAgent:
         Raises:
           ConfigError: the state has another shape or is not finite.
         """
-        obs = vector("state", state, self._core.components.environment.observation_dim)
+        obs = numbers("state", state, self._progress.obs.shape)
         if evaluate:
             return np.array(self._core.greedy(self._state, obs, self._params))
-        if self._progress.exchanged != self.round:
+        if self._progress.exchanged != self._round:
             await self._exchange()
         action = self._core.select_action(self._state, obs, self._params)
         self._progress = self._progress._replace(pending=np.array(True), obs=obs)
@@ -223,9 +218,9 @@ class P2PSACAgent:
             log_sales = 0.0
         transition = Transition(
             obs=self._progress.obs,
-            action=vector("action", action, environment.action_dim, bound=1.0),
+            action=numbers("action", action, (environment.action_dim,), bound=1.0),
             reward=number("reward", reward),
-            next_obs=vector("next_state", next_state, environment.observation_dim),
+            next_obs=numbers("next_state", next_state, self._progress.obs.shape),
             discount=np.float32(not terminated),
         )
         step = AgentStep(
@@ -313,6 +308,10 @@ class P2PSACAgent:
         self._count_releases(self._releases.spent)
         self._update_price_memory()
 
+    @property
+    def _round(self) -> int:
+        return self.clock // self._interval
+
     def _saved(self) -> SavedState:
         return SavedState(self._state, self._progress, self._latest.content)
 
@@ -327,7 +326,7 @@ class P2PSACAgent:
         if self._progress.exchanged < 0:
             self._connection.expire()
         await self._connection.sync_if_due()
-        self._progress = self._progress._replace(exchanged=np.array(self.round))
+        self._progress = self._progress._replace(exchanged=np.array(self._round))
         late = self.steps == 0 or self.steps < min(self._interval + 1, self.clock)
         first = late and not self.informed
         after = await asyncio.to_thread(
@@ -366,9 +365,9 @@ class P2PSACAgent:
     def _handle_model_insight(self, delivery: Delivery) -> None:
         # Messages are read at the next exchange: a later time counts as that time.
         passed = (
-            self.clock % self._interval > 0 or self._progress.exchanged == self.round
+            self.clock % self._interval > 0 or self._progress.exchanged == self._round
         )
-        latest = (self.round + int(passed)) * self._interval
+        latest = (self._round + int(passed)) * self._interval
         seconds = latest * self._core.components.seconds_per_step
         refusal = self._latest.take(delivery, seconds)
         if refusal is not None:

@@ -39,10 +39,10 @@ def number(name: str, value: Any, least: float = -math.inf) -> np.float32:
     return np.float32(value)
 
 
-def vector(
-    name: str, value: Any, size: int, bound: float = math.inf
+def numbers(
+    name: str, value: Any, shape: tuple[int, ...], bound: float = math.inf
 ) -> NDArray[np.float32]:
-    """Returns an array [size] of finite numbers within ±``bound``.
+    """Returns an array of this shape of finite numbers within ±``bound``.
 
     Raises:
       ConfigError: the value is not one.
@@ -52,7 +52,8 @@ def vector(
     except (TypeError, ValueError):
         array = np.zeros(0, np.float32)
     within = np.isfinite(array).all() and (np.abs(array) <= bound).all()
-    if array.shape != (size,) or not within:
+    if array.shape != shape or not within:
+        size = " x ".join(map(str, shape))
         limit = f" within {bound:g}" if bound < math.inf else ""
         raise ConfigError(
             f"{name} of shape {array.shape} must be {size} finite numbers{limit}"

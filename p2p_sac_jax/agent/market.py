@@ -82,19 +82,19 @@ class SimulatedMarket:
         self.params = jax.tree.map(lambda leaf: leaf[store], world.params)
         self.observation_dim = world.environment.observation_dim
         self.action_dim = world.environment.action_dim
-        self._programs = _market_programs(self.environment)
+        self._reset, self._step = _market_programs(self.environment)
         self._key = jax.random.fold_in(jax.random.key(config.seed), store)
         self._state: Any = None
 
     def reset(self, clock: int) -> NDArray[np.float32]:
         """See ``MarketInterface``."""
-        self._state, obs = self._programs.reset(self._key, np.int32(clock), self.params)
+        self._state, obs = self._reset(self._key, np.int32(clock), self.params)
         return np.asarray(obs)
 
     def step(self, action: NDArray[np.float32], clock: int) -> MarketOutcome:
         """See ``MarketInterface``."""
         action = np.asarray(action, np.float32)
-        done, score, log_sales = self._programs.step(
+        done, score, log_sales = self._step(
             self._key, np.int32(clock), self._state, action, self.params
         )
         self._state = done.state
@@ -108,16 +108,10 @@ class SimulatedMarket:
         )
 
 
-class _MarketPrograms(NamedTuple):
-    """Compiled once for all stores of an environment."""
-
-    reset: Callable[[Array, Any, Any], tuple[Any, Array]]  # (key, clock, params)
-    # (key, clock, state, action, params) -> step, score, log sales
-    step: Callable[[Array, Any, Any, Any, Any], tuple[TimeStep, Score, Array]]
-
-
 @functools.cache
-def _market_programs(environment: Environment) -> _MarketPrograms:
+def _market_programs(environment: Environment) -> tuple[Callable, Callable]:
+    """Reset and step, compiled once for all stores of an environment."""
+
     def reset(key: Array, clock: Array, params: Any) -> tuple[Any, Array]:
         return environment.reset(stream(key, RESET, clock), params)
 
@@ -129,4 +123,4 @@ def _market_programs(environment: Environment) -> _MarketPrograms:
         log_sales = jnp.zeros(()) if demand is None else demand.outcome(done.info)
         return done, environment.score(done.info), log_sales
 
-    return _MarketPrograms(jax.jit(reset), jax.jit(step))
+    return jax.jit(reset), jax.jit(step)

@@ -10,6 +10,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from p2p_sac_jax.agent.arguments import numbers
 from p2p_sac_jax.agent.core import AgentStep
 from p2p_sac_jax.config import ConfigError
 from p2p_sac_jax.environments.base import Environment
@@ -65,37 +66,23 @@ def check_history(history: PriceHistory | None, environment: Environment) -> int
         raise ConfigError(
             f"price_history of type {type(history).__name__} must be a PriceHistory"
         )
-    arrays = [_numbers(name, value) for name, value in history._asdict().items()]
-    observations, prices, units = arrays
-    weeks = prices.size
-    if not weeks and not observations.size and not units.size:
+    if not any(np.size(values) for values in history):
         return 0
     if environment.demand is None:
         raise ConfigError(
             "price_history must be empty: this environment has no demand model"
         )
-    size = environment.observation_dim
-    shapes = {"observations": (weeks, size), "prices": (weeks,)}
-    shapes["units"] = (weeks,)
-    for (name, wanted), array in zip(shapes.items(), arrays, strict=True):
-        if array.shape != wanted:
-            raise ConfigError(
-                f"price_history.{name} of shape {array.shape} must be {wanted}"
-            )
+    weeks = np.size(history.prices)
+    shapes = (weeks, environment.observation_dim), (weeks,), (weeks,)
+    arrays = zip(history._asdict().items(), shapes, strict=True)
+    _, prices, units = (
+        numbers(f"price_history.{name}", values, shape)
+        for (name, values), shape in arrays
+    )
     price_action(prices, "price_history.prices")
     if not (units > 0).all():
         raise ConfigError(f"price_history.units={units.min():g} must be above 0")
     return weeks
-
-
-def _numbers(name: str, value: Any) -> np.ndarray:
-    try:
-        array = np.asarray(value, np.float64)
-    except (TypeError, ValueError) as error:
-        raise ConfigError(f"price_history.{name} must be numbers: {error}") from error
-    if not np.isfinite(array).all():
-        raise ConfigError(f"price_history.{name} must be finite everywhere")
-    return array
 
 
 def past_steps(

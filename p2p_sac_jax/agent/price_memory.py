@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from p2p_sac_jax.agent.arguments import vector
+from p2p_sac_jax.agent.arguments import numbers
 from p2p_sac_jax.agent.core import AgentParams, AgentStep, make_core
 from p2p_sac_jax.agent.price_history import (
     PriceHistory,
@@ -63,21 +63,17 @@ def _memory_programs(config: TrainConfig, environment: Environment) -> _MemoryPr
         experience = make_experience(components, step.transition, step.log_sales)
         return memory.update(state, experience, params.hyper.memory.decay, jnp.ones(()))
 
-    def candidates(obs: Array, params: AgentParams) -> Any:
-        return candidates_of(components, obs, params.environment)
-
     def bonus(belief: Any, obs: Array, action: Array, params: AgentParams) -> Array:
-        return memory.exploration_bonus(belief, candidates(obs, params), action)
+        week = candidates_of(components, obs, params.environment)
+        return memory.exploration_bonus(belief, week, action)
 
     def std(belief: Any, obs: Array, action: Array, params: AgentParams) -> Array:
-        return memory.optimal_exploration_std(
-            belief, candidates(obs, params), action, jax.random.key(0)
-        )
+        week = candidates_of(components, obs, params.environment)
+        return memory.optimal_exploration_std(belief, week, action, jax.random.key(0))
 
     def regions(belief: Any, obs: Array, params: AgentParams) -> Regions:
-        return memory.promising_regions(
-            belief, candidates(obs, params), jax.random.key(0)
-        )
+        week = candidates_of(components, obs, params.environment)
+        return memory.promising_regions(belief, week, jax.random.key(0))
 
     belief = functools.partial(_belief, config, components)
     return _MemoryPrograms(*map(jax.jit, (update, belief, bonus, std, regions)))
@@ -195,8 +191,8 @@ class P2PPriceMemory:
         return float(program(self._belief(), obs, action, self.setup.params))
 
     def _observed(self, observation: Any) -> np.ndarray:
-        size = self._components.environment.observation_dim
-        return vector("observation", observation, size)
+        shape = (self._components.environment.observation_dim,)
+        return numbers("observation", observation, shape)
 
     def _belief(self) -> Any:
         if self._posterior is None:

@@ -21,22 +21,13 @@ OTHERS = "others."  # prefix of arrays whose first axis is the roster, J
 class Progress(NamedTuple):
     """Position of an agent between two calls; NumPy, saved with the rest."""
 
-    exchanged: np.ndarray  # [] last round whose messages were read, -1 before the first
-    shared: np.ndarray  # [] last round whose own message was due, -1 before the first
-    train_calls: np.ndarray  # [] since the last step
-    pending: np.ndarray  # [] bool: an action was selected and not yet observed
     obs: np.ndarray  # [D] observation of the last action
-
-
-def start_progress(observation_dim: int) -> Progress:
-    """The position before the first call."""
-    return Progress(
-        exchanged=np.array(-1),
-        shared=np.array(-1),
-        train_calls=np.array(0),
-        pending=np.array(False),
-        obs=np.zeros(observation_dim, np.float32),
-    )
+    # [] last round whose messages were read, and whose own was due; -1: none yet
+    exchanged: np.ndarray = np.array(-1)
+    shared: np.ndarray = np.array(-1)
+    train_calls: np.ndarray = np.array(0)  # [] since the last step
+    # [] whether an action was selected and not yet observed
+    pending: np.ndarray = np.array(False)
 
 
 class SavedState(NamedTuple):

@@ -180,8 +180,4 @@ async def _call(function: Callable[..., Any], *arguments: Any) -> Any:
     """A market's result, which may take a week; other tasks run meanwhile."""
     if inspect.iscoroutinefunction(function):
         return await function(*arguments)
-
-    def call() -> Any:
-        return function(*arguments)
-
-    return await in_thread(call)  # a stop must not wait for it
+    return await in_thread(function, *arguments)  # a stop must not wait for it

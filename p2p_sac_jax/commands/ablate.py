@@ -35,7 +35,7 @@ _ARMS = PROGRAM.strings("arms", "only these arms of the preset, separated by com
 _SEEDS = PROGRAM.integer("seeds", 0, "number of seeds; 0 is config.seeds")
 _SHARD = PROGRAM.integer("shard", 0, "index of the shard of the grid, from 0")
 _NUM_SHARDS = PROGRAM.integer(
-    "num_shards", 1, "number of shards of the grid, one for each process"
+    "num_shards", 1, "number of shards of the grid, one for each process", 1
 )
 _REPORT = PROGRAM.boolean("report", True, "write report.html at the end")
 _QUEUE = Queue(PROGRAM)
@@ -51,8 +51,6 @@ def main() -> int | None:
         raise ConfigError("--workdir is missing; for example --workdir=runs/sweep")
     folder = Path(_WORKDIR.value)
     index, count = _SHARD.value, _NUM_SHARDS.value
-    if count < 1:
-        raise ConfigError(f"--num_shards={count} must be at least 1")
     if not 0 <= index < count:
         raise ConfigError(f"--shard={index} must be in [0, {count}), as --num_shards")
     name, grid = _requested(folder)

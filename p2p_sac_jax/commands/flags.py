@@ -86,9 +86,13 @@ class Program:
         """A flag that may be given several times; a list, empty by default."""
         return absl_flags.DEFINE_multi_string(name, [], text, self._values)
 
-    def integer(self, name: str, default: int | None, text: str) -> Flag:
-        """A flag that takes a whole number."""
-        return absl_flags.DEFINE_integer(name, default, text, flag_values=self._values)
+    def integer(
+        self, name: str, default: int | None, text: str, least: int | None = None
+    ) -> Flag:
+        """A flag that takes a whole number of at least ``least``."""
+        return absl_flags.DEFINE_integer(
+            name, default, text, least, flag_values=self._values
+        )
 
     def number(self, name: str, default: float, text: str) -> Flag:
         """A flag that takes a number."""
@@ -253,6 +257,7 @@ def _explain_value(message: str, fields: Mapping[str, Any]) -> str:
     """``flag --config.x=y: reason`` as a line that names the expected type."""
     match = re.match(r"flag --config\.([\w.]+)=(.*?): ", message, re.DOTALL)
     if not match or match[1] not in fields:
+        message = re.sub(r"^flag (\S+): \S+ is not (a .*)", r"\1 must be \2", message)
         return _one_line(message)
     kind = type(fields[match[1]]).__name__
     return _one_line(f"--config.{match[1]}={match[2]} must be of type {kind}")

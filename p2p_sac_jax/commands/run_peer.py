@@ -135,11 +135,6 @@ def _check_network(config: TrainConfig, identity: Any, roster: Any, week: int) -
             f"--name={_NAME.value!r} must be {identity.name!r}, the name in"
             f" --identity={_IDENTITY.value!r}"
         )
-    if roster.mode != config.exchange.mode:
-        raise ConfigError(
-            f"exchange.mode={config.exchange.mode!r} must be {roster.mode!r}, that of"
-            f" the network {roster.network!r}"
-        )
     if roster.mode != "private" and not 0 <= week < config.steps:
         raise ConfigError(
             f"--origin={_ORIGIN.value} with --week_s={_WEEK_S.value:g} makes this week"

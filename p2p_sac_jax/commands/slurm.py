@@ -19,26 +19,19 @@ class Queue:
     def __init__(self, program: Program) -> None:
         """Defines the flags."""
         self._tasks = program.integer(
-            "submit", 0, "submit so many array tasks, each a shard of the grid"
+            "submit", 0, "submit so many array tasks, each a shard of the grid", 0
         )
         self._executor = program.choice(
             "submit_to", "slurm", ("slurm", "local"), "queue for --submit"
         )
         self._minutes = program.integer(
-            "submit_minutes", 120, "time limit of a submitted task"
+            "submit_minutes", 120, "time limit of a submitted task", 1
         )
-        self._cpus = program.integer("submit_cpus", 4, "processor cores of a task")
+        self._cpus = program.integer("submit_cpus", 4, "processor cores of a task", 1)
         self._partition = program.string("submit_partition", "", "Slurm partition")
 
     def requested(self) -> bool:
-        """Whether the grid goes to a queue.
-
-        Raises:
-          ConfigError: a flag is out of range.
-        """
-        for flag, least in ((self._tasks, 0), (self._minutes, 1), (self._cpus, 1)):
-            if flag.value < least:
-                raise ConfigError(f"--{flag.name}={flag.value} must be >= {least}")
+        """Whether the grid goes to a queue."""
         return self._tasks.value > 0
 
     def submit(self, folder: Path) -> None:

@@ -193,7 +193,7 @@ def test_user_errors_are_one_line(tmp_path):
     expected = {
         folder: "--config is missing; for example --config=ablations/",
         f"{folder} {config} --shard=2": "--shard=2 must be in [0, 1), as --num_shards",
-        f"{folder} {config} --num_shards=0": "--num_shards=0 must be at least 1",
+        f"{folder} {config} --num_shards=0": "--num_shards=0 must be a positive",
         f"{folder} {config} --arms=all": "--arms='all' must be one of memory, network",
         f"{folder} {config} --sweep=steps": "--sweep=steps must be FIELD=VALUE",
         f"{folder} {config} --seeds=0": "seeds=0 must be at least 1",

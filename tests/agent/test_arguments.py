@@ -47,7 +47,7 @@ def replaced(section, **values):
         ),
         (
             {"price_history": PriceHistory(np.zeros((2, 11)), [1.0], [1.0])},
-            ("price_history.observations", "(1, 11)"),
+            ("price_history.observations", "1 x 11 finite"),
         ),
         (
             {"price_history": PriceHistory(np.zeros((1, 11)), [1.0], [0.0])},

@@ -29,6 +29,7 @@ from p2p_sac_jax.agent.protocol.payloads import (
 from p2p_sac_jax.agent.protocol.refusals import Refusal, RefusalError
 from p2p_sac_jax.config import ConfigError
 from p2p_sac_jax.exchange.messages import (
+    MODES,
     ConsortiumMessage,
     PrivateMessage,
     PublicMessage,
@@ -36,7 +37,6 @@ from p2p_sac_jax.exchange.messages import (
 from p2p_sac_jax.types import DemandSummary, Insight
 from tests.helpers import signed_messages as example
 
-MODES = {mode for mode, _ in BODIES}
 KEY = example.IDENTITIES["ada"].signing_key
 numbers = st.floats(-LARGEST, LARGEST, width=32)
 
@@ -239,7 +239,7 @@ def test_in_public_mode_an_action_is_an_error_of_decoding():
         floats = {key: value.tobytes() for key, value in fields.items()}
         body = packed(floats | {name: b""})
         assert reason(admit, example.signed_message(body=body)) == Refusal.bad_body
-    for mode in MODES - {"public"}:
+    for mode in MODES.keys() - {"public"}:
         body = encode_body(mode, "model_insight", example.fields(mode))
         assert reason(admit, example.signed_message(body=body)) == Refusal.bad_body
 

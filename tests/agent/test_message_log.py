@@ -27,7 +27,7 @@ from tests.helpers.signed_messages import roster
 ranges = st.lists(st.tuples(st.integers(1, 60), st.integers(0, 6)), max_size=40)
 
 
-def peer_inputs(sequences, to=100):
+def contents(sequences, to=100):
     return {number for number in range(to) if number in sequences}
 
 
@@ -38,7 +38,7 @@ def test_a_sequence_set_is_a_set(pairs):
     for first, extra in pairs:
         sequences.add(first, first + extra)
         reference |= set(range(first, first + extra + 1))
-        assert peer_inputs(sequences) == reference
+        assert contents(sequences) == reference
     missing = {n for a, b in sequences.gaps() for n in range(a, min(b, 99) + 1)}
     assert missing == set(range(100)) - reference
     assert sequences.gaps()[-1][1] == LAST
@@ -55,11 +55,10 @@ def test_a_full_sequence_set_gives_up_its_oldest_gap(pairs, most):
         sequences.add(first, first + extra)
         whole.add(first, first + extra)
         assert len(sequences) <= most
-        assert peer_inputs(sequences) >= peer_inputs(
-            whole
-        )  # nothing is ever taken twice
-        given_up = peer_inputs(sequences) - peer_inputs(whole)
-        kept = set(range(100)) - peer_inputs(sequences)
+        # Nothing is ever taken twice.
+        assert contents(sequences) >= contents(whole)
+        given_up = contents(sequences) - contents(whole)
+        kept = set(range(100)) - contents(sequences)
         assert not given_up or max(given_up) < min(kept)
 
 

@@ -45,14 +45,14 @@ def parse(*arguments, workdir=""):
     return program.get_config(workdir)
 
 
-def run_program(*arguments):
+def run(*command):
     return subprocess.run(
-        [sys.executable, "-c", PROGRAM, *arguments],
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-        check=False,
+        command, cwd=ROOT, capture_output=True, text=True, check=False
     )
+
+
+def run_program(*arguments):
+    return run(sys.executable, "-c", PROGRAM, *arguments)
 
 
 def test_overrides_reach_the_configuration():
@@ -231,12 +231,6 @@ def test_the_long_help_describes_every_field(capsys):
 @pytest.mark.parametrize("words", ["--helpfull", "--config=smoke --print_config"])
 def test_a_program_ends_quietly_when_its_reader_leaves(words):
     command = f"{sys.executable} -m launch.train {words} | head -n 1"
-    done = subprocess.run(
-        ["bash", "-o", "pipefail", "-c", command],
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    done = run("bash", "-o", "pipefail", "-c", command)
     assert (done.stderr, done.stdout.count("\n")) == ("", 1)
     assert done.returncode in (0, flags.BROKEN_PIPE)  # 0: all fits the pipe

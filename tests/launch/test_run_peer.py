@@ -124,7 +124,7 @@ def test_user_errors_are_one_line(tmp_path):
         base: "--identity is missing",
         f"--config={CONFIG} --identity=x": "--workdir is missing",
         f"{base} --identity={tmp_path / 'nobody'}": "nobody",
-        anna: "exchange.mode='consortium' must be 'private'",
+        anna: "exchange.mode='consortium' must be that of the network, 'private'",
         f"{private} --name=bela": "--name='bela' must be 'anna'",
         f"{private} --listen=here": "listen='here' must be HOST:PORT",
         f"{private} --store=9": "store=9 must be in [0, 4)",

@@ -153,50 +153,41 @@ def write_network(
         the folder is not writable.
     """
     try:
-        return _write_network(folder, network, mode, names, hosts, days)
+        identities = [files.make_identity(name) for name in names]
+        known: Mapping = {}
+        if (folder / files.ROSTER).exists():
+            old = files.load_roster(folder)
+            network, mode = _same("network", network, old), _same("mode", mode, old)
+            known = old.keys
+        added = files.make_roster(network, mode, identities)
+        _settle(folder, known)  # after an interrupted call
+        for name in names:
+            if name in known or (folder / name).exists() or name == FOLDER:
+                raise ConfigError(
+                    f"name={name!r} is taken in {folder}; nothing is changed"
+                )
+        places = {name: _hosts_of(name, names, hosts) for name in names}
+        roster = files.check_roster(Roster(network, mode, {**known, **added.keys}))
+        text = files.dump_roster(roster).encode()
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        if not (folder / FOLDER).exists():
+            _write_authority(folder, make_authority(network, _AUTHORITY_DAYS))
+        authority = open_authority(folder)
+        try:
+            for identity in identities:
+                issued = issue(authority, identity.name, places[identity.name], days)
+                _stage_peer(folder, identity, authority, issued, text)
+            write_durable(folder / files.ROSTER, text)  # the step that makes the change
+        except BaseException:
+            _settle(folder, known)
+            raise
+        _settle(folder, roster.keys)
+        for name in known:
+            if (folder / name).is_dir():  # it may be on the peer's machine only
+                write_durable(folder / name / files.ROSTER, text)
+        return roster
     except OSError as error:
         raise ConfigError(f"{error.filename or folder}: {error.strerror}") from error
-
-
-def _write_network(
-    folder: Path,
-    network: str,
-    mode: str,
-    names: Sequence[str],
-    hosts: Sequence[str],
-    days: float,
-) -> Roster:
-    identities = [files.make_identity(name) for name in names]
-    known: Mapping = {}
-    if (folder / files.ROSTER).exists():
-        old = files.load_roster(folder)
-        network, mode = _same("network", network, old), _same("mode", mode, old)
-        known = old.keys
-    added = files.make_roster(network, mode, identities)
-    _settle(folder, known)  # after an interrupted call
-    for name in names:
-        if name in known or (folder / name).exists() or name == FOLDER:
-            raise ConfigError(f"name={name!r} is taken in {folder}; nothing is changed")
-    places = {name: _hosts_of(name, names, hosts) for name in names}
-    roster = files.check_roster(Roster(network, mode, {**known, **added.keys}))
-    text = files.dump_roster(roster).encode()
-    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-    if not (folder / FOLDER).exists():
-        _write_authority(folder, make_authority(network, _AUTHORITY_DAYS))
-    authority = open_authority(folder)
-    try:
-        for identity in identities:
-            issued = issue(authority, identity.name, places[identity.name], days)
-            _stage_peer(folder, identity, authority, issued, text)
-        write_durable(folder / files.ROSTER, text)  # the step that makes the change
-    except BaseException:
-        _settle(folder, known)
-        raise
-    _settle(folder, roster.keys)
-    for name in known:
-        if (folder / name).is_dir():  # it may be on the peer's machine only
-            write_durable(folder / name / files.ROSTER, text)
-    return roster
 
 
 def _settle(folder: Path, names: Collection[str]) -> None:

@@ -160,13 +160,16 @@ class Dispatch(Generic[T]):
             _log.exception("a message handler failed (%d so far)", self.errors)
 
 
-async def in_thread(function: Callable[[], T], timeout_s: float | None = None) -> T:
+async def in_thread(
+    function: Callable[..., T], *arguments: object, timeout_s: float | None = None
+) -> T:
     """Runs a blocking call in a daemon thread, which does not delay the exit.
 
     ``asyncio.to_thread`` would keep the process alive until ``function`` returns.
 
     Args:
-      function: the call.
+      function: what to call.
+      *arguments: of the function.
       timeout_s: seconds to wait for the result; None waits without limit.
 
     Raises:
@@ -177,10 +180,10 @@ async def in_thread(function: Callable[[], T], timeout_s: float | None = None) -
 
     def run() -> None:
         try:
-            future.set_result(function())
+            future.set_result(function(*arguments))
         except BaseException as error:
             future.set_exception(error)
 
-    threading.Thread(target=run, name=function.__name__, daemon=True).start()
+    threading.Thread(target=run, daemon=True).start()
     async with asyncio.timeout(timeout_s):
         return await asyncio.wrap_future(future)

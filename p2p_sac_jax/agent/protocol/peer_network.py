@@ -25,7 +25,10 @@ from p2p_sac_jax.agent.transport.base import Transport
 from p2p_sac_jax.config import ConfigError
 
 QUERIES_PER_S, QUERIES_AT_ONCE = 50.0, 500.0  # of one requester
+QUERY_S = 2.0  # of one query of a sync
 SYNC_S = 30.0  # after which a sync leaves the rest to the next
+# Counters that are kept here; see ``Counters``.
+_COUNTED = "sent", "kept", "bytes_sent", "delivered", "pulled", "duplicates"
 # Refusals of replies that honest peers send too: another reply was faster.
 _HARMLESS = {Refusal.replay, Refusal.stale_epoch, Refusal.echo}
 # Refusals caused by the receiver or by clocks; all others show a byzantine peer.
@@ -50,7 +53,6 @@ class PeerNetwork:
       burst: messages that each source may send at once.
       log_messages: kept of each sender for others to pull.
       log_bytes: kept in all, an equal share for each sender.
-      query_timeout_s: of one query of a sync.
       audit: records own messages before they leave.
 
     Raises:
@@ -70,7 +72,6 @@ class PeerNetwork:
         burst: float = 400.0,
         log_messages: int = 4096,
         log_bytes: int = 1 << 25,
-        query_timeout_s: float = 2.0,
         audit: AuditLog | None = None,
     ) -> None:
         known = roster.keys.get(identity.name)
@@ -83,7 +84,7 @@ class PeerNetwork:
         self.peers = tuple(roster.keys)
         self._others = [name for name in self.peers if name != self.name]
         self._transport, self._identity, self._roster = transport, identity, roster
-        self._clock, self._timeout_s, self._audit = clock, query_timeout_s, audit
+        self._clock, self._audit = clock, audit
         self._receipt_log = ReceiptLog(folder)
         self._start()
         rate = RateLimiter(self.peers, rate_per_s, burst, clock)
@@ -96,7 +97,7 @@ class PeerNetwork:
         self._max_pulled = log_messages * len(self.peers)
         self._dispatch: Dispatch[Delivery] = Dispatch()
         self._refusals = RefusalCounter(self.peers)
-        self._counts: Counter[str] = Counter()
+        self._counts = dict.fromkeys(_COUNTED, 0)
         self._connected = False
         self._last_sync_s: float | None = None
         self._syncing = asyncio.Lock()
@@ -188,7 +189,7 @@ class PeerNetwork:
                 if idle >= len(pages):  # no digest brought anything new
                     break
                 digest = pages[page % len(pages)]
-                replies = await self._transport.query(digest, self._timeout_s)
+                replies = await self._transport.query(digest, QUERY_S)
                 taken = await self._take_replies(replies)
                 pulled += taken
                 page, idle = page + 1, 0 if taken else idle + 1
@@ -211,12 +212,7 @@ class PeerNetwork:
             last_sync_s=None if since is None else max(0.0, self._clock() - since),
             health=_health(len(peers), len(self._others)),
             counters=Counters(
-                sent=self._counts["sent"],
-                kept=self._counts["kept"],
-                bytes_sent=self._counts["bytes_sent"],
-                delivered=self._counts["delivered"],
-                pulled=self._counts["pulled"],
-                duplicates=self._counts["duplicates"],
+                **self._counts,
                 dropped=self._transport.dropped,
                 handler_errors=self._dispatch.errors,
                 refused=self._refusals.by_reason(),

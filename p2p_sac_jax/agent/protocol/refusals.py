@@ -54,33 +54,23 @@ class RefusalCounter:
 
     def __init__(self, sources: Collection[str]) -> None:
         self._sources = frozenset(sources)
-        self._counts: Counter[tuple[str, str]] = Counter()
+        self._counts: defaultdict[str, Counter[str]] = defaultdict(Counter)
         self._lock = threading.Lock()
 
     def add(self, source: str, error: RefusalError) -> None:
         """Counts one refusal; the 1st, 2nd, 4th, 8th, ... of a kind are logged."""
         known = source if source in self._sources else ""
-        key = known, error.reason.value
         with self._lock:
-            self._counts[key] += 1
-            count = self._counts[key]
+            self._counts[known][error.reason.value] += 1
+            count = self._counts[known][error.reason.value]
         if count & (count - 1) == 0:
             _log.warning("refused from %.64r: %.200s (%d so far)", source, error, count)
 
     def by_reason(self) -> dict[str, int]:
         """Number of refusals for each reason that occurred."""
-        total: Counter[str] = Counter()
-        for (_, reason), count in self._snapshot().items():
-            total[reason] += count
-        return dict(total)
+        return dict(sum(map(Counter, self.by_source().values()), Counter()))
 
     def by_source(self) -> dict[str, dict[str, int]]:
         """Number of refusals by source and reason."""
-        each: defaultdict[str, dict[str, int]] = defaultdict(dict)
-        for (source, reason), count in self._snapshot().items():
-            each[source][reason] = count
-        return dict(each)
-
-    def _snapshot(self) -> dict[tuple[str, str], int]:
         with self._lock:
-            return dict(self._counts)
+            return {source: dict(counts) for source, counts in self._counts.items()}

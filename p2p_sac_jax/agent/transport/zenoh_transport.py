@@ -116,7 +116,7 @@ class ZenohTransport:
             return session
 
         try:
-            self._session = await in_thread(start, _OPEN_S)
+            self._session = await in_thread(start, timeout_s=_OPEN_S)
         except (zenoh.ZError, TimeoutError) as error:
             reason = " ".join(str(error).split()) or "timed out"
             raise ConfigError(f"listen={','.join(self._listen)}: {reason}") from error
@@ -130,7 +130,7 @@ class ZenohTransport:
         for inbox in self._inboxes or ():
             inbox.close()
         try:
-            await in_thread(session.close, _CLOSE_S)
+            await in_thread(session.close, timeout_s=_CLOSE_S)
         except (zenoh.ZError, TimeoutError) as error:
             _log.warning("zenoh did not close cleanly: %r", error)
 
@@ -182,7 +182,7 @@ class ZenohTransport:
 
         try:
             async with asyncio.timeout(timeout_s + 0.5):
-                await in_thread(ask, timeout_s)
+                await in_thread(ask, timeout_s=timeout_s)
                 await done.wait()
         except (zenoh.ZError, TimeoutError) as error:
             _log.warning("not every peer replied to a query: %r", error)
