@@ -48,7 +48,7 @@ def sized_config(
       size: "standard" (pendulum, batch 256, hidden 256) or "market" (pricing, batch
         64, hidden 64, default memory and model rollouts).
       peers: P; beyond 16 the stores of the market repeat, see ``repeated_world``.
-      layout: of the peers, as in ``TrainConfig``.
+      layout: as in ``TrainConfig``.
       exchange_every: steps between two rounds of the exchange.
       replay: transitions each peer keeps.
       updates_per_step: gradient updates in each environment step.

@@ -31,14 +31,9 @@ def take_turns(
 ) -> tuple[list[Timing], float]:
     """Times warmed-up programs in turn.
 
-    Turns last about ``turn_s`` for all, or one chunk of the slowest program before
-    them if that is longer.
-
-    Args:
-      programs: each trains so many chunks and returns the gradient updates done.
-      repeats: turns of each program.
-      turn_s: seconds of a turn, at least.
-      before_round: called before each round of turns.
+    Turns last about ``turn_s`` seconds for all, or one chunk of the slowest program
+    before them if that is longer. A program trains so many chunks and returns the
+    gradient updates done; ``before_round`` is called before each round of turns.
 
     Returns:
       The turns of each program, and the share of the machine's processor time that

@@ -25,7 +25,7 @@ from benchmarks.update_cost import update_cost
 from p2p_sac_jax.config import ConfigError, TrainConfig
 from p2p_sac_jax.experiment import device_memory
 from p2p_sac_jax.experiment.device_memory import InsufficientMemoryError
-from p2p_sac_jax.experiment.devices import Placement, choose_placement
+from p2p_sac_jax.experiment.devices import Placement
 
 SVG = "{http://www.w3.org/2000/svg}"
 
@@ -135,11 +135,6 @@ def test_a_loop_that_does_not_fit_is_refused_before_it_compiles(monkeypatch):
     too_large = r"peers=2 .* does not fit .* are free"
     with pytest.raises(InsufficientMemoryError, match=too_large):
         TrainingLoop(tiny(2))
-
-
-def test_an_absent_device_is_a_user_error():
-    with pytest.raises(ConfigError, match="device='gpu'"):
-        choose_placement(dataclasses.replace(tiny(1), device="gpu"))
 
 
 def test_layouts_that_run_alike_are_timed_once():
