@@ -191,7 +191,7 @@ def test_control_task_shows_returns(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("changes", "said"),
+    ("changes", "words"),
     [
         ({"pairs": 1, "difference_low": None}, "indicative, no claim"),
         ({"difference_low": -0.001}, "no difference is claimed"),
@@ -205,10 +205,10 @@ def test_control_task_shows_returns(tmp_path):
         ({"difference": 9e-5, "difference_low": 8e-5}, "no difference is claimed"),
     ],
 )
-def test_no_claim_without_an_interval_beyond_zero(changes, said):
+def test_no_claim_without_an_interval_beyond_zero(changes, words):
     row = {"measure": "final", "pairs": 5, "difference": 0.02}
     row |= {"difference_low": 0.01, "difference_high": 0.03}
-    assert said in headline.claim(row | changes)
+    assert words in headline.claim(row | changes)
 
 
 def test_headline_is_not_chosen_by_its_result(tmp_path):
