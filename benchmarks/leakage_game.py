@@ -44,10 +44,7 @@ CHANNELS: dict[str, tuple[str, ...]] = {
         *("insight.confidence", "value"),
     ),
     "counts": ("insight.count", "insight.valid", "insight.timestamp", "count"),
-    "actions": (
-        *("insight.action_mean", "insight.action_std"),
-        *("action_middle", "action_half_width"),
-    ),
+    "actions": ("insight.action_mean", "insight.action_std"),
     "entropy": ("insight.entropy", "entropy"),
     "demand": (
         *("demand.precision", "demand.shift", "demand.count"),

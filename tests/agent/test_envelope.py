@@ -235,7 +235,7 @@ def test_a_body_has_one_encoding_and_only_the_fields_of_its_mode(name):
 
 def test_in_public_mode_an_action_is_an_error_of_decoding():
     fields = example.fields("public")
-    for name in ("action_mean", "action_std", "action_middle", "action_half_width"):
+    for name in ("action_mean", "action_std"):
         floats = {key: value.tobytes() for key, value in fields.items()}
         body = packed(floats | {name: b""})
         assert reason(admit, example.signed_message(body=body)) == Refusal.bad_body

@@ -43,7 +43,7 @@ def sent(game):
 @pytest.mark.slow
 def test_every_number_of_a_message_is_in_one_channel(sent):
     messages, _ = sent
-    assert set(messages) == {*BLANK, "actions", "entropy", "demand", EVERYTHING}
+    assert set(messages) == {*BLANK, "entropy", "demand", EVERYTHING}
     assert all(x.shape[:2] == (2 * WORLDS, 2) for x in messages.values())
     numbers = {name: x.shape[-1] for name, x in messages.items()}
     assert numbers["demand"] == 11  # five means, five variances, and whether
@@ -118,7 +118,7 @@ def test_bounds_are_those_of_the_mechanisms():
     assert many["counts"] == pytest.approx(stats.norm.cdf(1.5 / math.sqrt(2)))
     anew = noise("consortium", demand_noise=4.0, release="independent")
     assert leakage_bounds(anew, 9)["demand"] > many["demand"]
-    assert not {"actions", "entropy", EVERYTHING} & set(many)
+    assert not {"entropy", EVERYTHING} & set(many)
 
 
 @pytest.mark.parametrize("epsilon", [0.05, 0.3, 1.0])

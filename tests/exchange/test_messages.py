@@ -55,8 +55,6 @@ def test_each_type_has_the_fields_that_may_leave_and_no_other():
     assert set(ConsortiumMessage._fields) == {
         "value",
         "count",
-        "action_middle",
-        "action_half_width",
         "entropy",
         "time",
         "demand_mean",
@@ -79,8 +77,6 @@ FOLLOWS = {
         "state_value": {"value"},
         "count": {"value"},
         "entropy": {"entropy"},
-        "action_mean": {"action_middle", "action_half_width"},
-        "action_std": {"action_middle", "action_half_width"},
     },
     "public": {"state_value": {"trend"}, "entropy": {"entropy"}},
 }
@@ -162,30 +158,6 @@ def test_consortium_values_are_clipped_group_means():
     assert wire.time == CLOCK
 
 
-@pytest.mark.parametrize("seed", range(5))
-def test_action_ranges_cover_every_usual_action_on_the_grid(seed):
-    known = message_inputs(seed)
-    insight = known.message.insight
-    wire = make_message(build(mode="consortium", **EXACT), known)
-    low = wire.action_middle - wire.action_half_width
-    high = wire.action_middle + wire.action_half_width
-    np.testing.assert_array_equal(np.round(4 * low), 4 * low)
-    np.testing.assert_array_equal(np.round(4 * high), 4 * high)
-    for g in range(2):
-        own = slice(g * PER_GROUP, (g + 1) * PER_GROUP)
-        for a in range(A):
-            lowest, highest = modes.action_range(
-                insight.action_mean[own, a],
-                insight.action_std[own, a],
-                insight.valid[own],
-            )
-            assert -1 <= low[g, a] <= lowest + 1e-6 < highest - 1e-6 <= high[g, a] <= 1
-            assert max(lowest - low[g, a], high[g, a] - highest) < 0.2501
-    # A suppressed group holds the whole range.
-    np.testing.assert_array_equal(low[2], -1)
-    np.testing.assert_array_equal(high[2], 1)
-
-
 def test_values_counts_entropy_and_trend_have_the_stated_noise():
     known = message_inputs(0)
     keys = jax.random.split(jax.random.key(1), 3000)
@@ -240,6 +212,8 @@ def test_a_receiver_of_a_consortium_reads_groups_into_seen_cells():
     np.testing.assert_allclose(
         insight.confidence, insight.count / (insight.count + 8.0), rtol=1e-6
     )
+    for unsent in (insight.action_value, insight.action_mean, insight.action_std):
+        np.testing.assert_array_equal(unsent, 0)
     np.testing.assert_array_equal(read.trend, 0)
     assert read.performance == 0
     # Noise makes values worth less, and is clipped where it can only be noise.
@@ -343,7 +317,7 @@ def test_bytes_of_a_message():
     known = message_inputs(0)
     expected = {
         "private": 7 * K + 2 * K * A + F * F + F + 2,
-        "consortium": 2 * G + 2 * G * A + K + 1 + 2 * F + 1,
+        "consortium": 2 * G + K + 1 + 2 * F + 1,
         "public": K + 2 + F + 1,
     }
     for name, floats in expected.items():

@@ -107,7 +107,7 @@ def test_two_peers_exchange_and_one_resumes_after_a_kill(tmp_path):
     entries = [json.loads(line) for line in audit]
     assert {entry["mode"] for entry in entries} == {"consortium"}
     fields = {name for entry in entries for name in entry["fields"]}
-    assert "action_mean" not in fields  # ranges leave in this mode, never prices
+    assert "action_mean" not in fields  # prices do not leave in this mode
     live = [entry for entry in entries if not entry["pulled"]]
     assert [entry["budget"]["releases"] for entry in live[::2]] == list(
         range(1, len(live) // 2 + 1)

@@ -146,7 +146,7 @@ def test_consortium_counts_values_counts_and_demand():
         assert stream.epsilon(0) == 0.0
     noised = {"values", "counts", "demand coefficients"}
     assert marked(stream) == noised | {"time"}
-    assert set(stream.channels) - marked(stream) == {"action ranges", "entropy"}
+    assert set(stream.channels) - marked(stream) == {"entropy"}
     assert marked(bare) == noised - {"demand coefficients"} | {"time"}
     assert marked(without_values) == {"demand coefficients", "time"}
     assert "one real step (a week) of one peer" in stream.adjacency

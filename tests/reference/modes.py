@@ -41,18 +41,6 @@ def group_values(insight, visits, per_group, clip, min_count):
     return out, steps
 
 
-def action_range(mean, std, valid):
-    """Lowest and highest usual action of one group's cells ``[K]``, before rounding."""
-    ends = []
-    for m, s, v in zip(mean, std, valid, strict=True):
-        if v:
-            ends += [
-                math.tanh(math.atanh(m) - s),
-                math.tanh(math.atanh(m) + s),
-            ]
-    return min(ends), max(ends)
-
-
 def mean_prior(means, noise_variance, base_mean, base_variance, spread):
     """Prior by the mean of ``n`` neighbours, one coefficient after the other."""
     n = len(means)

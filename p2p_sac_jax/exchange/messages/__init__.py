@@ -4,8 +4,8 @@ A field that must not leave does not exist in the mode's type, so no later chang
 let it slip out.
 
 * private: everything in full, between peers of one owner.
-* consortium: coarse, clipped and noised values, ranges of actions, entropies in full,
-  demand coefficients out of noised sums.
+* consortium: coarse, clipped and noised values, entropies in full, demand coefficients
+  out of noised sums.
 * public: the direction values move in, one noised entropy, noised coefficients of
   which a receiver reads only the mean over several peers.
 """

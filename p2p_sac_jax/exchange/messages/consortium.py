@@ -1,9 +1,8 @@
 """Mode consortium: peers of several owners share what they learned, not their data.
 
-No ε is stated for entropies and ranges of actions, which leave in full and on a grid
-of quarters: they are the policy, which every customer sees at work. Values, counts and
-demand coefficients are noised, and values and counts do not leave where nobody
-reads values.
+No ε is stated for entropies, which leave in full. Actions do not leave: no receiver
+reads them. Values, counts and demand coefficients are noised, and values and counts
+do not leave where nobody reads values.
 """
 
 from __future__ import annotations
@@ -41,9 +40,7 @@ from p2p_sac_jax.privacy.noise import gaussian
 from p2p_sac_jax.types import Array, DemandSummary, Insight, MessageInputs, Received
 
 COUNT_SENSITIVITY = math.sqrt(2.0)  # a replaced step leaves one group for another
-ACTION_GRID = 0.25  # step of the public grid of actions
 _VALUE, _COUNT, _DEMAND = range(3)  # uses of the key
-_INSIDE = 1.0 - 1e-6  # largest action whose inverse tanh is finite
 
 
 class ConsortiumMessage(NamedTuple):
@@ -51,8 +48,6 @@ class ConsortiumMessage(NamedTuple):
 
     value: Array  # [G] normalised, clipped and noised; 0 where suppressed
     count: Array  # [G] noised steps, not negative
-    action_middle: Array  # [G, A] of the range of usual actions, 0 where suppressed
-    action_half_width: Array  # [G, A] on the grid, 1 where suppressed
     entropy: Array  # [K] nats, 0 where never seen
     time: Array  # [] seconds, the clock at sending
     demand_mean: Array  # [F] out of noised sums, in a public box
@@ -109,7 +104,6 @@ def make_consortium(setting: Setting) -> Mode:
             shown = insight._replace(valid=jnp.where(kept[group], insight.valid, 0.0))
             noised = values(shown, stream(key, _VALUE, round_index))
             value = jnp.where(kept, noised, 0.0)
-        middle, half_width = _action_range(insight, member, kept)
         mean, variance, known = (), (), ()
         if coefficients is not None:
             demand_key = jax.random.fold_in(key, _DEMAND)
@@ -119,8 +113,6 @@ def make_consortium(setting: Setting) -> Mode:
         return ConsortiumMessage(
             value=value,
             count=count,
-            action_middle=middle,
-            action_half_width=half_width,
             entropy=jnp.where(insight.valid > 0.0, insight.entropy, 0.0),
             time=jnp.asarray(clock_s, jnp.float32),
             demand_mean=mean,
@@ -141,14 +133,15 @@ def make_consortium(setting: Setting) -> Mode:
         else:  # entropies alone, all alike
             valid, count, confidence = seen, jnp.zeros_like(seen), seen
         value = jnp.clip(message.value, -privacy.clip, privacy.clip)
+        no_action = jnp.zeros((setting.num_cells, setting.action_dim))
         insight = Insight(
             state_value=valid * value[group],
             action_value=jnp.zeros_like(valid),
             entropy=valid * message.entropy,
             confidence=confidence,
             timestamp=jnp.broadcast_to(message.time, valid.shape),
-            action_mean=valid[:, None] * message.action_middle[group],
-            action_std=valid[:, None] * message.action_half_width[group],
+            action_mean=no_action,
+            action_std=no_action,
             count=count,
             valid=valid,
         )
@@ -175,11 +168,10 @@ def make_consortium(setting: Setting) -> Mode:
 
     def releases() -> Releases:
         # Networks depend on every step they were trained on, whatever the cell.
-        trained = (
-            "no epsilon: the policy depends on every step and leaves without noise"
-        )
-        seen = f"{trained}, and so does which cells were seen"
-        channels = {"action ranges": trained, "entropy": seen}
+        channels = {
+            "entropy": "no epsilon: the policy depends on every step and leaves without"
+            " noise, and so does which cells were seen"
+        }
         noises, each, once = [], 0.0, 0.0
         if setting.shares_values:
             bound = 2.0 * privacy.clip * math.sqrt(num_groups)
@@ -204,30 +196,4 @@ def make_consortium(setting: Setting) -> Mode:
         jax.vmap(decode),
         releases,
         make_box(setting, most, pull),
-    )
-
-
-def _action_range(
-    insight: Insight, member: np.ndarray, kept: Array
-) -> tuple[Array, Array]:
-    """Middle and half-width ``[G, A]`` of the actions usual in each group.
-
-    The range spans tanh(mean ± std) of every cell of the group that has data, rounded
-    outward to the grid; that of a suppressed or empty group is all of [-1, 1].
-    """
-    centre = jnp.arctanh(jnp.clip(insight.action_mean, -_INSIDE, _INSIDE))
-    counted = member[:, :, None] * insight.valid[:, None, None] > 0.0  # [K, G, 1]
-
-    def rounded(ends: Array, outward: float) -> Array:
-        # The upper end is minus the lower end of the mirrored action.
-        lows = jnp.where(counted, (outward * ends)[:, None], 1.0)
-        lowest = jnp.min(lows, axis=0)  # [G, A]
-        return outward * ACTION_GRID * jnp.floor(lowest / ACTION_GRID)
-
-    low = rounded(jnp.tanh(centre - insight.action_std), 1.0)
-    high = rounded(jnp.tanh(centre + insight.action_std), -1.0)
-    shown = (kept & jnp.any(counted[..., 0], axis=0))[:, None]
-    return (
-        jnp.where(shown, 0.5 * (low + high), 0.0),
-        jnp.where(shown, 0.5 * (high - low), 1.0),
     )
