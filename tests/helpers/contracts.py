@@ -98,31 +98,23 @@ def pad(kind: Kind, args: tuple, wider: tuple) -> tuple:
 def poison(kind: Kind, args: tuple, sender: int, value: float) -> tuple:
     """Every number in one sender's messages becomes ``value``."""
 
-    def one(arg: Any, letter: str) -> Any:
-        if letter != "j":
-            return arg
+    def leaf(x: np.ndarray) -> np.ndarray:
+        x = np.array(x)
+        x[sender] = value
+        return x
 
-        def leaf(x: np.ndarray) -> np.ndarray:
-            x = np.array(x)
-            x[sender] = value
-            return x
-
-        return jax.tree.map(leaf, arg)
-
-    return tuple(one(*pair) for pair in zip(args, kind.takes, strict=True))
+    position = kind.takes.index("j")
+    return replaced(args, position, jax.tree.map(leaf, args[position]))
 
 
 def cut(kind: Kind, args: tuple, sender: int | None = None) -> tuple:
     """Without the edges from ``sender``, or without any edge."""
-
-    def one(arg: Any, letter: str) -> Any:
-        if letter != "E":
-            return arg
-        arg = np.array(arg)
-        arg[:, slice(None) if sender is None else sender] = 0.0
-        return arg
-
-    return tuple(one(*pair) for pair in zip(args, kind.takes, strict=True))
+    if "E" not in kind.takes:
+        return args
+    position = kind.takes.index("E")
+    edges = np.array(args[position])
+    edges[:, slice(None) if sender is None else sender] = 0.0
+    return replaced(args, position, edges)
 
 
 def replaced(args: tuple, position: int, value: Any) -> tuple:
