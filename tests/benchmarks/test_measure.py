@@ -88,7 +88,9 @@ def made_loop(layout):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("layout", ["vmap", "map"])
+@pytest.mark.parametrize(
+    "layout", ["vmap", pytest.param("map", marks=pytest.mark.thorough)]
+)
 def test_a_loop_counts_the_updates_of_real_peers(layout):
     loop = made_loop(layout)
     assert loop.updates_per_chunk == 3 * 8
@@ -284,7 +286,7 @@ def test_figure_is_self_contained_and_describes_itself(rows):
     assert svg == draw_benchmark(rows)
 
 
-@pytest.mark.slow
+@pytest.mark.thorough
 def test_exchange_cost_times_a_round_beside_its_steps():
     row = exchange_cost(2, 1, 2, tiny(2))
     assert row["exchange_s"] > 0

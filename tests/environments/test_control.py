@@ -241,7 +241,7 @@ def learn(name, sac_config, steps, warmup, peers=4, seed=0):
     return jax.device_get(train_all(given))
 
 
-@pytest.mark.slow
+@pytest.mark.thorough
 def test_sac_swings_the_pendulum_up():
     config = SacConfig(hidden=64, batch_size=128, discount=0.98, learning_rate=2e-3)
     score = learn("pendulum", config, steps=8000, warmup=200)

@@ -26,7 +26,13 @@ def config_of(mode):
     )
 
 
-@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize(
+    "mode",
+    [
+        pytest.param(mode, marks=[] if mode == "public" else pytest.mark.thorough)
+        for mode in MODES
+    ],
+)
 def test_seven_coefficients_train_in_every_mode(mode):
     config = config_of(mode)
     setup = build_experiment(

@@ -278,10 +278,10 @@ def test_candidates_and_features_describe_the_week(config):
     price, market = float(step.info.price), state.market
     angle = 2 * np.pi * int(market.week) / 52
     expected = [1.0, 1 - price, float(market.log_rival), np.cos(angle), np.sin(angle)]
-    if env.demand.num_features == 6:
+    if len(env.demand.coefficients) == 6:
         expected.insert(2, float(state.reference_price) - price)
     np.testing.assert_allclose(env.demand.features(obs, action), expected, atol=1e-5)
-    chex.assert_shape(found.features, (41, env.demand.num_features))
+    chex.assert_shape(found.features, (41, len(env.demand.coefficients)))
     np.testing.assert_allclose(found.actions[:, 0], np.linspace(-1, 1, 41), atol=1e-6)
     np.testing.assert_allclose(found.features[16], expected, atol=1e-5)
     np.testing.assert_array_equal(found.cell, env.cell(obs))

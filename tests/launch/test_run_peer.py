@@ -66,7 +66,7 @@ class Peer:
         return status
 
 
-@pytest.mark.slow
+@pytest.mark.thorough
 def test_two_peers_exchange_and_one_resumes_after_a_kill(tmp_path):
     names = "anna", "bela"
     write_network(tmp_path / "network", "shops", "consortium", names)

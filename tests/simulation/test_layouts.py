@@ -46,6 +46,7 @@ def test_one_peer_after_the_other_agrees_after_32_updates(batched):
     assert_close(run(small_config(), "map").state, batched.state, 1e-5)
 
 
+@pytest.mark.thorough
 def test_some_peers_at_a_time_agree_after_32_updates(batched):
     config = small_config()
     some = placement(config, "map")._replace(mesh=None, map_batch_size=2)
