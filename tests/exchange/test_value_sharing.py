@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from p2p_sac_jax.config import TrainConfig
@@ -85,6 +85,8 @@ def full(rng, peers, cells):
 
 @settings(deadline=None, max_examples=12)
 @given(seed=st.integers(0, 10_000))
+@example(seed=748)  # a sender whose values differ by .002 at a level of 3
+@example(seed=5209)  # and one whose scale is at its floor
 @pytest.mark.parametrize("mode", SHARING)
 def test_matches_the_full_tensor(mode, seed):
     """Cells without a count do not count, as if they were not valid."""
@@ -100,7 +102,12 @@ def test_matches_the_full_tensor(mode, seed):
     )
     np.testing.assert_allclose(weight, share, rtol=1e-4, atol=1e-6)
     reached = share > 0
-    np.testing.assert_allclose(value[reached], expected[reached], rtol=1e-4, atol=1e-4)
+    # A shape (v - c)/s is rounded at the level c, so flat values lose digits.
+    levels = [reference.shape(counted, j) for j in range(J)]
+    flattest = max(abs(centre) / scale for centre, scale, _ in levels)
+    steepest = max(reference.shape(own, i)[1] for i in range(RECEIVERS))
+    atol = 1e-4 + 2 * np.finfo(np.float32).eps * flattest * steepest
+    np.testing.assert_allclose(value[reached], expected[reached], rtol=1e-4, atol=atol)
 
 
 @pytest.mark.parametrize("mode", VALUE_SHARING)

@@ -65,14 +65,15 @@ def aggregate(w, x):
 
 
 def shape(insight, j):
-    """Centre, scale and whether there are two cells, for one peer."""
+    """Centre, scale, at least 1e-4 of the centre, and whether there are two cells."""
     seen = (insight.valid[j] > 0) & (insight.count[j] > 0)
     if seen.sum() < 2:
         return 0.0, 1.0, False
     n = np.asarray(insight.count[j][seen], np.float64)
     v = np.asarray(insight.state_value[j][seen], np.float64)
     centre = np.average(v, weights=n)
-    return centre, math.sqrt(np.average((v - centre) ** 2, weights=n)), True
+    scale = math.sqrt(np.average((v - centre) ** 2, weights=n))
+    return centre, max(scale, 1e-4 * abs(centre)), True
 
 
 def value_channel(mode, adjacency, sent, own, hyper, now, own_steps):
