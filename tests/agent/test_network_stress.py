@@ -32,7 +32,7 @@ def check(verdict):
     assert max(verdict.most_mb.values()) < MOST_MB
 
 
-@pytest.mark.slow
+@pytest.mark.thorough
 def test_a_short_stress(tmp_path):
     verdict = run_stress(tmp_path, seconds=6, rate=25, stop_s=2.5, byzantine_rate=400)
     check(verdict)

@@ -42,7 +42,7 @@ def test_user_errors_are_one_line(refused, wrong):
     assert done.stderr.count("\n") == 1
 
 
-@pytest.mark.slow
+@pytest.mark.thorough
 def test_program_writes_table_figures_and_picture(tmp_path):
     command = (
         "--sizes=market --peers=2 --layout=map --repeats=1 --replay=300"

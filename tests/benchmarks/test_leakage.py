@@ -40,7 +40,7 @@ def sent(game):
     return game(inside), game(np.zeros_like(inside))
 
 
-@pytest.mark.slow
+@pytest.mark.thorough
 def test_every_number_of_a_message_is_in_one_channel(sent):
     messages, _ = sent
     assert set(messages) == {*BLANK, "entropy", "demand", EVERYTHING}
@@ -51,6 +51,7 @@ def test_every_number_of_a_message_is_in_one_channel(sent):
     assert 2 * numbers[EVERYTHING] == sum(numbers.values()) + time
 
 
+@pytest.mark.thorough
 def test_a_game_is_played_again_to_the_bit(sent):
     messages, again = (
         {name: x[WORLDS:].tobytes() for name, x in one.items()} for one in sent
@@ -58,6 +59,7 @@ def test_a_game_is_played_again_to_the_bit(sent):
     assert messages == again  # the week is ordinary in these runs, both times
 
 
+@pytest.mark.thorough
 def test_masked_fields_do_not_depend_on_the_week(sent):
     def changed(message):
         one, other = (
@@ -74,6 +76,7 @@ def test_masked_fields_do_not_depend_on_the_week(sent):
         assert (found[name].low, found[name].auc, found[name].high) == (0.5, 0.5, 0.5)
 
 
+@pytest.mark.thorough
 def test_worlds_of_one_kind_are_not_told_apart(sent):
     """By the law of a rank statistic: half the worlds are scored, all channels seen."""
     scored, leaks = WORLDS // 2, attack(sent[1], WORLDS).values()
@@ -84,6 +87,7 @@ def test_worlds_of_one_kind_are_not_told_apart(sent):
         assert abs(leak.auc - 0.5) < spread * stats.norm.isf(chance / 2)
 
 
+@pytest.mark.thorough
 def test_demand_without_noise_gives_the_week_away(sent):
     last = attack({name: x[:, LAST:] for name, x in sent[0].items()}, WORLDS)
     assert last["demand"].low > 0.5

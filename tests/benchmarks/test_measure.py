@@ -99,6 +99,7 @@ def test_a_loop_counts_the_updates_of_real_peers(layout):
     assert loop.memory["total"] >= loop.memory["arguments"] > 0
 
 
+@pytest.mark.thorough
 def test_a_profile_names_products_and_leaves_out_waiting():
     names, calls, seconds = zip(*profile(made_loop("map")), strict=True)
     assert any(re.match("dot|ynn_fusion|fusion.*dot", name) for name in names)

@@ -248,7 +248,7 @@ def test_sac_swings_the_pendulum_up():
     assert np.median(score.achieved) > -200.0
 
 
-@pytest.mark.slow
+@pytest.mark.thorough
 def test_sac_comes_close_to_the_riccati_optimum():
     config = SacConfig(hidden=64, batch_size=128, discount=0.95)
     score = learn("lqr", config, steps=3000, warmup=200)

@@ -56,6 +56,7 @@ def run_with_edges(keeps):
     return states
 
 
+@pytest.mark.thorough
 def test_a_peer_that_is_cut_off_learns_as_with_an_empty_adjacency():
     """The faulty run equals, bit for bit, one whose edges are cut by hand."""
     longer = {"root": {"steps": 16}, "sac": {"replay_capacity": 12}}

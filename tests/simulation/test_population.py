@@ -88,6 +88,7 @@ def test_one_peer_is_bit_identical_to_no_network(lone):
     )
 
 
+@pytest.mark.thorough
 def test_no_messages_without_memory_is_plain_sac(straight):
     changes = {
         "model_rollouts": {"fraction": 0.0},
