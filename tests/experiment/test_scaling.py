@@ -39,7 +39,7 @@ def eight(tmp_path_factory):
             f"--workdir={folder / 'run'}",
             EIGHT,
             "--device=cpu",
-            XLA_FLAGS=f"{flags} --xla_dump_hlo_module_re=jit_run_chunk",
+            XLA_FLAGS=f"{flags} --xla_dump_hlo_module_re=jit_.*run_chunk",
         )
     )
     assert done.returncode == 0, done.stderr

@@ -165,7 +165,7 @@ def test_the_log_names_whose_budget_is_spent(tmp_path, capfd):
     assert 0 < summary["privacy_epsilon"] <= 12.0
     lines = [line for line in capfd.readouterr().err.splitlines() if "no more" in line]
     assert len(lines) == config.population.peers
-    assert all("epsilon 12 in 2 messages and shares no more" in line for line in lines)
+    assert all("epsilon 12 in 2 messages and sends no more" in line for line in lines)
     assert load_json(tmp_path / "run" / "run.json")["privacy"]["messages_allowed"] == 2
 
 
