@@ -9,8 +9,9 @@ from hypothesis import strategies as st
 
 from p2p_sac_jax.exchange import sanitize
 from p2p_sac_jax.linalg import cholesky, spd_inverse
-from p2p_sac_jax.types import DemandSummary, Insight, Received
+from p2p_sac_jax.types import DemandSummary, Received
 from tests.helpers.demand import base_prior
+from tests.helpers.messages import honest
 from tests.reference import bayes
 
 F = 5
@@ -34,22 +35,6 @@ def posterior(precision):
     prior = spd_inverse(jnp.asarray(base_prior(F).covariance))
     covariance = spd_inverse(prior[None] + precision)
     return covariance, cholesky(covariance)
-
-
-def honest(senders=1, cells=1):
-    ones = np.ones((senders, cells), np.float32)
-    actions = np.zeros((senders, cells, 1), np.float32)
-    return Insight(
-        state_value=ones,
-        action_value=ones,
-        entropy=ones,
-        confidence=0.5 * ones,
-        timestamp=0.0 * ones,
-        action_mean=actions,
-        action_std=actions,
-        count=ones,
-        valid=ones,
-    )
 
 
 def weeks(seed=0, senders=3, steps=40):

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from p2p_sac_jax.config import TrainConfig
 from p2p_sac_jax.exchange import weights
 from p2p_sac_jax.hyper import make_hyper
-from p2p_sac_jax.types import Insight
+from tests.helpers.messages import honest
 
 HYPER = make_hyper(TrainConfig()).exchange
 SWITCHES = make_hyper(TrainConfig()).weights
@@ -20,22 +20,6 @@ WEIGHTS = st.just(0.0) | st.floats(1e-6, 10.0)
 sender_weight = jax.jit(weights.sender_weight)
 edge_factor = jax.jit(weights.edge_factor)
 cap_shares = jax.jit(weights.cap_shares)
-
-
-def honest(senders=1, cells=1):
-    ones = np.ones((senders, cells), np.float32)
-    actions = np.zeros((senders, cells, 1), np.float32)
-    return Insight(
-        state_value=ones,
-        action_value=ones,
-        entropy=ones,
-        confidence=0.5 * ones,
-        timestamp=0.0 * ones,
-        action_mean=actions,
-        action_std=actions,
-        count=ones,
-        valid=ones,
-    )
 
 
 def test_temporal_decays_and_ends():

@@ -116,3 +116,20 @@ def stack(trees):
 def with_insight(known, **fields):
     insight = known.message.insight._replace(**fields)
     return known._replace(message=known.message._replace(insight=insight))
+
+
+def honest(senders=1, cells=1):
+    """Messages with data in every cell, fields [senders, cells]."""
+    ones = np.ones((senders, cells), np.float32)
+    actions = np.zeros((senders, cells, 1), np.float32)
+    return Insight(
+        state_value=ones,
+        action_value=ones,
+        entropy=ones,
+        confidence=0.5 * ones,
+        timestamp=0.0 * ones,
+        action_mean=actions,
+        action_std=actions,
+        count=ones,
+        valid=ones,
+    )
