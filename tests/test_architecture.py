@@ -19,6 +19,7 @@ BASE = {
     "config",
     "config_io",
     "fields",
+    "folder_lock",
     "hyper",
     "linalg",
     "tree",
