@@ -89,7 +89,7 @@ def headline(found: Figures) -> Iterator[Target]:
         for other, times in baselines:
             ours = of("network", STEPS)
             a, b = _paired(ours, of(other, STEPS))
-            ratio = statistics.ratio_of_medians([a], [b], found.end)
+            ratio = statistics.ratio_of_medians(a, b, found.end)
             claim = f"steps to a sustained .95: times fewer than {other}"
             yield Target(claim, name, int((~np.isnan(ours)).sum()), ratio, times)
         yield _less(
@@ -212,4 +212,4 @@ def _paired(ours: np.ndarray, theirs: np.ndarray) -> tuple[np.ndarray, np.ndarra
 def _estimate(function: Callable[..., Estimate], *samples: np.ndarray) -> Estimate:
     if not len(samples[0]):
         return Estimate(math.nan, math.nan, math.nan)
-    return function(*([sample] for sample in samples))
+    return function(*samples)

@@ -5,25 +5,13 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
 from p2p_sac_jax.experiment.metrics import Row
 
 Array = np.ndarray
-# Columns of ``metrics.jsonl`` kept for every peer and chunk, for the report.
-DIAGNOSTICS = (
-    "behaviour_std",
-    "model_rollout_fraction",
-    "value_weight",
-    "std_weight",
-    "has_prior",
-    "sent",
-    "epsilon",
-    "demand_slope",
-    "demand_slope_std",
-)
 _EVALUATED = ("score", "oracle_fraction", "baseline_fraction", "bytes_received")
 
 
@@ -45,7 +33,6 @@ class Curves(NamedTuple):
     baseline: Array  # [T, P] the historical price's
     bytes_received: Array  # [E, P] in each chunk
     calibration: Array  # [E] correlation of confidence and error, whole population
-    diagnostics: dict[str, Array]  # [E, P] each, means over a chunk
     trust: Array  # [E, P, P] of receiver i in sender j, or [0, P, P]
 
 
@@ -61,9 +48,7 @@ def curves_of_rows(rows: Sequence[Row], joins: Array, byzantine: Array) -> Curve
     at = {step: index for index, step in enumerate(steps)}
     chunk = steps[0]
     shape = len(steps), len(joins)
-    by_chunk = {
-        name: np.full(shape, np.nan, np.float32) for name in (*_EVALUATED, *DIAGNOSTICS)
-    }
+    by_chunk = {name: np.full(shape, np.nan, np.float32) for name in _EVALUATED}
     by_step = {
         name: np.full((steps[-1], len(joins)), np.nan, np.float32)
         for name in ("achieved", "oracle", "baseline")
@@ -89,33 +74,22 @@ def curves_of_rows(rows: Sequence[Row], joins: Array, byzantine: Array) -> Curve
         steps=np.array(steps, np.int32),
         joins=np.asarray(joins, np.int32),
         byzantine=np.asarray(byzantine, bool),
-        **{name: by_chunk.pop(name) for name in _EVALUATED},
+        **by_chunk,
         **by_step,
         calibration=calibration,
-        diagnostics=by_chunk,
         trust=trust.astype(np.float32),
     )
 
 
 def save_curves(path: Path, curves: Curves) -> None:
     """Writes a compressed ``.npz`` atomically."""
-    flat: dict[str, Any] = curves._asdict()
-    diagnostics = flat.pop("diagnostics")
-    flat |= {f"diagnostics.{name}": value for name, value in diagnostics.items()}
     temporary = path.with_name(f".{path.name}.{os.getpid()}")
     with temporary.open("wb") as file:
-        np.savez_compressed(file, **flat)
+        np.savez_compressed(file, **curves._asdict())
     temporary.replace(path)
 
 
 def load_curves(path: Path) -> Curves:
     """Reads what ``save_curves`` wrote."""
     with np.load(path) as file:
-        flat = {name: file[name] for name in file.files}
-    prefix = "diagnostics."
-    diagnostics = {
-        name.removeprefix(prefix): flat.pop(name)
-        for name in list(flat)
-        if name.startswith(prefix)
-    }
-    return Curves(**flat, diagnostics=diagnostics)
+        return Curves(**{name: file[name] for name in Curves._fields})

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 from p2p_sac_jax.ablation.measures import PopulationMeasures, Values, measure
@@ -66,7 +67,7 @@ def _is_market(field: str) -> bool:
 
 
 def counterpart(
-    series: Series, candidates: list[Series], reference: str
+    series: Series, candidates: Sequence[Series], reference: str
 ) -> Series | None:
     """The candidate of arm ``reference`` whose values are all settings of ``series``.
 

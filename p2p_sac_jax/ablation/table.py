@@ -43,6 +43,7 @@ def make_table(
     *,
     measures: Collection[str] = (),
     statistic: Statistic = statistics.iqm,
+    series: Sequence[Series] = (),
 ) -> list[Row]:
     """Rows of a sweep, one for each point and measure.
 
@@ -60,7 +61,8 @@ def make_table(
     * ``pairs`` of seeds behind these three, each with an interval ``_low``, ``_high``.
 
     What does not apply is None; inf is beyond the end of the run. A point without a
-    finished run has one row without a measure. Intervals hold 95 %.
+    finished run has one row without a measure. Intervals hold 95 %; of fewer than five
+    seeds there is none.
 
     Args:
       sweep: its finished part.
@@ -69,6 +71,7 @@ def make_table(
       measures: only these; empty is all.
       statistic: of values and differences; with another one than the IQM there is no
         ``iqm``, and intervals are those of ``mean``.
+      series: of the sweep, where they have been read already.
 
     Raises:
       ConfigError: the reference is unknown.
@@ -77,16 +80,16 @@ def make_table(
     if reference not in known:
         allowed = ", ".join(map(repr, known))
         raise ConfigError(f"reference={reference!r} must be one of: {allowed}")
-    all_series = read_series(sweep)
-    fields = [field for series in all_series for field in series.values]
+    series = series or read_series(sweep)
+    fields = [field for one in series for field in one.values]
     fields = dict.fromkeys([*sweep.factors, *fields])
     rows = []
-    for series in all_series:
-        other = counterpart(series, all_series, reference)
-        values = {field: series.values.get(field) for field in fields}
-        for name in _names(series, measures):
-            key = {"arm": series.arm, **values, "measure": name}
-            rows.append(key | _compared(name, series, other, statistic))
+    for one in series:
+        other = counterpart(one, series, reference)
+        values = {field: one.values.get(field) for field in fields}
+        for name in _names(one, measures):
+            key = {"arm": one.arm, **values, "measure": name}
+            rows.append(key | _compared(name, one, other, statistic))
     return rows
 
 
@@ -123,10 +126,10 @@ def _values(series: Series, name: str) -> Array:
 
 def _estimates(name: str, values: Array, statistic: Statistic) -> Row:
     if name == ARRIVAL:
-        median, low, high = statistics.median_steps([values])
+        median, low, high = statistics.estimate(values, statistics.median)
         censored = int(np.isinf(values).sum())
         return {"censored": censored, "median": median, "low": low, "high": high}
-    middle, low, high = statistics.estimate([values], statistic)
+    middle, low, high = statistics.estimate(values, statistic)
     iqm = middle if statistic is statistics.iqm else None
     return {"mean": values.mean(), "iqm": iqm, "low": low, "high": high}
 
@@ -135,13 +138,13 @@ def _comparison(
     name: str, values: Array, reference: Array, end: float, statistic: Statistic
 ) -> Row:
     if name == ARRIVAL:
-        ratio = statistics.ratio_of_medians([values], [reference], end)
+        ratio = statistics.ratio_of_medians(values, reference, end)
         row = _spread("ratio", ratio)
     else:
-        apart = statistics.difference([values], [reference], statistic)
+        apart = statistics.difference(values, reference, statistic)
         row = _spread("difference", apart)
     sign = -1.0 if MEASURES[name].better == "lower" else 1.0
-    better = statistics.probability_of_improvement([sign * values], [sign * reference])
+    better = statistics.probability_of_improvement(sign * values, sign * reference)
     return {"pairs": len(values), **row, **_spread("improvement", better)}
 
 

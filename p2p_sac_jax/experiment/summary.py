@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
 
 from p2p_sac_jax.config import TrainConfig
 from p2p_sac_jax.experiment.metrics import Row, oracle_fraction
-from p2p_sac_jax.experiment.statistics import estimate
+from p2p_sac_jax.experiment.statistics import FEWEST_SEEDS, estimate
 
 EARLY_STEPS = 50  # steps counted in ``earned_fraction_early``
 NEWCOMER_STEPS = 25  # after joining, counted in ``newcomer_earned_fraction``
@@ -34,7 +33,7 @@ def summarise(config: TrainConfig, rows: list[Row]) -> dict[str, Any]:
       rows: of ``metrics.jsonl``.
 
     Returns:
-      Means over seeds by name; with several seeds also ``intervals``, the 95 %
+      Means over seeds by name; from five seeds on also ``intervals``, the 95 %
       bootstrap confidence interval of each mean. The sampling unit is a population,
       that is a seed.
     """
@@ -43,14 +42,14 @@ def summarise(config: TrainConfig, rows: list[Row]) -> dict[str, Any]:
         _seed_summary(config, [row for row in rows if row["seed"] == seed])
         for seed in seeds
     ]
-    values = {name: [one[name] for one in by_seed] for name in by_seed[0]}
+    means = {
+        name: estimate([one[name] for one in by_seed], np.mean) for name in by_seed[0]
+    }
     summary: dict[str, Any] = {"steps": config.steps, "seeds": len(seeds)}
-    summary |= {name: _mean(of_seeds) for name, of_seeds in values.items()}
-    if len(seeds) > 1:
-        summary["intervals"] = {
-            name: list(estimate([of_seeds], np.mean)[1:])
-            for name, of_seeds in values.items()
-        }
+    summary |= {name: mean.value for name, mean in means.items()}
+    if len(seeds) >= FEWEST_SEEDS:
+        intervals = {name: [mean.low, mean.high] for name, mean in means.items()}
+        summary["intervals"] = intervals
     return summary
 
 
@@ -125,7 +124,7 @@ def _earned(rows: list[Row], name: str) -> float:
     for row in rows:
         pair = np.array([sum(row[name]), sum(row["oracle"])])
         sums[row["peer"]] = sums.get(row["peer"], 0.0) + pair
-    return _mean(oracle_fraction(*pair) for pair in sums.values())
+    return float(np.mean([oracle_fraction(*pair) for pair in sums.values()]))
 
 
 def closing_table(config: TrainConfig, summary: dict[str, Any]) -> dict[str, Any]:
@@ -178,10 +177,6 @@ def _cell(summary: dict[str, Any], name: str) -> str:
         low, high = summary["intervals"][name]
         text += f" [{low:.3f}, {high:.3f}]"
     return text
-
-
-def _mean(values: Iterable[float]) -> float:
-    return float(np.mean(list(values)))
 
 
 def measured_channels(rows: list[Row], planned: dict[str, str]) -> dict[str, str]:

@@ -55,8 +55,9 @@ def _comparison(data: SweepData, chosen: FinishedPoint, name: str) -> dict[str, 
 def claim(row: Row) -> str:
     """What may be concluded from a difference, and no more."""
     pairs, low, high = row["pairs"], row["difference_low"], row["difference_high"]
-    if pairs < 2 or low is None:
-        return "One seed shows what happened once: indicative, no claim."
+    if low is None:
+        count = "One seed" if pairs == 1 else f"{pairs} seeds"
+        return f"{count}: indicative, no claim."
     share = MEASURES[row["measure"]].unit == "share"
     if share and abs(row["difference"]) < _NOTHING:
         return "That is less than a hundredth of a point: no difference is claimed."

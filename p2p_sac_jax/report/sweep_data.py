@@ -215,7 +215,10 @@ def compare(sweep: Sweep, statistic: Statistic) -> SweepData:
     connected = [arm for arm in arms if arm not in (*_CONTROLS, *isolated)]
     wanted = ("network", *reversed(connected), *reversed(arms))
     main = next((arm for arm in wanted if arm in arms and arm != control), control)
-    rows = make_table(sweep, control, measures=REPORTED, statistic=statistic)
+    series = read_series(sweep)
+    rows = make_table(
+        sweep, control, measures=REPORTED, statistic=statistic, series=series
+    )
     columns = list(rows[0])
     fields = columns[1 : columns.index("measure")]  # the first one is the arm
     data = SweepData(
@@ -225,7 +228,7 @@ def compare(sweep: Sweep, statistic: Statistic) -> SweepData:
         control=control,
         main=main,
         points=[],
-        series=read_series(sweep),
+        series=series,
         fields=fields,
         rows={_key(row["arm"], row, fields, row["measure"]): row for row in rows},
     )

@@ -46,10 +46,9 @@ def test_differences_are_of_the_seeds_that_both_arms_have():
 
 
 def test_held_out_gaps_are_compared_seed_by_seed():
-    home, none = np.full(4, 0.95), np.zeros(4)
-    result = Transfer(
-        np.arange(4), home, home - 0.1, home, home - [0.02, 0.04, 0.03, 0.03], none
-    )
+    home, none = np.full(5, 0.95), np.zeros(5)
+    gaps = [0.02, 0.04, 0.03, 0.03, 0.03]
+    result = Transfer(np.arange(5), home, home - 0.1, home, home - gaps, none)
     (target,) = targets.held_out({"chain": result})
     assert target.figure.value == pytest.approx(0.3)
     assert target.verdict == "met"
@@ -57,7 +56,7 @@ def test_held_out_gaps_are_compared_seed_by_seed():
         {"population": "chain", "seed": str(s), "memory_own": "0.95"}
         | {"memory_held_out": "0.85", "network_own": "0.95", "historical_held_out": "0"}
         | {"network_held_out": str(0.95 - gap)}
-        for s, gap in enumerate([0.02, 0.04, 0.03, 0.03])
+        for s, gap in enumerate(gaps)
     ]
     (again,) = targets.held_out(targets.read_transfers(rows))
     np.testing.assert_allclose(again.figure, target.figure, rtol=1e-6)

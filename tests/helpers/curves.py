@@ -24,6 +24,5 @@ def curves_of(level, every=5, peers=2, trained=1.0):
         baseline=oracle * 0.9,
         bytes_received=np.zeros_like(level),
         calibration=np.full(len(level), np.nan),
-        diagnostics={},
         trust=np.zeros((0, peers, peers)),
     )

@@ -10,7 +10,7 @@ import numpy as np
 
 from p2p_sac_jax.ablation import results
 from p2p_sac_jax.ablation.grid import grid_points, make_grid
-from p2p_sac_jax.ablation.run_curves import DIAGNOSTICS, Curves
+from p2p_sac_jax.ablation.run_curves import Curves
 from p2p_sac_jax.ablation.runs import Run
 from p2p_sac_jax.config import TrainConfig
 from p2p_sac_jax.config_io import to_dict
@@ -93,10 +93,6 @@ def invent(run: Run, oracle: bool = True) -> results.RunResult:
     shape = len(evaluated), peers
     connected = neighbours > 0
     received = 848.0 * neighbours * every / config.exchange.interval
-    diagnostics = {name: np.ones(shape) for name in DIAGNOSTICS}
-    diagnostics["value_weight"] *= 0.3 * connected * np.exp(-evaluated / 100)[:, None]
-    diagnostics["std_weight"] *= 0.3 * connected
-    diagnostics["has_prior"] *= connected
     trust = np.zeros((0, peers, peers))
     if config.weights.trust_rate > 0 and connected:
         fade = np.exp(-evaluated / 20)[:, None, None]
@@ -115,7 +111,6 @@ def invent(run: Run, oracle: bool = True) -> results.RunResult:
         baseline=known * best * HISTORICAL,
         bytes_received=np.full(shape, received),
         calibration=np.full(len(evaluated), -0.1),
-        diagnostics=diagnostics,
         trust=trust,
     )
     meta = {

@@ -2,7 +2,6 @@
 
 import itertools
 import math
-import random
 
 
 def iqm(values):
@@ -25,27 +24,9 @@ def is_quantile(value, drawn, level, slack):
     return below <= level + slack and up_to >= level - slack
 
 
-def every_resample(tasks, statistic):
-    """``statistic`` of all equally likely resamples, seeds within their task."""
-    return [
-        statistic(picks)
-        for picks in itertools.product(
-            *(itertools.product(range(len(task)), repeat=len(task)) for task in tasks)
-        )
-    ]
-
-
-def some_resamples(tasks, statistic, count, seed=1):
-    """``statistic`` of ``count`` random resamples, seeds within their task."""
-    generator = random.Random(seed)
-    return [
-        statistic([generator.choices(range(len(task)), k=len(task)) for task in tasks])
-        for _ in range(count)
-    ]
-
-
-def pool(tasks, picks):
-    return [task[i] for task, pick in zip(tasks, picks, strict=True) for i in pick]
+def every_resample(size, statistic):
+    """``statistic`` of all equally likely resamples of ``size`` positions."""
+    return [statistic(pick) for pick in itertools.product(range(size), repeat=size)]
 
 
 def wins(ours, theirs):

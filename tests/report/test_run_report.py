@@ -80,7 +80,7 @@ def test_control_task_shows_returns(tmp_path):
     page = check_page(write_report(write_run(tmp_path, seeds=2, control=True)))
     assert "return of an episode" in page.words
     assert "2 seeds" in page.words
-    assert "indicative" not in page.words
+    assert "1 seed" not in page.words
     assert "oracle" not in page.words
 
 
