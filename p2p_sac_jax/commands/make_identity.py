@@ -2,11 +2,15 @@
 
     p2p-sac-make-identity --folder=DIR --network=NAME --mode=MODE --names=a,b,c
                           [--hosts=a=a.example.org,b=10.0.0.7] [--days=365]
+    p2p-sac-make-identity --folder=DIR --renew=a,b | --renew-all | --remove=c
 
 Writes DIR/authority (the certificate authority: keep it off the peers' machines),
 DIR/roster.json (the members) and a folder for each peer, DIR/a and so on, to be copied
-to its machine. Only the roster is ever overwritten, when it grows: copy it again to
-the peers. --network and --mode may be left out where DIR has them.
+to its machine. --network and --mode may be left out where DIR has them. Nothing but the
+roster is overwritten: copy it again to the peers when peers are added or removed.
+
+--renew issues new certificates under the same names and keys, before the old ones end:
+copy DIR/a over the folder on the machine of a, and start the peer again.
 """
 
 from __future__ import annotations
@@ -25,26 +29,35 @@ _HOSTS = PROGRAM.strings(
     "hosts", "addresses beside localhost: NAME=HOST for one peer, HOST for all"
 )
 _DAYS = PROGRAM.number("days", 365.0, "days for which the certificates are valid")
+_RENEW = PROGRAM.strings("renew", "names of peers that get a new certificate")
+_RENEW_ALL = PROGRAM.boolean("renew-all", False, "new certificates for all peers")
+_REMOVE = PROGRAM.strings("remove", "names of peers to remove from the roster")
 
 
 @PROGRAM.main
 def main() -> None:
-    """Writes the folders and prints the roster."""
-    from p2p_sac_jax.agent.ops.authority import write_network
+    """Writes the folders and prints what is in them."""
+    from p2p_sac_jax.agent.ops.authority import remove, renew, write_network
 
-    for flag in (_FOLDER, _NAMES):
-        if not flag.value:
-            raise ConfigError(f"--{flag.name} is missing")
+    if not _FOLDER.value:
+        raise ConfigError("--folder is missing")
+    chosen = [flag for flag in (_NAMES, _RENEW, _RENEW_ALL, _REMOVE) if flag.value]
+    if len(chosen) != 1:
+        flags = " and ".join(f"--{flag.name}" for flag in chosen)
+        what = f"{flags} must not be given together" if flags else "--names is missing"
+        raise ConfigError(what)
     if not 0 < _DAYS.value <= 3650:
         raise ConfigError(f"--days={_DAYS.value:g} must be in (0, 3650]")
-    roster = write_network(
-        Path(_FOLDER.value),
-        _NETWORK.value,
-        _MODE.value,
-        _NAMES.value,
-        hosts=_HOSTS.value,
-        days=_DAYS.value,
-    )
+    folder, validity = Path(_FOLDER.value), {"hosts": _HOSTS.value, "days": _DAYS.value}
+    if _RENEW.value or _RENEW_ALL.value:
+        names = renew(folder, _RENEW.value, **validity)
+        print(f"renewed for {_DAYS.value:g} days: {', '.join(names)}")
+        return
+    if _REMOVE.value:
+        roster = remove(folder, _REMOVE.value)
+    else:
+        network, mode = _NETWORK.value, _MODE.value
+        roster = write_network(folder, network, mode, _NAMES.value, **validity)
     print(f"{roster.network} ({roster.mode}): {', '.join(roster.keys)}")
 
 

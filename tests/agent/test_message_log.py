@@ -101,7 +101,6 @@ def test_a_new_epoch_replaces_the_last():
     message_log = MessageLog(["ada"], 1000, 1 << 20)
     fill(message_log, "ada", [1, 2, 3], epoch=5)
     fill(message_log, "ada", [1], epoch=6)
-    fill(message_log, "ada", [4], epoch=5)
     assert (message_log.messages(), message_log.size()) == (1, 10)
     assert found(message_log, Want("ada", 0, ((1, LAST),))) == ["ada1"]
 

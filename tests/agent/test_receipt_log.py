@@ -1,18 +1,23 @@
 """The receipt log: recorded messages stay recorded after any end of the process."""
 
 import os
+import random
 import resource
+import shutil
 import signal
 import subprocess
 import sys
+from collections import Counter
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from p2p_sac_jax.agent.protocol import receipt_log as module
 from p2p_sac_jax.agent.protocol.envelope import FUTURE_MS
 from p2p_sac_jax.agent.protocol.receipt_log import ReceiptLog
 from p2p_sac_jax.config import ConfigError
+from tests.helpers.damage import damaged
 
 # Records as fast as possible, for three senders, and prints each message after it.
 WRITER = """
@@ -20,8 +25,8 @@ import itertools, os, sys
 from pathlib import Path
 from p2p_sac_jax.agent.protocol.receipt_log import ReceiptLog
 
-log = ReceiptLog(Path(sys.argv[1]), max_lines=150)
-epoch = log.start("bob", 1)
+log = ReceiptLog(Path(sys.argv[1]), max_lines=150, clock=lambda: 0.001)
+epoch = log.start("bob")
 for number in itertools.count(1):
     sender = ("ada", "cyd")[number % 2]
     log.append(sender, epoch, 3 * number)
@@ -36,8 +41,8 @@ def state(receipt_log):
     }
 
 
-def reopened(folder):
-    receipt_log = ReceiptLog(folder)
+def reopened(folder, **options):
+    receipt_log = ReceiptLog(folder, **options)
     receipt_log.close()
     return receipt_log
 
@@ -49,7 +54,7 @@ def test_a_killed_process_has_recorded_everything_it_took(tmp_path):
         with subprocess.Popen(command, stdout=subprocess.PIPE) as writer:
             assert writer.stdout is not None
             lines = [writer.stdout.readline() for _ in range(kill_after)]
-            with pytest.raises(ConfigError, match="must belong to one running peer"):
+            with pytest.raises(ConfigError, match=r"is in use by process \d+"):
                 ReceiptLog(tmp_path)
             os.kill(writer.pid, signal.SIGKILL)
             lines += writer.stdout.readlines()
@@ -89,7 +94,7 @@ def test_the_file_stays_short_and_private(tmp_path):
     for sequence in range(1, 2001):
         receipt_log.append("ada", 1, sequence)
         size = (tmp_path / "peer" / "receipt_log").stat().st_size
-        assert size < 102 * len("ada 1 2000 2000\n")
+        assert size < 102 * len(f"received ada 1 2000 2000 {'0' * 16}\n")
     receipt_log.close()
     for path in (tmp_path / "peer").iterdir():
         assert path.stat().st_mode & 0o077 == 0
@@ -97,23 +102,82 @@ def test_the_file_stays_short_and_private(tmp_path):
     assert reopened(tmp_path / "peer").received["ada"].gaps()[0][0] == 2001
 
 
-def test_half_a_last_line_is_dropped_and_other_damage_is_refused(tmp_path):
-    receipt_log = ReceiptLog(tmp_path)
-    receipt_log.append("ada", 4, 1)
-    receipt_log.append("ada", 4, 2)
-    receipt_log.close()
-    path = tmp_path / "receipt_log"
-    whole = path.read_bytes()
-    for end in range(len(whole) - 1, len(whole) - 8, -1):
-        path.write_bytes(whole[:end])
-        assert list(reopened(tmp_path).received["ada"].ranges()) == [(0, 1)]
-    path.write_bytes(whole + b"ada 4 7 7\n")
-    assert list(reopened(tmp_path).received["ada"].ranges()) == [(0, 2), (7, 7)]
-    for damage in (b"ada 4\n", b"ada 4 x 7\n", b"\xff\xff\n", b"\n", b"ada 4 5 6 7\n"):
-        path.write_bytes(whole + damage + whole)
-        with pytest.raises(ConfigError, match="is damaged at line 3"):
-            ReceiptLog(tmp_path)
-        assert path.read_bytes() == whole + damage + whole
+def written(folder, *, closed=True, **options):
+    """The bytes of a log of two senders; its folder looks as if it had just stopped."""
+    receipt_log = ReceiptLog(folder, **options)
+    for sequence in range(1, 8):
+        receipt_log.append("ada", 1_000_000, sequence)
+        receipt_log.append("cyd", 2_000_000, 3 * sequence)
+    receipt_log.start("bob")
+    if closed:
+        receipt_log.close()
+    return (folder / "receipt_log").read_bytes()
+
+
+def test_half_a_line_of_a_killed_process_is_dropped(tmp_path):
+    with subprocess.Popen(
+        [sys.executable, "-c", WRITER, str(tmp_path)], stdout=subprocess.PIPE
+    ) as writer:
+        assert writer.stdout is not None
+        for _ in range(20):
+            writer.stdout.readline()
+        writer.kill()
+    half = b"received ada 4 7"
+    with (tmp_path / "receipt_log").open("ab") as file:
+        file.write(half)
+    before = state(reopened(tmp_path))
+    assert set(before) == {"ada", "bob", "cyd"}
+    assert state(reopened(tmp_path)) == before
+    with (tmp_path / "receipt_log").open("ab") as file:
+        file.write(half)  # nobody was writing: this is damage
+    with pytest.raises(ConfigError, match="is damaged at its end"):
+        ReceiptLog(tmp_path)
+
+
+@pytest.mark.parametrize("times", [150, pytest.param(8000, marks=pytest.mark.thorough)])
+@pytest.mark.parametrize("file", ["receipt_log", "receipt_count"])
+def test_no_damage_is_read_as_something_else(tmp_path, times, file):
+    """Refused in one line, or without effect; whole lines that are lost included."""
+    written(tmp_path, clock=lambda: 5000.0)
+    files = {path: path.read_bytes() for path in tmp_path.glob("receipt_*")}
+    expected, rng = state(reopened(tmp_path)), random.Random(file)
+    lines = files[tmp_path / "receipt_log"].splitlines(keepends=True)
+    cuts = [b"".join(lines[:end]) for end in range(len(lines))]
+    outcomes = Counter()
+    for number in range(times):
+        for path, content in files.items():
+            path.write_bytes(content)
+        content = damaged(files[tmp_path / file], rng)
+        if file == "receipt_log" and number < len(cuts):
+            content = cuts[number]
+        (tmp_path / file).write_bytes(content)
+        try:
+            found = reopened(tmp_path, clock=lambda: 5000.0)
+        except ConfigError:
+            outcomes["refused"] += 1
+        else:
+            assert state(found) == expected
+            outcomes["same"] += 1
+    assert outcomes["refused"] > times / 2
+
+
+def test_what_a_removed_log_or_a_stopped_machine_lost_is_not_replayed(
+    tmp_path, monkeypatch, caplog
+):
+    written(tmp_path, closed=False, clock=lambda: 5000.0)
+    copies = [tmp_path.with_name(f"{tmp_path.name}-{number}") for number in range(2)]
+    for copy in copies:
+        shutil.copytree(tmp_path, copy, ignore=lambda *_: ["lock"])
+    (copies[0] / "receipt_log").unlink()
+    removed = reopened(copies[0], clock=lambda: 6000.0)
+    assert removed.received == {}
+    assert removed.before_ms == 6_000_000 + FUTURE_MS
+    assert reopened(copies[0], clock=lambda: 6001.0).before_ms == removed.before_ms
+    assert "was removed: messages sent until 30 s from now" in caplog.text
+    monkeypatch.setattr(module, "_boot", lambda: "another")
+    stopped = reopened(copies[1], clock=lambda: 6000.0)
+    assert stopped.before_ms == 6_000_000 + FUTURE_MS
+    assert set(stopped.received) == {"ada", "bob", "cyd"}
 
 
 def test_a_full_disk_records_nothing_and_breaks_nothing(tmp_path):
@@ -149,26 +213,40 @@ def test_a_log_that_cannot_be_compacted_grows(tmp_path):
 
 def test_an_unwritable_folder_gets_one_line(tmp_path):
     (tmp_path / "file").touch()
-    with pytest.raises(ConfigError, match="file/peer' must be writable: Not a dir"):
+    with pytest.raises(ConfigError, match="file/peer' cannot be used: Not a dir"):
         ReceiptLog(tmp_path / "file" / "peer")
 
 
 def test_epochs_grow_whatever_the_clock_shows(tmp_path):
     epochs = []
-    for now_ms in (1000, 1000, 10, 5000, 4999):
-        receipt_log = ReceiptLog(tmp_path)
-        epochs.append(receipt_log.start("bob", now_ms))
+    for now_s in (1.0, 1.0, 0.01, 5.0, 4.999):
+        receipt_log = ReceiptLog(tmp_path, clock=lambda now_s=now_s: now_s)
+        epochs.append(receipt_log.start("bob"))
         receipt_log.close()
     assert epochs == [1000, 1001, 1002, 5000, 5001]
 
 
-def test_an_epoch_far_ahead_of_the_clock_is_replaced(tmp_path):
-    """The clock was ahead, and has been set right since: others would wait for ever."""
-    receipt_log = ReceiptLog(tmp_path)
-    ahead = 5_000_000 + FUTURE_MS
-    assert receipt_log.start("ada", ahead) == ahead
-    assert receipt_log.start("ada", 5_000_001) == ahead + 1  # others may know the last
-    assert receipt_log.start("ada", 5_000_000) == 5_000_000
+@pytest.mark.parametrize("restart", [True, False])
+def test_starts_recorded_while_the_clock_was_ahead_are_void(tmp_path, restart):
+    """Neither the own next start nor those of others have to be later than them."""
+    now_s = [5000.0 + 1000.0]
+    receipt_log = ReceiptLog(tmp_path, clock=lambda: now_s[0])
+    ahead = receipt_log.start("bob")
+    receipt_log.append("ada", ahead, 3)
+    now_s[0] = 5000.0
+    if restart:
+        receipt_log.close()
+        receipt_log = ReceiptLog(tmp_path, clock=lambda: now_s[0])
+    assert receipt_log.latest("ada") is None
+    assert receipt_log.start("bob") == 5_000_000
+    receipt_log.append("ada", 5_000_100, 1)
+    for _ in range(2):
+        now_s[0] += 2000.0  # their time has come, and they stay void
+        assert receipt_log.is_void("ada", ahead)
+        assert receipt_log.latest("ada").epoch == 5_000_100
+        receipt_log.close()
+        receipt_log = ReceiptLog(tmp_path, clock=lambda: now_s[0])
+    receipt_log.append("ada", ahead + 5, 1)
     receipt_log.close()
-    again = reopened(tmp_path)
-    assert again.received["ada"].epoch == 5_000_000
+    reopened(tmp_path, clock=lambda: now_s[0])
+    assert not reopened(tmp_path, clock=lambda: now_s[0]).is_void("ada", ahead)

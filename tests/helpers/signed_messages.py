@@ -12,6 +12,7 @@ from p2p_sac_jax.agent.ops.identity import Identity, make_roster
 from p2p_sac_jax.agent.protocol.admission import Admission, RateLimiter
 from p2p_sac_jax.agent.protocol.envelope import DOMAIN, SIGNATURE_BYTES, Envelope, sign
 from p2p_sac_jax.agent.protocol.payloads import BODIES, encode_body
+from p2p_sac_jax.agent.protocol.receipt_log import ReceiptLog
 
 NOW_S = 1.7e9
 NOW_MS = int(NOW_S * 1000)
@@ -29,9 +30,10 @@ def roster(mode="public", network="shops"):
 
 def admission(mode="public", sets=None, burst=1e9, now=lambda: NOW_S):
     """The admission of bob, on the given sequence sets."""
-    sets = {} if sets is None else sets
+    receipts = ReceiptLog(None, clock=now)
+    receipts.received = {} if sets is None else sets
     rate = RateLimiter(NAMES, 10.0, burst, now)
-    return Admission("bob", roster(mode), sets, rate, now)
+    return Admission("bob", roster(mode), receipts, rate, now)
 
 
 def fields(mode="public", kind="model_insight", seed=0):

@@ -70,25 +70,37 @@ def make_authority(network: str, days: float) -> Authority:
 def issue(
     authority: Authority, name: str, hosts: Sequence[str] = (), days: float = 365.0
 ) -> tuple[ec.EllipticCurvePrivateKey, x509.Certificate]:
-    """A new TLS key and its certificate.
+    """A new TLS key and its certificate; see ``certify``."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    return key, certify(authority, key.public_key(), name, hosts, days)
+
+
+def certify(
+    authority: Authority,
+    key: ec.EllipticCurvePublicKey,
+    name: str,
+    hosts: Sequence[str] = (),
+    days: float = 365.0,
+) -> x509.Certificate:
+    """A certificate of a TLS key.
 
     Args:
       authority: the issuer.
+      key: of the peer.
       name: of the peer, becomes the common name.
       hosts: names and addresses of its machine, in addition to ``HOSTS``.
       days: of validity; zero or less gives an expired certificate.
     """
-    key = ec.generate_private_key(ec.SECP256R1())
     usages = [ExtendedKeyUsageOID.SERVER_AUTH, ExtendedKeyUsageOID.CLIENT_AUTH]
     where = [_general_name(host) for host in dict.fromkeys((*HOSTS, *hosts))]
     issuer = authority.certificate.subject
     builder = (
-        _builder(_name(name), issuer, key.public_key(), days)
+        _builder(_name(name), issuer, key, days)
         .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
         .add_extension(x509.ExtendedKeyUsage(usages), critical=False)
         .add_extension(x509.SubjectAlternativeName(where), critical=False)
     )
-    return key, builder.sign(authority.key, hashes.SHA256())
+    return builder.sign(authority.key, hashes.SHA256())
 
 
 def dump_key(key: ec.EllipticCurvePrivateKey) -> bytes:
@@ -182,12 +194,101 @@ def write_network(
             _settle(folder, known)
             raise
         _settle(folder, roster.keys)
-        for name in known:
-            if (folder / name).is_dir():  # it may be on the peer's machine only
-                write_durable(folder / name / files.ROSTER, text)
+        _write_roster(folder, roster, known)
         return roster
     except OSError as error:
         raise ConfigError(f"{error.filename or folder}: {error.strerror}") from error
+
+
+def renew(
+    folder: Path,
+    names: Sequence[str] = (),
+    *,
+    hosts: Sequence[str] = (),
+    days: float = 365.0,
+) -> list[str]:
+    """Issues new certificates to peers of a network; all else stays as it is.
+
+    A peer whose certificate is in the folder keeps its TLS key, and its hosts unless
+    new ones are given. Another one, whose folder is on its machine only, gets a folder
+    with a new TLS key to copy there.
+
+    Args:
+      folder: of the network.
+      names: of the peers; all of them if empty.
+      hosts: as in ``write_network``.
+      days: of validity of the certificates.
+
+    Returns:
+      The names.
+
+    Raises:
+      ConfigError: a name is not in the roster, or the folder is not usable.
+    """
+    try:
+        roster, authority = files.load_roster(folder), open_authority(folder)
+        names = list(names or roster.keys)
+        for name in names:
+            _check_known(name, roster)
+        text = files.dump_roster(roster).encode()
+        for name in names:
+            place, where = folder / name, _hosts_of(name, names, hosts)
+            if (place / files.CERTIFICATE).exists():
+                old = files.load_certificate(place / files.CERTIFICATE)
+                key = old.public_key()
+                assert isinstance(key, ec.EllipticCurvePublicKey)
+                where = where or _names_in(old)
+            else:
+                private = ec.generate_private_key(ec.SECP256R1())
+                key = private.public_key()
+                write_durable(place / files.TLS_KEY, dump_key(private))
+            issued = certify(authority, key, name, where, days)
+            trusted = dump_certificate(authority.certificate)
+            write_durable(place / files.AUTHORITY, trusted)
+            write_durable(place / files.ROSTER, text)
+            write_durable(place / files.CERTIFICATE, dump_certificate(issued))
+        return names
+    except OSError as error:
+        raise ConfigError(f"{error.filename or folder}: {error.strerror}") from error
+
+
+def remove(folder: Path, names: Collection[str]) -> Roster:
+    """Removes peers from the roster of a network; returns the new one.
+
+    Raises:
+      ConfigError: a name is not in the roster, or the folder is not usable.
+    """
+    try:
+        old = files.load_roster(folder)
+        for name in names:
+            _check_known(name, old)
+        left = {name: key for name, key in old.keys.items() if name not in names}
+        roster = files.check_roster(Roster(old.network, old.mode, left))
+        _write_roster(folder, roster, left)
+        return roster
+    except OSError as error:
+        raise ConfigError(f"{error.filename or folder}: {error.strerror}") from error
+
+
+def _write_roster(folder: Path, roster: Roster, names: Collection[str]) -> None:
+    """Writes the roster of a network, then its copies in the peers' folders."""
+    text = files.dump_roster(roster).encode()
+    write_durable(folder / files.ROSTER, text)
+    for name in names:
+        if (folder / name).is_dir():  # it may be on the peer's machine only
+            write_durable(folder / name / files.ROSTER, text)
+
+
+def _check_known(name: str, roster: Roster) -> None:
+    if name not in roster.keys:
+        raise ConfigError(f"name={name!r} must be one of {', '.join(roster.keys)}")
+
+
+def _names_in(certificate: x509.Certificate) -> list[str]:
+    extension = certificate.extensions.get_extension_for_class(
+        x509.SubjectAlternativeName
+    )
+    return [str(name.value) for name in extension.value]
 
 
 def _settle(folder: Path, names: Collection[str]) -> None:

@@ -4,18 +4,22 @@ A peer's folder holds ``signing.key`` (Ed25519), ``tls.key`` and ``tls.crt`` (P-
 the common name is the peer's name), ``ca.crt`` and ``roster.json``;
 ``launch.make_identity`` writes it. A peer that is not in the roster is
 unknown: removing its name from every roster excludes it.
+
+Nobody else may read the keys, or write what says who is trusted.
 """
 
 from __future__ import annotations
 
 import datetime
+import hashlib
 import json
+import os
 import re
 import ssl
 import stat
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from cryptography import x509
 from cryptography.hazmat.primitives import serialization
@@ -33,6 +37,7 @@ AUTHORITY = "ca.crt"
 ROSTER = "roster.json"
 
 _NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,31}")
+_DIGEST = "sha256"  # entry of a roster, over all others in their order
 _MAX_BYTES = 1 << 20  # of a file in an identity's folder
 
 
@@ -105,44 +110,60 @@ def check_roster(roster: Roster) -> Roster:
 
 
 def dump_roster(roster: Roster) -> str:
-    """The roster as text of ``roster.json``."""
+    """The roster as text of ``roster.json``, with a digest over its content."""
     keys = {name: bytes(key).hex() for name, key in roster.keys.items()}
     fields = {"network": roster.network, "mode": roster.mode, "keys": keys}
-    return json.dumps(fields, indent=1) + "\n"
+    return json.dumps(fields | {_DIGEST: _digest(fields)}, indent=1) + "\n"
 
 
 def load_roster(folder: str | Path) -> Roster:
-    """The roster in a folder.
+    """The roster in a folder; files of 0.1 have no digest.
 
     Raises:
-      ConfigError: the file is missing or is not a roster.
+      ConfigError: the file is missing, is not a roster, was damaged or changed by
+        hand, or may be written by other users.
     """
     path = Path(folder) / ROSTER
+    check_unwritable(path)
     try:
         fields = json.loads(_read(path))
+        digest = fields.pop(_DIGEST, None)
         keys = {
             name: VerifyKey(bytes.fromhex(key)) for name, key in fields["keys"].items()
         }
         roster = Roster(fields["network"], fields["mode"], keys)
-        return check_roster(roster)
+        check_roster(roster)
     except ConfigError as error:
         raise ConfigError(f"{path}: {error}") from error
     except Exception as error:  # errors of json, hex and key share no base class
-        raise ConfigError(f"{path} is not a roster: {error}") from error
+        raise ConfigError(f"{path} is not a roster: {error!r}") from error
+    old = digest is None and fields.keys() == {"network", "mode", "keys"}
+    if not old and digest != _digest(fields):
+        raise ConfigError(
+            f"{path} does not fit its {_DIGEST}: it is damaged, or was changed by hand"
+            " and not by make_identity; copy it from the folder of the network"
+        )
+    return roster
+
+
+def _digest(fields: Mapping[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(fields).encode()).hexdigest()
 
 
 def load_identity(folder: str | Path) -> Identity:
     """The identity in a folder, after a check of all its files.
 
     Raises:
-      ConfigError: a file is unreadable or malformed, other users may read a key,
-        roster, signing key and certificate are not of one peer, or the certificate
-        is not valid now.
+      ConfigError: a file is unreadable or malformed, other users may read a key or
+        write a file, roster, signing key and certificate are not of one peer, or the
+        certificate is not valid now.
     """
     folder = Path(folder)
+    for path in (folder, folder / AUTHORITY, folder / CERTIFICATE):
+        check_unwritable(path)
     roster = load_roster(folder)
     signing_key = _load_signing_key(folder / SIGNING_KEY)
-    certificate = _load_certificate(folder / CERTIFICATE)
+    certificate = load_certificate(folder / CERTIFICATE)
     name = _common_name(folder / CERTIFICATE, certificate)
     check_private(folder / TLS_KEY)
     if roster.keys.get(name) != signing_key.verify_key:
@@ -155,8 +176,8 @@ def load_identity(folder: str | Path) -> Identity:
     if not begin <= now <= end:
         raise ConfigError(
             f"{folder / CERTIFICATE} is valid from {begin:%Y-%m-%d %H:%M} to"
-            f" {end:%Y-%m-%d %H:%M} UTC, and it is {now:%Y-%m-%d %H:%M}: make a new"
-            " identity, or set the clock"
+            f" {end:%Y-%m-%d %H:%M} UTC, and it is {now:%Y-%m-%d %H:%M}: renew it"
+            " (make_identity --renew), or set the clock"
         )
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     try:
@@ -176,7 +197,7 @@ def certificate_ends(folder: str | Path) -> datetime.datetime:
     Raises:
       ConfigError: there is no certificate.
     """
-    return _load_certificate(Path(folder) / CERTIFICATE).not_valid_after_utc
+    return load_certificate(Path(folder) / CERTIFICATE).not_valid_after_utc
 
 
 def dump_signing_key(signing_key: SigningKey) -> bytes:
@@ -194,15 +215,31 @@ def check_private(path: Path) -> None:
     Raises:
       ConfigError: other users have access, or the file is missing.
     """
+    _check_mode(path, 0o077, "must be 0600 or less: other users may have read the key")
+
+
+def check_unwritable(path: Path) -> None:
+    """Checks that no other user can change a file or folder.
+
+    Raises:
+      ConfigError: other users can write to it or own it, or it is missing.
+    """
+    _check_mode(path, 0o022, "must not be writable by others: it says whom to trust")
+
+
+def _check_mode(path: Path, forbidden: int, reason: str) -> None:
     try:
-        mode = stat.S_IMODE(path.stat().st_mode)
+        found = path.stat()
     except OSError as error:
         raise ConfigError(f"{path}: {error.strerror}") from error
-    if mode & 0o077:
+    mode = stat.S_IMODE(found.st_mode)
+    if mode & forbidden:
         raise ConfigError(
-            f"{path} has mode {mode:04o}, must be 0600 or less: other users may have"
-            " read the key; make a new one, or chmod 600 it"
+            f"{path} has mode {mode:04o}, {reason}; check it, then chmod"
+            f" {mode & ~forbidden:04o} it"
         )
+    if found.st_uid not in (0, os.geteuid()):
+        raise ConfigError(f"{path} belongs to user {found.st_uid}, {reason}")
 
 
 def _load_signing_key(path: Path) -> SigningKey:
@@ -216,7 +253,12 @@ def _load_signing_key(path: Path) -> SigningKey:
     return SigningKey(key.private_bytes_raw())
 
 
-def _load_certificate(path: Path) -> x509.Certificate:
+def load_certificate(path: Path) -> x509.Certificate:
+    """A certificate from a PEM file.
+
+    Raises:
+      ConfigError: the file is missing or is not one.
+    """
     try:
         return x509.load_pem_x509_certificate(_read(path))
     except ValueError as error:

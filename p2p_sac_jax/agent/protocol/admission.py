@@ -8,7 +8,7 @@ up another's rate.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable
 from typing import NamedTuple
 
 import numpy as np
@@ -21,8 +21,8 @@ from p2p_sac_jax.agent.protocol.envelope import (
     verify,
 )
 from p2p_sac_jax.agent.protocol.payloads import decode_body
+from p2p_sac_jax.agent.protocol.receipt_log import ReceiptLog
 from p2p_sac_jax.agent.protocol.refusals import Refusal, RefusalError
-from p2p_sac_jax.agent.protocol.sequence_set import SequenceSet
 
 
 class Admitted(NamedTuple):
@@ -70,7 +70,7 @@ class Admission:
     Args:
       name: own peer id.
       roster: the peers of the network.
-      received: sequence sets by sender; only read here.
+      receipts: what has arrived.
       rate: of direct messages, by source.
       clock: seconds since 1970.
     """
@@ -79,11 +79,11 @@ class Admission:
         self,
         name: str,
         roster: Roster,
-        received: Mapping[str, SequenceSet],
+        receipts: ReceiptLog,
         rate: RateLimiter,
         clock: Callable[[], float],
     ) -> None:
-        self._name, self._roster, self._received = name, roster, received
+        self._name, self._roster, self._receipts = name, roster, receipts
         self._rate, self._clock = rate, clock
 
     def admit(self, raw: bytes, source: str | None) -> Admitted:
@@ -129,7 +129,11 @@ class Admission:
     def _check_order(self, envelope: Envelope) -> None:
         if envelope.sender == self._name:
             raise RefusalError(Refusal.echo)
-        received = self._received.get(envelope.sender)
+        if self._receipts.is_void(envelope.sender, envelope.epoch):
+            raise RefusalError(Refusal.stale_epoch, f"{envelope.epoch} is void")
+        if envelope.time_ms <= self._receipts.before_ms:
+            raise RefusalError(Refusal.replay, "sent before the receipt log was lost")
+        received = self._receipts.latest(envelope.sender)
         if received is None or envelope.epoch > received.epoch:
             return
         if envelope.epoch < received.epoch:

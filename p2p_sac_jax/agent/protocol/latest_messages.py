@@ -49,7 +49,7 @@ class LatestMessages:
         self._stamps = np.full((len(peers), len(KINDS), 2), -1, np.int64)
 
     def take(self, delivery: Delivery, latest_s: float = math.inf) -> Refusal | None:
-        """Stores a message if it is the newest of its sender.
+        """Stores a message if it is the newest of its sender's start.
 
         Args:
           delivery: an authentic message with unchecked content.
@@ -72,7 +72,7 @@ class LatestMessages:
                 values = np.minimum(values, np.float32(latest_s))
             fields[index] = values.reshape(slot.shape)
         stamp = self._stamps[row, KINDS.index(delivery.kind)]
-        if (delivery.epoch, delivery.sequence) > tuple(stamp):
+        if delivery.epoch != stamp[0] or delivery.sequence > stamp[1]:
             stamp[:] = delivery.epoch, delivery.sequence
             for index, values in fields.items():
                 self._latest[index][row] = values

@@ -63,11 +63,11 @@ class MessageLog:
         self._share = size // max(1, len(senders))
 
     def add(self, sender: str, epoch: int, sequence: int, raw: bytes) -> None:
-        """Stores an authentic message; a new epoch drops those of the last one."""
+        """Stores an authentic message; another epoch drops those of the last one."""
         log = self._logs[sender]
-        if epoch > log.epoch:
+        if epoch != log.epoch:
             log.clear(epoch)
-        if epoch < log.epoch or sequence in log.raw:
+        if sequence in log.raw:
             return
         log.raw[sequence] = raw
         log.size += len(raw)

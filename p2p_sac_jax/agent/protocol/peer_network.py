@@ -85,12 +85,10 @@ class PeerNetwork:
         self._others = [name for name in self.peers if name != self.name]
         self._transport, self._identity, self._roster = transport, identity, roster
         self._clock, self._audit = clock, audit
-        self._receipt_log = ReceiptLog(folder)
+        self._receipt_log = ReceiptLog(folder, clock=clock)
         self._start()
         rate = RateLimiter(self.peers, rate_per_s, burst, clock)
-        self._admission = Admission(
-            self.name, roster, self._receipt_log.received, rate, clock
-        )
+        self._admission = Admission(self.name, roster, self._receipt_log, rate, clock)
         requesters = [*self.peers, ""]  # "": unknown to the transport
         self._queries = RateLimiter(requesters, QUERIES_PER_S, QUERIES_AT_ONCE, clock)
         self._message_log = MessageLog(self.peers, log_messages, log_bytes)
@@ -111,8 +109,7 @@ class PeerNetwork:
         if self._connected:
             return
         self._receipt_log.open()
-        if self._receipt_log.received[self.name].epoch > self._epoch:
-            self._start()  # another process had the folder meanwhile
+        self._start_again()
         self._connected = True
         try:
             await self._transport.open(self._on_message, self._on_query)
@@ -149,6 +146,7 @@ class PeerNetwork:
         Raises:
           ConfigError: the fields are not those of the mode and kind.
         """
+        self._start_again()
         try:
             body = encode_body(self.mode, kind, fields)
             envelope = Envelope(
@@ -223,9 +221,14 @@ class PeerNetwork:
         )
 
     def _start(self) -> None:
-        now_ms = int(self._clock() * 1000)
-        self._epoch = self._receipt_log.start(self.name, now_ms)
+        self._epoch = self._receipt_log.start(self.name)
         self._sequence = 0
+
+    def _start_again(self) -> None:
+        """Starts anew if the last start is void, or is another process's."""
+        last = self._receipt_log.latest(self.name)
+        if last is None or last.epoch != self._epoch:
+            self._start()
 
     def _reachable(self) -> tuple[str, ...]:
         reachable = set(self._transport.reachable()) if self._connected else set()
