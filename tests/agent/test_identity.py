@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import contextlib
 import datetime
 import json
-import random
-import shutil
 import ssl
 import stat
 import subprocess
@@ -14,22 +11,18 @@ import sys
 from collections import Counter
 
 import pytest
-from cryptography import x509
 from nacl.signing import SigningKey
 
 from p2p_sac_jax.agent.ops import authority
 from p2p_sac_jax.agent.ops import identity as files
 from p2p_sac_jax.agent.ops.authority import (
     FOLDER,
-    HOSTS,
     Authority,
     dump_certificate,
     dump_key,
     issue,
     make_authority,
     open_authority,
-    remove,
-    renew,
     write_network,
 )
 from p2p_sac_jax.agent.ops.identity import (
@@ -40,8 +33,8 @@ from p2p_sac_jax.agent.ops.identity import (
     make_roster,
 )
 from p2p_sac_jax.config import ConfigError
+from tests.helpers.certificates import handshake, own_hosts
 from tests.helpers.commands import run_each
-from tests.helpers.damage import damaged
 
 NAMES = ("ada", "bob", "cyd")
 
@@ -51,32 +44,6 @@ def network(tmp_path):
     folder = tmp_path / "network"
     write_network(folder, "shops", "consortium", NAMES)
     return folder
-
-
-def handshake(server, client):
-    """Mutual TLS in memory; returns both ends' view of the other's common name."""
-    contexts = []
-    for folder, protocol in (
-        (server, ssl.PROTOCOL_TLS_SERVER),
-        (client, ssl.PROTOCOL_TLS_CLIENT),
-    ):
-        context = ssl.SSLContext(protocol)
-        context.load_cert_chain(folder / files.CERTIFICATE, folder / files.TLS_KEY)
-        context.load_verify_locations(folder / files.AUTHORITY)
-        context.verify_mode = ssl.CERT_REQUIRED
-        contexts.append(context)
-    a, b = ssl.MemoryBIO(), ssl.MemoryBIO()
-    ends = [
-        contexts[0].wrap_bio(a, b, server_side=True),
-        contexts[1].wrap_bio(b, a, server_hostname="127.0.0.1"),
-    ]
-    for _ in range(4):
-        for end in ends:
-            try:
-                end.do_handshake()
-            except ssl.SSLWantReadError:
-                continue
-    return [dict(rdn[0] for rdn in end.getpeercert()["subject"]) for end in ends]
 
 
 def test_a_network_fits_together(network):
@@ -144,14 +111,6 @@ def test_peers_can_be_added_and_nothing_is_overwritten(network):
     assert not (network / "eve").exists()
     assert {path: path.read_bytes() for path in before} == before
     assert not list(network.rglob(".*"))
-
-
-def own_hosts(folder):
-    text = (folder / files.CERTIFICATE).read_bytes()
-    names = x509.load_pem_x509_certificate(text).extensions.get_extension_for_class(
-        x509.SubjectAlternativeName
-    )
-    return {str(name.value) for name in names.value} - set(HOSTS)
 
 
 def test_each_certificate_has_the_hosts_of_its_peer(network):
@@ -307,73 +266,6 @@ def test_files_that_do_not_fit_get_one_line(network, harm, message):
         load_identity(network / "ada")
     assert "\n" not in str(error.value)
     assert "ada" in str(error.value)
-
-
-def open_folder(folder):
-    folder.chmod(0o777)
-
-
-def open_roster(folder):
-    (folder / files.ROSTER).chmod(0o664)
-
-
-def open_authority_file(folder):
-    (folder / files.AUTHORITY).chmod(0o646)
-
-
-@pytest.mark.parametrize("harm", [open_folder, open_roster, open_authority_file])
-def test_what_says_whom_to_trust_is_not_writable_by_others(network, harm):
-    harm(network / "ada")
-    with pytest.raises(ConfigError, match="must not be writable by others"):
-        load_identity(network / "ada")
-
-
-def test_no_damage_to_a_roster_is_read_as_something_else(network):
-    path, rng = network / "ada" / files.ROSTER, random.Random(0)
-    content, expected = path.read_bytes(), load_roster(network / "ada")
-    for _ in range(500):
-        path.write_bytes(damaged(content, rng))
-        with contextlib.suppress(ConfigError):
-            assert load_roster(network / "ada") == expected
-    fields = json.loads(content)
-    fields["keys"]["bob"] = fields["keys"]["cyd"]
-    path.write_text(json.dumps(fields))
-    with pytest.raises(ConfigError, match="does not fit its sha256"):
-        load_roster(network / "ada")
-
-
-def test_a_certificate_is_renewed_under_the_same_name_and_keys(network):
-    write_network(network, "", "", ["dan"], hosts=["dan.example.org"], days=1)
-    keep = [p for p in network.rglob("*") if p.is_file() and p.name != "tls.crt"]
-    before = {path: path.read_bytes() for path in keep}
-    assert renew(network, ["dan"], days=30) == ["dan"]
-    assert {path: path.read_bytes() for path in keep} == before
-    day = datetime.timedelta(1)
-    left = files.certificate_ends(network / "dan") - datetime.datetime.now(datetime.UTC)
-    assert 29.9 * day < left < 30 * day
-    assert own_hosts(network / "dan") == {"dan.example.org"}
-    load_identity(network / "dan")
-    handshake(network / "ada", network / "dan")
-    # A folder that is on its machine only: all but the signing key comes from there.
-    signing_key = (network / "bob" / files.SIGNING_KEY).read_bytes()
-    shutil.rmtree(network / "bob")
-    assert renew(network) == [*NAMES, "dan"]
-    with (network / "bob" / files.SIGNING_KEY).open("xb") as file:
-        (network / "bob" / files.SIGNING_KEY).chmod(0o600)
-        file.write(signing_key)
-    load_identity(network / "bob")
-    with pytest.raises(ConfigError, match="name='eve' must be one of ada, bob"):
-        renew(network, ["eve"])
-
-
-def test_a_removed_peer_is_in_no_roster(network):
-    remove(network, ["bob"])
-    for folder in (network, network / "ada", network / "cyd"):
-        assert list(load_roster(folder).keys) == ["ada", "cyd"]
-    with pytest.raises(ConfigError, match="name='bob' must be one of ada, cyd"):
-        remove(network, ["bob"])
-    with pytest.raises(ConfigError, match="at least one peer"):
-        remove(network, ["ada", "cyd"])
 
 
 @pytest.mark.parametrize("name", ["", "A", "-a", "a" * 33, "a/b", "a*", "a b", "é"])
