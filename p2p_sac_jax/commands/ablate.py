@@ -100,7 +100,10 @@ def _present(folder: Path, reporter: Any, shard: tuple[int, int]) -> None:
     known = {row["measure"] for row in rows}
     shown = [name for name in _SHOWN if name in known]
     title = f"{sweep.meta['name']}: interquartile means over seeds"
-    caption = f"In brackets 95 % intervals. All figures: {folder / 'table.csv'}"
+    caption = (
+        "In brackets 95 % intervals, from five seeds on. "
+        f"All figures: {folder / 'table.csv'}"
+    )
     reporter.table(format_table(rows, shown), title, caption)
     if _REPORT.value:
         from p2p_sac_jax.report import write_report

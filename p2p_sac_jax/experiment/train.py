@@ -262,7 +262,8 @@ def _show_summary(config: TrainConfig, reporter: Reporter, workdir: Path) -> Sum
         lambda: load_json(workdir / "summary.json")
     )
     seeds = summary["seeds"]
-    sample = f"Means over {seeds} seeds [95 % bootstrap confidence interval]."
+    known = " [95 % bootstrap confidence interval]" if "intervals" in summary else ""
+    sample = f"Means over {seeds} seeds{known or ': indicative'}."
     caption = "\n".join(
         [
             "1 seed: indicative." if seeds == 1 else sample,

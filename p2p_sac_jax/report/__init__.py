@@ -8,7 +8,7 @@ from __future__ import annotations
 import pathlib
 
 from p2p_sac_jax.ablation.results import is_sweep
-from p2p_sac_jax.report.contents import run_page, sweep_page
+from p2p_sac_jax.report.contents import make_page
 from p2p_sac_jax.report.page import render
 from p2p_sac_jax.report.run_data import load_run_data
 from p2p_sac_jax.report.sweep_data import load_sweep_data
@@ -32,9 +32,10 @@ def write_report(workdir: str | pathlib.Path) -> pathlib.Path:
     """
     workdir = pathlib.Path(workdir)
     if is_sweep(workdir):
-        html = render(sweep_page(load_sweep_data(workdir)))
+        html = render(make_page(load_sweep_data(workdir)))
     else:
-        html = render(run_page(load_run_data(workdir)))
+        run = load_run_data(workdir)
+        html = render(make_page(run.data, run))
     path, draft = workdir / "report.html", workdir / "report.html.part"
     draft.write_text(html, "utf-8")
     draft.replace(path)  # a reader never meets half a page

@@ -71,7 +71,25 @@ def _provenance(data: SweepData, run: RunData | None) -> list[tuple[str, Any]]:
     for field, name in (("run_s", "running (s)"), ("compile_s", "compiling (s)")):
         total = sum(meta.get(field, 0.0) for meta in metas)
         rows.append((f"{name}, all runs", total))
-    return rows
+    return rows + _rates(metas)
+
+
+def _rates(metas: list[dict[str, Any]]) -> list[tuple[str, Any]]:
+    """Steps per second by number of peers, of runs in a program of their own size."""
+    seconds: Counter[int] = Counter()
+    steps: Counter[int] = Counter()
+    masked = sum(bool(meta.get("masked_to")) for meta in metas)
+    for meta in metas:
+        if meta.get("run_s") and not meta.get("masked_to"):
+            peers = meta["config"]["population"]["peers"]
+            seconds[peers] += meta["run_s"]
+            steps[peers] += peers * meta["config"]["steps"]
+    rows: list[tuple[str, Any]] = [
+        (f"environment steps per second, {peers} peers", steps[peers] / seconds[peers])
+        for peers in sorted(seconds)
+    ]
+    left_out = "ran masked in a program of more peers, and are left out of these rates"
+    return rows + [("runs", f"{masked} of {len(metas)} {left_out}")] * bool(masked)
 
 
 def _settings(data: SweepData) -> list[tuple[str, str]]:

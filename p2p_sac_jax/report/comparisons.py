@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
+from itertools import zip_longest
 from typing import Any
 
 import numpy as np
 
 from p2p_sac_jax.ablation.measures import ARRIVAL, MEASURES
+from p2p_sac_jax.ablation.table import Row
 from p2p_sac_jax.report import figures, labels, row_figures
-from p2p_sac_jax.report.figures import Quantity, Trace
+from p2p_sac_jax.report.figures import Level, Quantity, Trace
 from p2p_sac_jax.report.page import Figure, Section
 from p2p_sac_jax.report.row_figures import Mark
 from p2p_sac_jax.report.sweep_data import MOST_LINES, FinishedPoint, SweepData
-from p2p_sac_jax.report.theme import Look
 
 _MOST_ROWS = 36
 
@@ -36,8 +37,9 @@ def _differences(data: SweepData, measure: str) -> Figure | None:
         if row and row["pairs"] and point.arm != data.control:
             middle, low = row["difference"], row["difference_low"]
             ends = (middle, middle) if low is None else (low, row["difference_high"])
-            focus = point.arm == data.main
-            marks.append(Mark(point.label, point.look, middle, *ends, focus))
+            seeds = data.of_seeds(point, measure, data.control_of(point))
+            compared = data.compared(point)
+            marks.append(Mark(point.label, point.look, middle, *ends, seeds, compared))
     if not marks:
         return None
     unit = labels.difference_unit(measure)
@@ -46,8 +48,9 @@ def _differences(data: SweepData, measure: str) -> Figure | None:
     shown = marks[:_MOST_ROWS]
     facts = {
         "points": len(shown),
-        "above": sum(mark.low > 0 for mark in shown),
-        "below": sum(mark.high < 0 for mark in shown),
+        "intervals": sum(mark.low < mark.high for mark in shown),
+        "above": sum(0 < mark.low < mark.high for mark in shown),
+        "below": sum(mark.low < mark.high < 0 for mark in shown),
         "omitted": len(marks) - len(shown),
     }
     return row_figures.rows(title, shown, x)._replace(facts=facts)
@@ -72,34 +75,45 @@ def _trend(data: SweepData, field: str, measure: str) -> Figure | None:
             n: v for n, v in of_headline.items() if n in data.factors and n != field
         }
     at, numeric = _positions(values)
-    traces: dict[str, tuple[Look, list[tuple[float, ...]]]] = {}
+    drawn: dict[str, list[tuple[float, FinishedPoint, Row]]] = {}
     levels = []
     for point in data.points:
         row = data.row(point, measure)
         if row is None or not _alike(point, fixed):
             continue
         if field not in point.values:  # an arm that the factor does not touch
-            levels.append((point.look.label, labels.centre(row)[0]))
+            height, compared = labels.centre(row)[0], data.compared(point)
+            levels.append(Level(point.look.label, height, compared))
             continue
-        drawn = point.look
-        if not paneled:
-            drawn = drawn._replace(label=labels.arm(point.arm))
-        if not numeric:
-            drawn = drawn._replace(dashes="none")
-        _, places = traces.setdefault(drawn.label, (drawn, []))
-        places.append((at[values.index(point.values[field])], *labels.centre(row)))
-    if not traces:
+        name = point.look.label if paneled else labels.arm(point.arm)
+        place = at[values.index(point.values[field])]
+        drawn.setdefault(name, []).append((place, point, row))
+    if not drawn:
         return None
     if measure == data.early:
         levels += data.levels(data.headline(), measure)[1:]
+    traces = []
+    for name, places in list(drawn.items())[:MOST_LINES]:
+        where, points, rows = zip(*places, strict=True)
+        seeds = [data.of_seeds(point, measure) for point in points]
+        look = points[0].look._replace(label=name)
+        if not numeric:
+            look = look._replace(dashes="none")
+        numbers = np.array([labels.centre(row) for row in rows]).T
+        traces.append(
+            Trace(
+                look,
+                np.array(where),
+                *numbers,
+                seeds=np.array(list(zip_longest(*seeds, fillvalue=np.nan)), float),
+                compared=data.compared(points[0]),
+            )
+        )
     arrives, name = measure == ARRIVAL, data.label(measure)
     title = f"{name} by {labels.field(field)}"
     figure = figures.lines(
         title[:1].upper() + title[1:],
-        [
-            Trace(label, one, *np.array(places).T)
-            for label, (one, places) in list(traces.items())[:MOST_LINES]
-        ],
+        traces,
         Quantity(labels.field(field)),
         Quantity(name, unit),
         ticks=dict(zip(at, map(labels.value, values), strict=True)),

@@ -1,4 +1,4 @@
-"""What the pages of a run and of a sweep show, in order."""
+"""What the page of a run or of a sweep shows, in order."""
 
 from __future__ import annotations
 
@@ -15,50 +15,38 @@ from p2p_sac_jax.report.run_data import RunData
 from p2p_sac_jax.report.sweep_data import SweepData
 
 
-def run_page(run: RunData) -> Page:
-    """The sections that a run shares with a sweep, and its single peers."""
-    data, config = run.data, run.run["config"]
-    sections = [
-        headline.results(data),
-        learning_curves.learning(data),
-        comparisons.effects(data),
-        peers.worst(run),
-        peers.prices(run),
-        peers.demand(run),
-        neighbours.exchange(run),
-        neighbours.trust(data),
-        peers.diagnostics(run),
-        *background.sections(data, run),
-    ]
-    problem, count = config["environment"]["name"], data.headline().peers
-    title = f"{count} peers learning {problem} together"
-    if problem == "pricing":
-        title = f"{count} sellers learning to price together"
-    reached = data.headline().runs[0].curves.steps[-1]
-    facts = [
-        f"{reached} of {config['steps']} {data.step}s",
-        f"started {str(run.run.get('started') or '')[:16].replace('T', ' ')}",
-    ]
-    badges = ["unfinished run"] * (not run.summary)
-    footer = f"Configuration {run.run.get('config_hash')}."
-    return Page(title, facts, badges, sections, data, footer)
-
-
-def sweep_page(data: SweepData) -> Page:
-    """Everything that is known of all points."""
+def make_page(data: SweepData, run: RunData | None = None) -> Page:
+    """The sections that runs and sweeps share, and what only rows of a run hold."""
     sections = [
         headline.results(data),
         learning_curves.learning(data),
         comparisons.effects(data),
         comparisons.factors(data),
+        peers.worst(data),
+        run and peers.prices(run),
+        run and peers.demand(run),
+        run and neighbours.exchange(run),
         neighbours.trust(data),
+        run and peers.diagnostics(run),
         headline.tables(data),
         headline.missing(data),
-        *background.sections(data),
+        *background.sections(data, run),
     ]
-    sweep = data.sweep
-    badges = [f"{len(sweep.missing)} results missing"] if sweep.missing else []
-    steps = sweep.meta["config"]["steps"]
-    facts = [f"{steps} {data.step}s", f"{len(sweep.points)} points"]
-    title = f"Ablation: {str(sweep.meta['name']).replace('_', ' ')}"
-    return Page(title, facts, badges, sections, data)
+    sweep, config = data.sweep, data.sweep.meta["config"]
+    steps = f"{config['steps']} {data.step}s"
+    if run is None:
+        badges = [f"{len(sweep.missing)} results missing"] if sweep.missing else []
+        title = f"Ablation: {str(sweep.meta['name']).replace('_', ' ')}"
+        return Page(
+            title, [steps, f"{len(sweep.points)} points"], badges, sections, data
+        )
+    problem, count = config["environment"]["name"], data.headline().peers
+    title = f"{count} peers learning {problem} together"
+    if problem == "pricing":
+        title = f"{count} sellers learning to price together"
+    started = str(run.run.get("started") or "")[:16].replace("T", " ")
+    reached = data.headline().runs[0].curves.steps[-1]
+    facts = [f"{reached} of {steps}", f"started {started}"]
+    badges = ["unfinished run"] * (not run.summary)
+    footer = f"Configuration {run.run.get('config_hash')}."
+    return Page(title, facts, badges, sections, data, footer)

@@ -74,10 +74,9 @@ def claim(row: Row) -> str:
 
 def tables(data: SweepData) -> Section:
     """Values with intervals, differences to the control, who does better how often."""
-    made: dict[str, Table | None] = {
-        "figures": _table(data, "Values", labels.estimate),
-        "differences": None,
-    }
+    made: dict[str, Table | None] = {"figures": None, "differences": None}
+    if data.factors:  # else the headline has it
+        made["figures"] = _table(data, "Values", labels.estimate)
     if data.control:
         made["differences"] = _table(
             data, "Differences", lambda row: labels.difference(row, with_unit=False)
@@ -91,28 +90,28 @@ def _table(data: SweepData, label: str, form: Callable[[Row | None], str]) -> Ta
     rows = list(data.rows.values())
     fields = [n for n in data.fields if len({repr(row[n]) for row in rows}) > 1]
     arms = list(dict.fromkeys(row["arm"] for row in rows))
-    points: dict[str, tuple[list[str], dict[str, Row]]] = {}
+    points: dict[str, dict[str, Row]] = {}
     for row in sorted(rows, key=lambda row: arms.index(row["arm"])):
-        place = [labels.arm(row["arm"])]
-        place += ["" if row[n] is None else labels.value(row[n]) for n in fields]
-        _, found = points.setdefault(repr(place), (place, {}))
-        found[row["measure"]] = row
+        values = {n: row[n] for n in fields if row[n] is not None}
+        points.setdefault(labels.point(row["arm"], values), {})[row["measure"]] = row
     columns = {
         MEASURES[name].column or data.label(name): [
-            form(of.get(name)) for _, of in points.values()
+            form(of.get(name)) for of in points.values()
         ]
         for name in data.measures
     }
     shown = {n: cells for n, cells in columns.items() if {*cells} != {labels.MISSING}}
     lines = [
-        [*place, count_seeds(found.values()), *cells]
-        for (place, found), *cells in zip(points.values(), *shown.values(), strict=True)
+        [point, count_seeds(found.values()), *cells]
+        for (point, found), *cells in zip(points.items(), *shown.values(), strict=True)
     ]
-    return Table(label, ["arm", *map(labels.field, fields), "seeds", *shown], lines)
+    return Table(label, ["arm", "seeds", *shown], lines)
 
 
-def missing(data: SweepData) -> Section:
+def missing(data: SweepData) -> Section | None:
     """Runs that failed, and runs that have not been computed."""
+    if not (data.factors or data.sweep.missing):
+        return None
     lines = [
         [
             labels.point(one["arm"], one["values"]),

@@ -68,14 +68,14 @@ def quantity(unit: str, value: float | None) -> str:
 def tick(unit: str, value: float) -> str:
     """A value as short as the tick of an axis has to be."""
     if unit == "share":
-        return _minus(f"{100 * value:.3g}{_NBSP}%")
+        return _minus(f"{100 * value:.4g}{_NBSP}%")
     if unit == "points":
         shown = round(100 * value, 6)
         return _minus(f"{shown:+.3g}") if shown else "0"
     for suffix, scale in (("M", 1e6), ("k", 1e3)):
         if abs(value) >= scale:
             return _minus(f"{value / scale:.3g}{suffix}")
-    return _minus(f"{value:.3g}")
+    return _minus(f"{value:.4g}")
 
 
 def band(unit: str, middle: float, low: float, high: float) -> str:

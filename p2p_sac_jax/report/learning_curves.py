@@ -36,7 +36,10 @@ def steps(run: RunResult) -> Array:
 
 
 def cost_axes(data: SweepData) -> list[CostAxis]:
-    """The axes to choose from; that of time only where times are known."""
+    """The axes to choose from.
+
+    There is none of time: what runs side by side in one program takes equally long.
+    """
 
     def sent(run: RunResult) -> Array:
         # Every byte that reached a peer had left another one.
@@ -44,22 +47,15 @@ def cost_axes(data: SweepData) -> list[CostAxis]:
         return np.cumsum(received) / len(run.curves.joins)
 
     step = data.step
-    axes = [
+    return [
         CostAxis(f"{step}s per peer", data.time, steps),
         CostAxis(
             f"total {step}s",
             Quantity(f"{step}s of training, all peers together"),
             lambda run: steps(run) * len(run.curves.joins),
         ),
-        CostAxis(
-            "wall clock",
-            Quantity("seconds, share of its batch, without compiling"),
-            lambda run: run.meta["run_s"] * steps(run) / run.curves.steps[-1],
-        ),
         CostAxis("bytes", Quantity("bytes sent per peer"), sent),
     ]
-    timed = all("run_s" in run.meta for point in data.points for run in point.runs)
-    return [axis for axis in axes if timed or axis.title != "wall clock"]
 
 
 def learning(data: SweepData) -> Section:
@@ -127,12 +123,19 @@ def _trace(data: SweepData, point: FinishedPoint, axis: CostAxis, curve: str) ->
 
 
 def over_seeds(data: SweepData, point: FinishedPoint, x: Curve, values: Array) -> Trace:
-    """Curves [S, E] over seeds, with their band, against an axis."""
+    """Curves [S, E] over seeds against an axis, with a band or single seeds."""
     across = np.median([x(run) for run in point.runs], axis=0)
     count = min(len(across), _MOST_POINTS)
     chosen = np.linspace(0, len(across) - 1, count).round().astype(int)
-    ends = band(values[:, chosen], data.statistic)
-    return Trace(point.look.label, point.look, across[chosen], *ends)
+    shown = values[:, chosen]
+    few = 1 < len(shown) < statistics.FEWEST_SEEDS
+    return Trace(
+        point.look,
+        across[chosen],
+        *band(shown, data.statistic),
+        seeds=shown if few else shown[:0],
+        compared=data.compared(point),
+    )
 
 
 def by_peer(run: RunResult) -> Array:
@@ -148,7 +151,15 @@ def over_peers(curves: Curves, values: Array) -> Array:
 
 
 def earned(curves: Curves) -> Array:
-    """[E] share of the oracle's earned since the start, exploration included."""
+    """[E] mean over the honest peers that have joined of what each has earned."""
+    return np.nanmean(earned_by_peer(curves), axis=1)
+
+
+def earned_by_peer(curves: Curves) -> Array:
+    """[E, P] share of the oracle's earned since the start, exploration included.
+
+    NaN where a peer is byzantine or has not joined.
+    """
     counted = present(curves, np.arange(1, len(curves.achieved) + 1))
     there = counted[curves.steps - 1]
     total, oracle = (
@@ -156,7 +167,7 @@ def earned(curves: Curves) -> Array:
         for values in (curves.achieved, curves.oracle)
     )
     share = oracle_fraction(total, np.where(there, oracle, 1.0))
-    return share.mean(axis=1, where=there)
+    return np.where(there, share, np.nan)
 
 
 def band(
@@ -171,11 +182,11 @@ def band(
       statistic: called with values and ``axis``.
 
     Returns:
-      Middle, low and high, [N] each; all the same where there is one seed.
+      Middle, low and high, [N] each; all the same below ``FEWEST_SEEDS`` seeds.
     """
     middle = statistic(values, axis=0)
     seeds = len(values)
-    if seeds < 2:
+    if seeds < statistics.FEWEST_SEEDS:
         return middle, middle, middle
     picks = np.random.default_rng(0).integers(seeds, size=(_RESAMPLES, seeds))
     drawn = statistic(values[picks], axis=1)

@@ -40,8 +40,8 @@ def trust(data: SweepData) -> Section | None:
         if kind == "honest" or attacked:
             values = [_opinion(run.curves, kind == "byzantine") for run in shown.runs]
             trace = curves.over_seeds(data, shown, curves.steps, np.array(values))
-            look = shown.look._replace(dashes=dashes)
-            traces.append(trace._replace(look=look, label=kind))
+            look = shown.look._replace(dashes=dashes, label=kind)
+            traces.append(trace._replace(look=look))
     title, y = "Trust over time", Quantity("trust, most trusted = 1")
     figure = figures.lines(title, traces, data.time, y, limits=(0.0, 1.05))
     return Section("trust", "Trust", {"figure": figure, "point": shown.label})

@@ -18,6 +18,7 @@ class Figure(NamedTuple):
     svg: str  # as ``svg.draw`` paints it
     title: str = ""
     facts: dict[str, Any] = {}  # noqa: RUF012 (never changed)
+    outside: str = ""  # what the frame does not show, in words
 
 
 class Table(NamedTuple):

@@ -1,8 +1,8 @@
-"""Single peers of a run: the worst, what they charged, the demand they estimate."""
+"""Single peers: the worst, all of them, what they charged and think of demand."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
@@ -10,10 +10,10 @@ from p2p_sac_jax.ablation.measures import present
 from p2p_sac_jax.report import figures, labels, row_figures, theme
 from p2p_sac_jax.report import learning_curves as curves
 from p2p_sac_jax.report.figures import SMALL, WIDE, Array, Quantity, Trace, line
-from p2p_sac_jax.report.page import Figure, Section
+from p2p_sac_jax.report.page import Figure, Section, Table
 from p2p_sac_jax.report.row_figures import Mark
 from p2p_sac_jax.report.run_data import RunData
-from p2p_sac_jax.report.sweep_data import FinishedPoint
+from p2p_sac_jax.report.sweep_data import MOST_LINES, FinishedPoint, SweepData
 
 _MOST_PEERS = 20  # rows of a figure
 _PRICE = Quantity("price (usual price = 1)", "price")
@@ -31,27 +31,28 @@ _TRAINING = {
 }
 
 
-def worst(run: RunData) -> Section:
+def worst(data: SweepData) -> Section:
     """The worst peer against time, and every peer at the end."""
-    data, main = run.data, run.data.headline()
+    main, points = data.headline(), next(iter(data.panels().values()))[:MOST_LINES]
     y = data.score._replace(label=f"{data.score.label}, worst peer")
-    traces, final = [], {}
-    for point in data.points:
+    traces: list[Trace] = []
+    final: dict[theme.Look, tuple[Array, bool]] = {}
+    for point in points:
         evaluated = np.array([_evaluated(one) for one in point.runs])
         lowest = np.fmin.reduce(evaluated, axis=2)
         traces.append(curves.over_seeds(data, point, curves.steps, lowest))
-        final[point.look] = evaluated[:, -1].mean(axis=0)
-    order = np.argsort(final[main.look], kind="stable")
+        final[point.look] = evaluated[:, -1].mean(axis=0), data.compared(point)
+    order = np.argsort(final[main.look][0], kind="stable")
     hardest = [int(peer) for peer in order[:_MOST_PEERS]]
     marks = [
-        Mark(run.peer_name(peer), look, values[peer], values[peer], values[peer])
+        Mark(data.peer_name(peer), look, *[values[peer]] * 3, compared=compared)
         for peer in hardest
-        for look, values in final.items()
+        for look, (values, compared) in final.items()
         if np.isfinite(values[peer])
     ]
     usual, level = data.historical(main, "final"), "historical price (mean)"
     if usual is None:
-        usual, level = float(np.nanmean(final[main.look])), f"{main.arm} (mean)"
+        usual, level = float(np.nanmean(final[main.look][0])), f"{main.arm} (mean)"
     names = "Every peer at the end" if len(order) <= _MOST_PEERS else "Hardest peers"
     best = data.levels(main, "worst")[:1]
     content = {
@@ -61,8 +62,33 @@ def worst(run: RunData) -> Section:
         "peers": marks and row_figures.rows(names, marks, data.score, (level, usual)),
         "ends": figures.ends(traces, y.unit),
         "shown": len(hardest),
+        "table": _every_peer(data, points),
     }
-    return Section("worst", "The worst peer", content, "Worst peer")
+    return Section("worst", "Single peers", content)
+
+
+def _every_peer(data: SweepData, points: Sequence[FinishedPoint]) -> Table:
+    """Last evaluation, and what was earned, of all peers under each point."""
+    unit, columns = data.score.unit, {}
+    for point in points:
+        ends = np.array([_evaluated(one)[-1] for one in point.runs])
+        columns[f"final, {point.look.label}"] = ends.mean(axis=0)
+    for point in points if data.has_oracle else ():
+        shares = np.array([curves.earned_by_peer(one.curves)[-1] for one in point.runs])
+        columns[f"earned, {point.look.label}"] = shares.mean(axis=0)
+    byzantine = data.headline().runs[0].curves.byzantine
+    rows = [
+        [
+            data.peer_name(peer),
+            f"{peer} (byzantine)" if byzantine[peer] else str(peer),
+            *(
+                labels.quantity(unit, float(values[peer]))
+                for values in columns.values()
+            ),
+        ]
+        for peer in range(len(byzantine))
+    ]
+    return Table("Every peer", ["peer", "number", *columns], rows)
 
 
 def chosen_peers(run: RunData) -> dict[str, int]:
@@ -95,7 +121,7 @@ def prices(run: RunData) -> Section | None:
             looks = {"cost": theme.COST, "price": charged}
             looks["oracle_price"] = theme.BEST_PRICE
             figure = figures.lines(
-                f"{run.peer_name(peer)} ({place}), {point.look.label}",
+                f"{run.data.peer_name(peer)} ({place}), {point.look.label}",
                 [line(look, path["step"], path[name]) for name, look in looks.items()],
                 run.data.time,
                 _PRICE,
@@ -127,11 +153,11 @@ def demand(run: RunData) -> Section | None:
         for row in rows:
             look = shown[row["run"]]
             columns = (np.array(row[name], float) for name in _NAMES[:4])
-            traces.append(Trace(look.label, look, *columns))
+            traces.append(Trace(look, *columns))
         truth = line(theme.TRUTH, traces[0].x, np.array(rows[0]["true"], float))
         top = min(max(t.high.max() for t in traces), 2.5 * truth.middle.max())
         figure = figures.lines(
-            f"{run.peer_name(peer)} ({place})",
+            f"{run.data.peer_name(peer)} ({place})",
             [*traces, truth],
             _PRICE,
             Quantity("demand (usual units = 1)", "units"),
@@ -165,7 +191,9 @@ def charts(
                     half = curves.middle_half(spread)[0]
                     low, high = middle - half, middle + half
                 look = point.look
-                traces.append(Trace(look.label, look, steps, middle, low, high))
+                compared = run.data.compared(point)
+                trace = Trace(look, steps, middle, low, high, compared=compared)
+                traces.append(trace)
         if traces:
             figure = figures.lines(title, traces, run.data.time, y, size=SMALL)
             made.append(figure._replace(facts={"field": field}))

@@ -9,6 +9,7 @@ import numpy as np
 
 from p2p_sac_jax.report import labels
 from p2p_sac_jax.report.figures import WIDE, Array, Quantity
+from p2p_sac_jax.report.frame import frame, outside
 from p2p_sac_jax.report.page import Figure
 from p2p_sac_jax.report.svg import Tip, draw, optional
 from p2p_sac_jax.report.theme import BLUE, INK, PAPER, Look
@@ -16,7 +17,7 @@ from p2p_sac_jax.report.theme import BLUE, INK, PAPER, Look
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-_SMALLEST = 2e-4  # a smaller difference is as good as none, and not to be magnified
+_SMALLEST = 2e-4  # a smaller difference is as good as none, not to be magnified
 _EDGES_DRAWN = 4000
 _DOT = {"ms": 5.5, "mec": PAPER, "mew": 0.6}
 
@@ -29,7 +30,8 @@ class Mark(NamedTuple):
     middle: float
     low: float
     high: float
-    focus: bool = True  # whether the scale has to show it well
+    seeds: Sequence[float] = ()  # shown where they are too few for an interval
+    compared: bool = True  # whether the frame has to show it
 
 
 def rows(
@@ -40,7 +42,7 @@ def rows(
 ) -> Figure:
     """Rows of values with intervals about a level, first row on top.
 
-    What lies so far out that it would squeeze all others stands at the edge, as text.
+    What would squeeze all that is compared stands at the edge.
 
     Args:
       title: of the figure, unique on the page.
@@ -50,66 +52,63 @@ def rows(
     """
     names = list(dict.fromkeys(mark.row for mark in marks))
     several = len(names) < len(marks)
+    focus = [mark for mark in marks if mark.compared] or marks
+    least = _SMALLEST * (x.unit == "points")
+    inside = [v for m in focus for v in (m.middle, m.low, m.high, *m.seeds)]
+    low, high = limits = frame(
+        [np.array([level[1] - least, level[1] + least, *inside])],
+        [np.array(mark[2:5]) for mark in marks],
+    )
+    by_name: dict[str, list[float]] = {}
+    for mark in marks:
+        by_name.setdefault(mark.look.label, []).append(mark.middle)
+
+    def row_name(name: str) -> str:
+        """With the value, where it is the only one and outside."""
+        (value, *others) = (mark.middle for mark in marks if mark.row == name)
+        beyond = not others and not low <= value <= high
+        return f"{name} ({labels.tick(x.unit, value)})" if beyond else name
 
     def paint(ax: Axes) -> list[Tip]:
-        low, high = _limits(marks, level[1])
         ax.axvline(level[1], color=INK, lw=1.0, zorder=1, label=level[0])
+        style: dict[str, Any]
+        for look in {mark.look.label: mark.look for mark in marks}.values():
+            style = {"color": look.colour, "label": look.label, "ls": "none"}
+            ax.plot([], [], look.marker, **style, **_DOT)
         tips = []
         for mark in marks:
             row, look = len(names) - 1 - names.index(mark.row), mark.look
-            shown = labels.tick(x.unit, mark.middle)
-            if mark.low < mark.high:
-                interval = (labels.tick(x.unit, end) for end in (mark.low, mark.high))
-                shown += f" [{', '.join(interval)}]"
+            middle = float(np.clip(mark.middle, low, high))
+            shown = labels.band(x.unit, mark.middle, mark.low, mark.high)
             of = f"{mark.row}, {look.label}" if several else mark.row
-            tips.append(Tip(mark.middle, row, f"{of}: {shown}"))
-            if low <= mark.middle <= high:
+            tips.append(Tip(middle, row, f"{of}: {shown}"))
+            style = {"color": look.colour, "ls": "none"}
+            if middle == mark.middle:
                 ax.plot([mark.low, mark.high], [row, row], color=look.colour, lw=1.6)
-                style = {"color": look.colour, "label": look.label, "ls": "none"}
-                ax.plot(mark.middle, row, marker=look.marker, **style, **_DOT)
-                continue
-            left = mark.middle < low
-            text, at = (f"← {shown}", low) if left else (f"{shown} →", high)
-            place: Any = {"ha": "left" if left else "right", "va": "center_baseline"}
-            ax.text(at, row, text, color=look.text, size=8.5, **place)
-        ax.set_yticks(np.arange(len(names))[::-1], names, fontsize=9)
+                ax.plot(mark.seeds, [row] * len(mark.seeds), "|", ms=8, **style)
+                ax.plot(middle, row, look.marker, **style, **_DOT)
+            else:
+                arrow = "<" if mark.middle < low else ">"
+                ax.plot(middle, row, arrow, ms=5, clip_on=False, **style)
+        at = np.arange(len(names))[::-1]
+        ax.set_yticks(at, list(map(row_name, names)), fontsize=9)
         ax.set_ylim(-0.7, len(names) - 0.3)
         ax.grid(visible=several, axis="y")
         ax.grid(visible=True, axis="x")
         ax.xaxis.set_major_formatter(lambda value, _: labels.tick(x.unit, value))
         ax.set_xlabel(x.label)
-        margin = 0.04 * (high - low)
-        ax.set_xlim(low - margin, high + margin)
+        ax.set_xlim(*limits)
         ax.locator_params(axis="x", nbins=6)
         if several:
-            unique = dict(zip(*reversed(ax.get_legend_handles_labels()), strict=True))
             style = {"frameon": False, "fontsize": 8.5, "handletextpad": 0.3}
             above = {"loc": "lower center", "bbox_to_anchor": (0.42, 1.0)}
-            handles = list(unique.values()), list(unique)
-            ax.legend(*handles, ncols=2, columnspacing=1.2, **above, **style)
+            ax.legend(ncols=2, columnspacing=1.2, **above, **style)
         return tips
 
+    named = [(name, np.array(values)) for name, values in by_name.items() if several]
     label = f"Row chart: {x.label}. {title}, {len(names)} rows."
     svg = draw(label, paint, (WIDE[0], 1.0 + 0.3 * several + 0.21 * len(names)))
-    return Figure(svg, title)
-
-
-def _limits(marks: Sequence[Mark], level: float) -> tuple[float, float]:
-    """Horizontal limits that show the level and all but what lies far off the focus."""
-    ends = np.array([(mark.low, mark.high) for mark in marks]) - level
-    sizes = np.abs(ends).max(axis=1)
-    focus = np.array([mark.focus for mark in marks])
-    scale = sizes[focus].max() if focus.any() else sizes.max()
-    near = ends[sizes <= 3.0 * max(scale, _SMALLEST)]
-    low = min(near.min(initial=0.0), -_SMALLEST)
-    high = max(near.max(initial=0.0), _SMALLEST)
-    margin = 0.8 * (high - low)  # for the text at an edge
-    middles = np.array([mark.middle for mark in marks]) - level
-    low, high = (
-        low - margin * bool((middles < low).any()),
-        high + margin * bool((middles > high).any()),
-    )
-    return level + low, level + high
+    return Figure(svg, title, outside=outside(named, limits, x.unit))
 
 
 def network(title: str, adjacency: Sequence[Sequence[float]]) -> Figure:

@@ -35,11 +35,6 @@ class RunData(NamedTuple):
     stores: list[Row]  # empty where demand is unknown
     rows: dict[tuple[str, int, int], list[Row]]  # by arm, seed and peer, in order
 
-    def peer_name(self, peer: int) -> str:
-        """Name of a peer, its number where it has none."""
-        names = {row["peer"]: row.get("name") for row in self.run.get("peers", [])}
-        return str(names.get(peer) or f"peer {peer}")
-
     def field(self, arm: str, name: str) -> tuple[Array, Array]:
         """[T] steps and [N, T] values of a field of every peer and seed of an arm.
 
@@ -94,15 +89,11 @@ def load_run_data(workdir: pathlib.Path) -> RunData:
     if not of_peers:
         raise ConfigError(f"{workdir} holds no results yet: metrics.jsonl has no rows")
     ending = load_json(summary) if summary.is_file() else {}
-    data = compare(_sweep(run, ending, of_runs), np.mean)
+    data = compare(_sweep(run, of_runs), np.mean)
     return RunData(data, run, ending, demand, dict(sorted(of_peers.items())))
 
 
-def _sweep(
-    run: Row,
-    summary: Row,
-    of_runs: Mapping[tuple[str, int], list[Row]],
-) -> Sweep:
+def _sweep(run: Row, of_runs: Mapping[tuple[str, int], list[Row]]) -> Sweep:
     config = run["config"]
     # A run that was cut short may have a last step that only some arms have reached.
     reached = min(max(row["step"] for row in rows) for rows in of_runs.values())
@@ -113,9 +104,8 @@ def _sweep(
         first = peers - config["population"]["newcomers"]
         joins[first:] = config["population"]["join_step"]
     byzantine[[row["peer"] for row in everyone if row.get("byzantine")]] = True
-    meta = dict(run)
-    if "run_s" in summary:
-        meta["run_s"] = summary["run_s"] / len(of_runs)
+    names = {row["peer"]: row.get("name") for row in run.get("peers", [])}
+    meta = run | {"names": [names.get(peer) for peer in range(peers)]}
     arms = [arm for arm in run["arms"] if any(arm == key[0] for key in of_runs)]
     seeds = sorted({seed for _, seed in of_runs})
     points = [PointResult(arm, {}, []) for arm in arms]
@@ -124,7 +114,7 @@ def _sweep(
         for seed in seeds:
             rows = of_runs.get((point.arm, seed), [])
             kept = [row for row in rows if row["step"] <= reached]
-            one = meta | {"seed": seed, "adjacency": shape}
+            one = meta | {"arm": point.arm, "seed": seed, "adjacency": shape}
             curves = curves_of_rows(kept, joins, byzantine) if kept else None
             point.runs.append(RunResult(one, curves) if curves else None)
     try:

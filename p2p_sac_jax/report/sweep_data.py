@@ -7,8 +7,10 @@ import pathlib
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
+import numpy as np
+
 from p2p_sac_jax.ablation.measures import ARRIVAL, BYTES, MEASURES, Values
-from p2p_sac_jax.ablation.results import RunResult, Sweep, load_sweep
+from p2p_sac_jax.ablation.results import PointResult, RunResult, Sweep, load_sweep
 from p2p_sac_jax.ablation.series import (
     HISTORICAL,
     PRICES,
@@ -19,12 +21,14 @@ from p2p_sac_jax.ablation.series import (
 from p2p_sac_jax.ablation.table import Row, make_table
 from p2p_sac_jax.config import ConfigError
 from p2p_sac_jax.config_io import flatten
-from p2p_sac_jax.experiment.statistics import Statistic, iqm
+from p2p_sac_jax.exchange.topology import DYNAMIC
+from p2p_sac_jax.experiment.statistics import FEWEST_SEEDS, Statistic, iqm
 from p2p_sac_jax.report import labels
-from p2p_sac_jax.report.figures import Quantity
+from p2p_sac_jax.report.figures import Level, Quantity
 from p2p_sac_jax.report.theme import LOOKS, Look, other_look
 
 PEERS, TOPOLOGY = "population.peers", "exchange.topology"
+_GRAPH = (TOPOLOGY, *(f"exchange.{n}" for n in ("matrix", "degree", "edge_chance")))
 MOST_LINES = 8  # of a figure: more could not be distinguished
 # Measures of the report, where a population has them, in the order of its tables.
 REPORTED = (
@@ -69,6 +73,7 @@ class SweepData:
     series: list[Series]  # measures by seed, of all points and prices
     fields: list[str]  # that distinguish points and prices
     rows: dict[str, Row]  # of the table by ``_key``, compared with the control
+    repeated: dict[str, str]  # a point's label: that of another with the same runs
 
     @property
     def average(self) -> str:
@@ -80,6 +85,11 @@ class SweepData:
         """What one environment step is called."""
         name = self.sweep.meta["config"]["environment"]["name"]
         return "week" if name == "pricing" else "step"
+
+    @property
+    def fewest(self) -> int:
+        """Seeds that an interval is made of."""
+        return FEWEST_SEEDS
 
     @property
     def seeds(self) -> int:
@@ -130,6 +140,32 @@ class SweepData:
         """The axis of steps."""
         return Quantity(f"{self.step} of training", self.step)
 
+    def compared(self, point: FinishedPoint) -> bool:
+        """Whether figures have to show all of a point: of the headline, or control."""
+        return point.arm in (self.main, self.control)
+
+    def peer_name(self, peer: int) -> str:
+        """Name of a peer of the headline's population, its number where it has none."""
+        names = self.headline().runs[0].meta.get("names") or []
+        return str((peer < len(names) and names[peer]) or f"peer {peer}")
+
+    def of_seeds(
+        self, point: FinishedPoint, measure: str, control: FinishedPoint | None = None
+    ) -> list[float]:
+        """What single seeds have, where they are several and too few for an interval.
+
+        Args:
+          point: whose seeds.
+          measure: name of a measure.
+          control: point whose values at the same seeds are subtracted.
+        """
+        values = [seed.get(measure, np.nan) for seed in point.series.seeds]
+        if control:
+            other = [seed.get(measure, np.nan) for seed in control.series.seeds]
+            values = np.subtract(values, other)
+        known = [float(value) for value in values if np.isfinite(value)]
+        return known if 1 < len(known) < FEWEST_SEEDS else []
+
     def of_arm(self, arm: str) -> list[FinishedPoint]:
         """Points of an arm."""
         return [point for point in self.points if point.arm == arm]
@@ -151,14 +187,14 @@ class SweepData:
         known = [seed[measure] for seed in of_seeds if measure in seed]
         return float(self.statistic(known, axis=0)) if known else None
 
-    def levels(self, point: FinishedPoint, measure: str) -> list[tuple[str, float]]:
+    def levels(self, point: FinishedPoint, measure: str) -> list[Level]:
         """The best price and the historical one in the market of a point."""
         if not self.has_oracle:
             return []
         market, usual = self.step == "week", self.historical(point, measure)
-        levels = [("best price" if market else "optimum", 1.0)]
+        levels = [Level("best price" if market else "optimum", 1.0)]
         if usual is not None:
-            levels.append(("historical" if market else "no action", usual))
+            levels.append(Level("historical" if market else "no action", usual))
         return levels
 
     def headline(self) -> FinishedPoint:
@@ -207,17 +243,31 @@ def load_sweep_data(folder: pathlib.Path) -> SweepData:
 
 
 def compare(sweep: Sweep, statistic: Statistic) -> SweepData:
-    """Chooses the arms that the report compares, and makes the table."""
+    """Chooses the arms that the report compares, and makes the table.
+
+    Points whose runs are the same, such as a network of one peer and the isolated arm,
+    are one: the control's, or else the first.
+    """
     finished = [point.arm for point in sweep.points if any(point.runs)]
     arms = [arm for arm in sweep.arms if arm in finished]
     isolated = [arm for arm in arms if sweep.arms[arm].get(TOPOLOGY) == "empty"]
     control = next((arm for arm in (*_CONTROLS, *isolated) if arm in arms), "")
+    kept: dict[str, PointResult] = {}
+    repeated = {}
+    for point in sorted(sweep.points, key=lambda point: point.arm != control):
+        label = labels.point(point.arm, point.values)
+        same = kept.setdefault(_computed(point) or label, point)
+        if same is not point:
+            repeated[label] = labels.point(same.arm, same.values)
+    points = [point for point in sweep.points if any(point is p for p in kept.values())]
+    arms = [arm for arm in arms if any(p.arm == arm and any(p.runs) for p in points)]
     connected = [arm for arm in arms if arm not in (*_CONTROLS, *isolated)]
     wanted = ("network", *reversed(connected), *reversed(arms))
     main = next((arm for arm in wanted if arm in arms and arm != control), control)
-    series = read_series(sweep)
+    once = sweep._replace(points=points)
+    series = read_series(once)
     rows = make_table(
-        sweep, control, measures=REPORTED, statistic=statistic, series=series
+        once, control, measures=REPORTED, statistic=statistic, series=series
     )
     columns = list(rows[0])
     fields = columns[1 : columns.index("measure")]  # the first one is the arm
@@ -231,22 +281,37 @@ def compare(sweep: Sweep, statistic: Statistic) -> SweepData:
         series=series,
         fields=fields,
         rows={_key(row["arm"], row, fields, row["measure"]): row for row in rows},
+        repeated=repeated,
     )
-    return dataclasses.replace(data, points=list(_finished(data)))
+    return dataclasses.replace(data, points=list(_finished(data, points)))
+
+
+def _computed(point: PointResult) -> str:
+    """Equal for points whose runs are the same computation; empty without any run.
+
+    A graph counts by its edges: a ring of two peers is the complete graph.
+    """
+    known = []
+    for meta in (run.meta for run in point.runs if run):
+        fields = dict(flatten(meta["config"]))
+        if fields[TOPOLOGY] not in DYNAMIC:
+            fields = {n: v for n, v in fields.items() if n not in _GRAPH}
+        known.append((meta.get("arm"), fields, meta["seed"], meta["adjacency"]))
+    return repr(known) if known else ""
 
 
 def _key(arm: str, values: dict[str, Any], fields: list[str], measure: str) -> str:
     return repr((arm, [values.get(name) for name in fields], measure))
 
 
-def _finished(data: SweepData) -> Iterator[FinishedPoint]:
+def _finished(data: SweepData, points: list[PointResult]) -> Iterator[FinishedPoint]:
     """Points that have results, each with a look that it keeps in every figure.
 
     What differs in the panel's factor alone never meets in a panel and looks alike.
     """
     looks: dict[str, Look] = {}
     of_points = [one for one in data.series if one.arm not in PRICES]
-    for point, series in zip(data.sweep.points, of_points, strict=True):
+    for point, series in zip(points, of_points, strict=True):
         runs = [run for run in point.runs if run is not None]
         if not runs:
             continue

@@ -27,6 +27,16 @@ FIGURES = """[...document.querySelectorAll('svg')].map(svg => {
 TOO_WIDE = """[...document.querySelectorAll('body *')].filter(e =>
   e.getBoundingClientRect().right > document.documentElement.clientWidth + 1
   && !e.closest('.scroll, svg')).map(e => e.tagName)"""
+# Of every table scrolled to its end: how far, and whether its first column and its
+# head stay, and it keeps to the page.
+SCROLLED = """[...document.querySelectorAll('.scroll')].map(table => {
+  table.scrollTo(1e6, 1e6);
+  const box = table.getBoundingClientRect();
+  const near = (cell, side) => Math.abs(cell.getBoundingClientRect()[side] - box[side]);
+  return [table.scrollLeft, box.right <= document.documentElement.clientWidth
+    && [...table.querySelectorAll('tr > :first-child')].every(c => near(c, 'left') < 2)
+    && [...table.querySelectorAll('thead th')].every(c => near(c, 'top') < 2)];
+})"""
 WIDTH = "document.documentElement.scrollWidth"
 GROUND = "getComputedStyle(document.body).backgroundColor"
 INK = "getComputedStyle(document.querySelector('svg text')).fill"
@@ -68,6 +78,9 @@ def test_page_asks_for_nothing_and_shows_everything(browser, page, width, dark):
     assert all(shown)
     assert browser.ask(WIDTH) == width
     assert browser.ask(TOO_WIDE) == []
+    tables = browser.ask(SCROLLED)
+    assert all(stays for _, stays in tables)
+    assert any(moved > 0 for moved, _ in tables)
     requests = [event["request"]["url"] for event in browser.seen(
         "Network.requestWillBeSent")]  # fmt: skip
     assert requests == [page.resolve().as_uri()]

@@ -10,6 +10,8 @@ import sys
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from scipy import stats
 
 from p2p_sac_jax.config import (
@@ -29,10 +31,12 @@ from p2p_sac_jax.report import (
     headline,
     labels,
     neighbours,
+    peers,
     row_figures,
     write_report,
 )
 from p2p_sac_jax.report import learning_curves as learning
+from p2p_sac_jax.report.frame import frame
 from p2p_sac_jax.report.sweep_data import load_sweep_data
 from p2p_sac_jax.report.theme import PALETTE, other_look
 from tests.helpers.pages import check_page
@@ -101,9 +105,9 @@ def test_page_is_small_and_self_contained(folder, page):
 
 def test_every_axis_has_its_panels(page):
     kinds = page.attributes("input", "type")
-    assert kinds == ["radio"] * 4
+    assert kinds == ["radio"] * 3
     labels = [label or "" for label in page.attributes("svg", "aria-label")]
-    for axis in ("week of training", "all peers together", "seconds", "bytes"):
+    for axis in ("week of training", "all peers together", "bytes"):
         panels_of_axis = [x for x in labels if x.startswith("Line") and axis in x]
         assert len(panels_of_axis) >= 3  # 2 of 4 peers, 1 of 2 peers
 
@@ -145,9 +149,11 @@ def test_failed_and_missing_runs_are_listed(folder, page):
 def test_tables_hold_every_point(data):
     content = headline.tables(data).content
     for name in ("figures", "differences", "improvement"):
-        arms = [row[0] for row in content[name].rows]
-        assert arms.count("network") == 4
-        assert arms.count("own memory") == arms.count("historical price") == 2
+        points = [row[0] for row in content[name].rows]
+        # Of two peers the ring is the complete graph: the same population.
+        assert sum(point.startswith("network, ") for point in points) == 3
+        for arm in ("own memory", "historical price"):
+            assert {f"{arm}, 2 peers", f"{arm}, 4 peers"} <= {*points}
 
 
 def test_tooltips_hold_the_values_of_the_runs(folder, page):
@@ -170,6 +176,51 @@ def test_one_seed_claims_nothing(tmp_path):
     assert "1 seed: indicative" in words
     assert "indicative, no claim" in words
     assert "The interval" not in words
+
+
+def test_two_seeds_are_shown_one_by_one(tmp_path):
+    folder = write_sweep(tmp_path / "two", {}, ARMS | {"plain": PLAIN}, 2, YEAR)
+    page = check_page(write_report(folder))
+    assert "2 seeds: indicative, no claim" in page.words
+    assert "small marks and thin lines single seeds" in page.words
+    assert "%\u00a0[" not in page.words
+    assert not re.search(r"\d \[|a gain|The interval", page.words)
+    data = load_sweep_data(folder)
+    point = data.headline()
+    ours, theirs = (
+        [earned(arrays, 50) for arrays in curves_of_runs(folder, arm)]
+        for arm in ("network", "memory")
+    )
+    found = data.of_seeds(point, "earned_50", data.control_of(point))
+    np.testing.assert_allclose(found, np.subtract(ours, theirs), atol=1e-9)
+
+
+def test_rates_leave_masked_runs_out(tmp_path):
+    folder = write_sweep(tmp_path / "rates", {"population.peers": [2, 4]}, seeds=1)
+    for path in (folder / "runs").glob("*/run.json"):
+        meta = json.loads(path.read_text())
+        peers = meta["config"]["population"]["peers"]
+        path.write_text(json.dumps(meta | {"masked_to": 4 if peers == 2 else 0}))
+    rows = dict(background.sections(load_sweep_data(folder))[1].content["runs"].rows)
+    # 24 steps of 4 peers took 0.002 * 4 * 24 s in each run.
+    assert rows["environment steps per second, 4 peers"] == pytest.approx(500)
+    assert "environment steps per second, 2 peers" not in rows
+    assert rows["runs"].startswith("2 of 4 ran masked in a program of more peers")
+
+
+def test_every_peer_can_be_looked_up(folder, data):
+    table = peers.worst(data).content["table"]
+    assert table.columns[:4] == [
+        "peer", "number", "final, own memory", "final, network, complete",
+    ]  # fmt: skip
+    curves = curves_of_runs(
+        folder, "network", **{"population.peers": 4, "exchange.topology": "complete"}
+    )
+    for peer, row in enumerate(table.rows):
+        assert row[:2] == [f"store {5 * peer + 2}, brand 1", str(peer)]
+        final = np.mean([arrays["oracle_fraction"][-1, peer] for arrays in curves])
+        assert row[3] == f"{100 * final:.1f}\u00a0%"
+    assert len(table.rows) == 4
 
 
 def test_control_task_shows_returns(tmp_path):
@@ -262,7 +313,6 @@ def test_axes_count_what_they_say(data):
     steps = np.arange(4, 53, 4)
     np.testing.assert_array_equal(by_title["weeks per peer"], steps)
     np.testing.assert_array_equal(by_title["total weeks"], 4 * steps)
-    np.testing.assert_allclose(by_title["wall clock"], 0.002 * 4 * steps)
     np.testing.assert_allclose(by_title["bytes"], 848 * 3 * steps / 4)
 
 
@@ -280,24 +330,74 @@ def test_band_agrees_with_the_interval_of_one_place():
     np.testing.assert_array_equal(alone, [values[0]] * 3)
 
 
+def test_the_same_population_is_drawn_once(folder, data, page):
+    """A ring of two peers is the complete graph, a network of one peer isolated."""
+    assert data.repeated == {"network, 2 peers, ring": "network, 2 peers, complete"}
+    assert "drawn once: network, 2 peers, ring is network, 2 peers" in page.words
+    assert not any("network, ring, number of peers 2" in tip for tip in page.tips)
+
+
+def test_a_network_of_one_peer_is_the_isolated_arm(tmp_path):
+    swept = {"population.peers": [1]}
+    data = load_sweep_data(write_sweep(tmp_path / "one", swept, seeds=1))
+    assert data.repeated == {"network, 1 peer": "own memory, 1 peer"}
+    assert [point.arm for point in data.points] == [data.main] == ["memory"]
+    assert (
+        "no arm to compare it with" in check_page(write_report(tmp_path / "one")).words
+    )
+
+
 def test_far_outliers_do_not_squeeze_a_forest():
     look = other_look("an arm", 0)
     near = row_figures.Mark("near", look, 0.01, 0.008, 0.011)
-    far = row_figures.Mark("far", look, -0.3, -0.32, -0.28, focus=False)
+    far = row_figures.Mark("far", look, -0.3, -0.32, -0.28, compared=False)
     points = figures.Quantity("difference", "points")
     svg = row_figures.rows("Two", [near, far], points).svg
-    assert "← −30 [−32, −28]" in svg
+    assert ">far (−30)<" in svg
     assert ">−10<" not in svg  # no tick that far out
-    both = [near, far._replace(focus=True)]
-    svg = row_figures.rows("Two", both, points).svg
-    assert "←" not in svg
-    assert ">−30<" in svg
+    both = [near, far._replace(compared=True)]
+    assert ">−30<" in row_figures.rows("Two", both, points).svg
+
+
+def test_an_axis_shows_what_is_compared():
+    """Plain SAC, and what is not learned yet, do not stretch it; both are named."""
+    x, look = np.arange(100.0), other_look("ours", 0)
+    ours = figures.line(look, x, np.where(x < 5, 0.2, 0.97 + 0.0001 * x))
+    plain = figures.line(look._replace(label="plain"), x, 0.6 + 0.002 * x)
+    plain = plain._replace(compared=False)
+    axes = figures.Quantity("week", "week"), figures.Quantity("share", "share")
+    levels = [figures.Level("best", 1.0), figures.Level("usual", 0.9)]
+    figure = figures.lines("Zoom", [ours, plain], *axes, levels=levels)
+    assert figure.outside == (
+        "Reaching out of the frame: ours (20.0\u00a0% to 98.0\u00a0%), "
+        "plain (60.0\u00a0% to 79.8\u00a0%), best (100.0\u00a0%), usual (90.0\u00a0%)."
+    )
+    for words in (
+        "plain ↓ 79.8",
+        "best ↑ 100.0",
+        "usual ↓ 90.0",
+        ">ours<",
+        ">98\u00a0%<",
+    ):
+        assert words in figure.svg
+    assert ">95\u00a0%<" not in figure.svg
+    both = [ours, plain._replace(compared=True)]
+    assert "plain (" not in figures.lines("Zoom", both, *axes, levels=levels).outside
+
+
+@given(st.lists(st.floats(-1e3, 1e3), min_size=1, max_size=6), st.floats(-1e6, 1e6))
+@settings(deadline=None, max_examples=50)
+def test_a_frame_holds_all_that_is_compared(values, other):
+    low, high = frame([np.array(values)], [np.array([other])])
+    assert low < min(values) <= max(values) < high
+    span = max(max(values) - min(values), 0.01 * abs(max(values)), 1e-9)
+    assert high - low < 2.3 * span
 
 
 def test_censored_points_are_drawn_at_the_end():
     look = other_look("an arm", 0)
     never = np.array([np.inf, 40.0])
-    trace = figures.Trace("an arm", look, np.arange(2.0), never, never, never)
+    trace = figures.Trace(look, np.arange(2.0), never, never, never)
     axes = figures.Quantity("peers"), figures.Quantity("weeks", "steps")
     ticks = {0.0: "1", 1.0: "2"}
     svg = figures.lines("Weeks", [trace], *axes, ticks=ticks, end=52.0).svg
