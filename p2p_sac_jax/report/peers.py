@@ -44,12 +44,13 @@ def worst(data: SweepData) -> Section:
         final[point.look] = evaluated[:, -1].mean(axis=0), data.compared(point)
     order = np.argsort(final[main.look][0], kind="stable")
     hardest = [int(peer) for peer in order[:_MOST_PEERS]]
-    marks = [
-        Mark(data.peer_name(peer), look, *[values[peer]] * 3, compared=compared)
-        for peer in hardest
-        for look, (values, compared) in final.items()
-        if np.isfinite(values[peer])
-    ]
+    marks = []
+    for peer in hardest:
+        for look, (values, compared) in final.items():
+            value = float(values[peer])
+            if np.isfinite(value):
+                name = data.peer_name(peer)
+                marks.append(Mark(name, look, value, value, value, (), compared))
     usual, level = data.historical(main, "final"), "historical price (mean)"
     if usual is None:
         usual, level = float(np.nanmean(final[main.look][0])), f"{main.arm} (mean)"
@@ -152,8 +153,8 @@ def demand(run: RunData) -> Section | None:
         traces = []
         for row in rows:
             look = shown[row["run"]]
-            columns = (np.array(row[name], float) for name in _NAMES[:4])
-            traces.append(Trace(look, *columns))
+            x, middle, low, high = (np.array(row[name], float) for name in _NAMES[:4])
+            traces.append(Trace(look, x, middle, low, high))
         truth = line(theme.TRUTH, traces[0].x, np.array(rows[0]["true"], float))
         top = min(max(t.high.max() for t in traces), 2.5 * truth.middle.max())
         figure = figures.lines(
