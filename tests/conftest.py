@@ -1,10 +1,12 @@
 """Settings every test runs under: strict JAX, two forced CPU devices, quick builds."""
 
 import atexit
+import contextlib
 import ctypes
 import gc
 import importlib.metadata
 import os
+import re
 import shutil
 import sys
 import tempfile
@@ -70,21 +72,28 @@ def pytest_xdist_make_scheduler(config, log):
 
 # Compiled programs of files long done would fill the memory of a worker.
 MAX_RESIDENT_BYTES = 1_500_000_000
+MAX_PEAK_BYTES = 2_500_000_000  # of any test file, with what was left before it
 
 
-def resident_bytes():
-    with open("/proc/self/statm", encoding="ascii") as file:
-        return int(file.read().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+def memory_bytes(field):
+    """Resident memory of this process now (VmRSS), or its peak (VmHWM)."""
+    with open("/proc/self/status", encoding="ascii") as file:
+        return 1024 * int(re.search(rf"{field}:\s+(\d+) kB", file.read())[1])
 
 
 def pytest_runtest_teardown(item, nextitem):
     """After the last test of a file a worker that has grown drops its programs."""
-    if nextitem is not None and nextitem.path == item.path:
+    if sys.platform != "linux" or (nextitem and nextitem.path == item.path):
         return
-    if sys.platform == "linux" and resident_bytes() > MAX_RESIDENT_BYTES:
+    peak = memory_bytes("VmHWM")
+    if memory_bytes("VmRSS") > MAX_RESIDENT_BYTES:
         jax.clear_caches()
         gc.collect()
         ctypes.CDLL(None).malloc_trim(0)  # freed pages go back to the system
+    with contextlib.suppress(OSError), open("/proc/self/clear_refs", "w") as file:
+        file.write("5")  # the next file has a peak of its own
+    if peak > MAX_PEAK_BYTES:
+        pytest.fail(f"{item.path.name} took the process to {peak / 1e9:.1f} GB")
 
 
 def pytest_collection_modifyitems(items):

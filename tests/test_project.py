@@ -1,5 +1,6 @@
 """The project as shipped: metadata, pins, licence, public names."""
 
+import ast
 import configparser
 import importlib
 import re
@@ -86,13 +87,84 @@ def test_licence_and_citation_agree_with_the_metadata(metadata):
         assert f"\n{field}: {metadata['metadata'][field]}\n" in citation
 
 
-def test_continuous_integration_runs_what_a_developer_runs():
+def test_continuous_integration_runs_what_a_developer_runs(metadata):
     script = ROOT / ".ci" / "run"
-    commands = script.read_text(encoding="utf-8").splitlines()[-2:]
-    assert commands == ["make test", "make test-all"]
+    commands = script.read_text(encoding="utf-8").splitlines()[-3:]
+    assert commands == ["make lint", "make test", "make test-all"]
     assert script.stat().st_mode & 0o100
     workflow = (ROOT / ".github" / "workflows" / "ci.yml").read_text(encoding="utf-8")
     assert "run: .ci/run" in workflow
+    # Style and types, with every extra that the checked code imports.
+    makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
+    style, lint = (
+        re.search(rf"^{target}:(.*\n(?:\t.*\n)+)", makefile, re.MULTILINE)[1]
+        for target in ("style", "lint")
+    )
+    assert "stamp-test" in style
+    assert "ruff check" in style
+    assert lint.lstrip().startswith("style")
+    assert "basedpyright" in lint
+    extras = set(metadata["options.extras_require"])
+    extras -= {"cuda", "tpu", "run", "test"}
+    installed = metadata["options.extras_require"]["test"]
+    assert extras <= {*re.search(r"\[(.*)\]", installed)[1].split(",")}
+
+
+def test_one_list_of_tested_pythons(metadata):
+    """CI, the metadata, README and the page on installation name the same."""
+    workflow = (ROOT / ".github" / "workflows" / "ci.yml").read_text(encoding="utf-8")
+    tested = re.findall(r"3\.\d+", re.search(r"python: \[(.*)\]", workflow)[1])
+    classifiers = metadata["metadata"]["classifiers"]
+    assert re.findall(r"Python :: (3\.\d+)", classifiers) == tested
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    assert f"from Python {tested[0]} to {tested[-1]}" in " ".join(readme.split())
+    page = (ROOT / "docs" / "installation.md").read_text(encoding="utf-8")
+    rows = re.findall(r"^\| (3\.[\d, .]+) \|", page, re.MULTILINE)
+    assert ", ".join(rows).split(", ") == tested
+
+
+CLOCKS = {"perf_counter", "monotonic", "process_time", "time", "time_ns"}
+
+
+def test_no_test_asserts_a_wall_clock_limit():
+    """No comparison in an assert reads a clock, or what was read from one."""
+
+    def reads(node):
+        calls = (n.func for n in ast.walk(node) if isinstance(n, ast.Call))
+        return any(
+            isinstance(f, ast.Attribute)
+            and f.attr in CLOCKS
+            and isinstance(f.value, ast.Name)
+            and f.value.id == "time"
+            for f in calls
+        )
+
+    found = []
+    for path in (ROOT / "tests").rglob("*.py"):
+        tree = ast.parse(path.read_text(encoding="utf-8"))
+        for function in ast.walk(tree):
+            if not isinstance(function, ast.FunctionDef | ast.AsyncFunctionDef):
+                continue
+            nodes = list(ast.walk(function))
+            timed = {
+                name.id
+                for node in nodes
+                if isinstance(node, ast.Assign) and reads(node.value)
+                for target in node.targets
+                for name in ast.walk(target)
+                if isinstance(name, ast.Name)
+            }
+            found += [
+                f"{path.relative_to(ROOT)}:{node.lineno}"
+                for node in nodes
+                if isinstance(node, ast.Assert)
+                and (
+                    reads(node.test)
+                    or timed
+                    & {n.id for n in ast.walk(node.test) if isinstance(n, ast.Name)}
+                )
+            ]
+    assert found == []
 
 
 def test_commit_hooks_are_make_targets():
