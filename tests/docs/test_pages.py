@@ -66,6 +66,17 @@ def test_links_and_anchors_exist(page):
             assert anchor in anchors(path.read_text("utf-8")), f"{target}#{anchor}"
 
 
+def test_a_figure_stands_on_one_page():
+    """Other pages link to it: intervals, and counts that are not round."""
+    homes: dict[str, str] = {}
+    for page, text in TEXT.items():
+        prose = re.sub(r"`[^`]*`", "", " ".join(text.split()))
+        intervals = r"-?[\d.,]*\d \[-?[\d.,]+, -?[\d.,]+\]"
+        for figure in re.findall(rf"{intervals}|\b\d{{1,3}},\d{{3}}\b", prose):
+            if not figure.endswith("000"):
+                assert homes.setdefault(figure, page) == page, figure
+
+
 @current
 def test_files_and_programs_exist(page):
     for path in re.findall(FILE, TEXT[page]):
