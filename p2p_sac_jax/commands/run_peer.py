@@ -18,7 +18,7 @@ import signal
 import sys
 import time
 from collections.abc import Callable
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -84,8 +84,11 @@ async def _serve(config: TrainConfig) -> None:
     clock = _make_clock()
     _check_network(config, identity, roster, int(clock()))
     audit = AuditLog(folder / "audit.jsonl")
+    transport = ZenohTransport(
+        _IDENTITY.value, listen=_LISTEN.value, connect=_CONNECT.value
+    )
     network = PeerNetwork(
-        ZenohTransport(_IDENTITY.value, listen=_LISTEN.value, connect=_CONNECT.value),
+        transport,
         identity,
         roster,
         folder=folder / "network",
@@ -95,7 +98,6 @@ async def _serve(config: TrainConfig) -> None:
     market = _make_market(config, identity.name, index)
     agent = _make_agent(config, market, network, index, int(clock()))
     audit.budget = lambda: agent.budget
-    _warn_of_expiry()
     service = Service(
         agent,
         market,
@@ -109,7 +111,10 @@ async def _serve(config: TrainConfig) -> None:
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
     endpoint = None
     if _METRICS.value:
-        collector = PeerCollector(network.status, lambda: service.metrics)
+        collector = PeerCollector(
+            network.status,
+            lambda: service.metrics | {"certificate_ends": transport.certificate_ends},
+        )
         endpoint = Endpoint(_METRICS.value, collector)
     try:
         await service.run(stop, _WEEKS.value)
@@ -166,16 +171,6 @@ def _make_agent(
     if has_state(folder):
         agent.load()
     return agent
-
-
-def _warn_of_expiry() -> None:
-    from p2p_sac_jax.agent.ops.identity import certificate_ends
-
-    left = certificate_ends(_IDENTITY.value) - datetime.now(UTC)
-    if left < timedelta(days=30):
-        logging.getLogger("p2p_sac_jax").warning(
-            "certificate ends soon", extra={"data": {"days": left.days}}
-        )
 
 
 def _make_clock() -> Callable[[], float]:

@@ -43,6 +43,13 @@ def network(tmp_path_factory):
     return folder
 
 
+@pytest.fixture
+def other_network(tmp_path):
+    """Identities that no peer of ``pair`` runs."""
+    write_network(tmp_path / "other", "test", "consortium", NAMES)
+    return tmp_path / "other"
+
+
 @pytest.fixture(scope="module")
 def places():
     return free_ports(NAMES)
@@ -189,7 +196,8 @@ def test_no_peer_replies_for_another(pair, network, places):
                     except zenoh.ZError:
                         continue
 
-        for key in ("p2p/test/pull/c/*", "p2p/test/pull/b/*"):
+        for name, requester in (("c", "a"), ("c", "*"), ("b", "a"), ("b", "*")):
+            key = f"p2p/test/pull/{name}/{requester}"
             c.session.declare_queryable(key, reply)
         wait_until(lambda: "c" in a.reachable(), "a to reach c")
         found = wait_until(
@@ -200,14 +208,14 @@ def test_no_peer_replies_for_another(pair, network, places):
     a.wait_for("b")
 
 
-def test_a_killed_peer_reconnects(network):
+def test_a_killed_peer_reconnects(other_network):
     places = free_ports(NAMES)
-    with running(network, places, "a", "b") as peers:
+    with running(other_network, places, "a", "b") as peers:
         a, b = peers.values()
         a.wait_for("b")
         b.end(signal.SIGKILL)
         a.wait_for()
-        with Peer(network / "b", places) as b:
+        with Peer(other_network / "b", places) as b:
             a.wait_for("b")
             b.wait_for("a")
             b.publish("back")
@@ -221,9 +229,9 @@ def test_a_killed_peer_reconnects(network):
 
 @pytest.mark.slow
 @pytest.mark.thorough
-def test_a_stopped_peer_delays_no_other(network):
+def test_a_stopped_peer_delays_no_other(other_network):
     places = free_ports(NAMES)
-    with running(network, places, *NAMES) as peers:
+    with running(other_network, places, *NAMES) as peers:
         a, b, c = peers.values()
         for peer in peers.values():
             peer.wait_for(*peers.keys() - {peer.name})
@@ -262,12 +270,12 @@ def test_a_stopped_peer_delays_no_other(network):
             assert peer.end()[0] == 0
 
 
-def test_what_cannot_be_opened_is_one_line(network):
+def test_what_cannot_be_opened_is_one_line(other_network):
     places = free_ports(NAMES)
 
     async def clash():
-        first = ZenohTransport(network / "a", listen=[places["a"]])
-        second = ZenohTransport(network / "b", listen=[places["a"]])
+        first = ZenohTransport(other_network / "a", listen=[places["a"]])
+        second = ZenohTransport(other_network / "b", listen=[places["a"]])
         await first.open(lambda *_: None, lambda *_: [])
         try:
             await second.open(lambda *_: None, lambda *_: [])
@@ -280,4 +288,4 @@ def test_what_cannot_be_opened_is_one_line(network):
     assert "\n" not in str(error.value)
     for place in ("7447", "tcp/x:1", "x:1#root_ca_certificate=/x", "x:65536", ""):
         with pytest.raises(ConfigError, match="must be HOST:PORT"):
-            ZenohTransport(network / "a", connect=[place])
+            ZenohTransport(other_network / "a", connect=[place])

@@ -160,7 +160,8 @@ class Attacker:
         self._key = insight_key(roster.network, name)
         liveliness = self.session.liveliness()
         self._alive = liveliness.declare_token(alive_key(roster.network, name))
-        for key in (insight_key(roster.network, "*"), "p2p/**"):
+        names = (*places, "*")
+        for key in (*(insight_key(roster.network, n) for n in names), "p2p/**"):
             self.session.declare_subscriber(
                 key,
                 lambda sample: self.received.append(sample.payload.to_string()),

@@ -65,7 +65,7 @@ class AuditLog:
 
         Args:
           own: signed message.
-          to: reachable peers; without any the message is kept, and may be pulled.
+          to: connected peers; without any the message is kept, and may be pulled.
 
         Returns:
           False if it could not be recorded and must not leave.

@@ -237,7 +237,8 @@ class PeerNetwork:
     def _may_publish(self, raw: bytes) -> bool:
         if self._audit is None:
             return self._connected
-        return self._audit.record_broadcast(raw, self._reachable()) and self._connected
+        to = self._transport.receivers() if self._connected else ()
+        return self._audit.record_broadcast(raw, to) and self._connected
 
     def _on_message(self, source: str, raw: bytes) -> None:
         """Takes a message that a peer sent directly."""

@@ -64,3 +64,7 @@ class Transport(Protocol):
     def reachable(self) -> list[str]:
         """Peers that are connected now, own name left out."""
         ...
+
+    def receivers(self) -> list[str]:
+        """Peers that a published message may reach, whether they say so or not."""
+        ...

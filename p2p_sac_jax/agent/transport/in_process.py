@@ -121,6 +121,10 @@ class InProcessTransport:
             return []
         return [other.name for other in self._hub.others(self.name)]
 
+    def receivers(self) -> list[str]:
+        """As ``reachable``: the hub connects nobody else."""
+        return self.reachable()
+
     def receive(self, source: str, raw: bytes) -> None:
         """Takes a message, from the hub."""
         if self._on_message is not None:

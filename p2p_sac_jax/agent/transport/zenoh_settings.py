@@ -8,7 +8,8 @@ Key expressions, for peer ``p`` and requester ``q`` of one network:
 
 Each peer enforces this for every connection, by the common name in the certificate at
 the other end. What no rule allows is denied, so TLS authenticates the name in a key.
-zenoh refuses unknown settings.
+A peer takes declarations for its own exchange with the other end only, key by key, so
+their number is bounded. zenoh refuses unknown settings.
 
 Source: https://zenoh.io/docs/manual/access-control and .../manual/tls.
 """
@@ -123,15 +124,13 @@ def _settings(folder: Path, name: str, roster: Roster) -> dict[str, Any]:
 
 def _access_control(name: str, roster: Roster) -> dict[str, Any]:
     """Every other peer of the roster under its own name, and no one else."""
-    rules = _rules("egress", roster.network, name)
-    own = [rule["id"] for rule in rules]
+    rules, policies = [], []
     others = [other for other in roster.keys if other != name]
-    policies = []
     for other in others:
-        theirs = _rules("ingress", roster.network, other)
-        ids = [rule["id"] for rule in theirs]
-        policies.append({"rules": own + ids, "subjects": [other]})
-        rules += theirs
+        both = _rules("egress", roster.network, name, other)
+        both += _rules("ingress", roster.network, other, name)
+        policies.append({"rules": [rule["id"] for rule in both], "subjects": [other]})
+        rules += both
     return {
         "enabled": True,
         "default_permission": "deny",
@@ -141,21 +140,21 @@ def _access_control(name: str, roster: Roster) -> dict[str, Any]:
     }
 
 
-def _rules(flow: str, network: str, sender: str) -> list[dict[str, Any]]:
-    """Messages that ``sender`` may send over a connection."""
+def _rules(flow: str, network: str, sender: str, receiver: str) -> list[dict[str, Any]]:
+    """Messages that ``sender`` may send to ``receiver``."""
     keys = {
         "put": insight_key(network, sender),
-        "declare_subscriber": insight_key(network, "*"),
+        "declare_subscriber": insight_key(network, receiver),
         "query": pull_key(network, "*", sender),
-        "declare_queryable": pull_key(network, sender, "*"),
-        "reply": pull_key(network, sender, "*"),
+        "declare_queryable": pull_key(network, sender, receiver),
+        "reply": pull_key(network, sender, receiver),
         "liveliness_token": alive_key(network, sender),
-        "declare_liveliness_subscriber": alive_key(network, "*"),
-        "liveliness_query": alive_key(network, "*"),
+        "declare_liveliness_subscriber": alive_key(network, receiver),
+        "liveliness_query": alive_key(network, receiver),
     }
     return [
         {
-            "id": f"{flow}/{sender}/{message}",
+            "id": f"{flow}/{sender}/{receiver}/{message}",
             "permission": "allow",
             "flows": [flow],
             "messages": [message],

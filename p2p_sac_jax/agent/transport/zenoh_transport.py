@@ -9,7 +9,10 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import hashlib
 import logging
+import os
+import tempfile
 import threading
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -17,10 +20,15 @@ from typing import TypeVar
 
 import zenoh
 
-from p2p_sac_jax.agent.ops.identity import load_identity, load_roster
+from p2p_sac_jax.agent.ops.identity import (
+    certificate_ends,
+    load_identity,
+    load_roster,
+)
 from p2p_sac_jax.agent.protocol.delivery import Inbox, in_thread
 from p2p_sac_jax.agent.protocol.envelope import MAX_BYTES
 from p2p_sac_jax.agent.transport.base import OnMessage, OnQuery
+from p2p_sac_jax.agent.transport.link_watch import Links, LinkWatch
 from p2p_sac_jax.agent.transport.zenoh_settings import (
     alive_key,
     insight_key,
@@ -28,12 +36,14 @@ from p2p_sac_jax.agent.transport.zenoh_settings import (
     pull_key,
 )
 from p2p_sac_jax.config import ConfigError
+from p2p_sac_jax.folder_lock import FolderInUse, FolderLock
 
 T = TypeVar("T")
 
 _REMOTE = zenoh.Locality.REMOTE  # excludes own publications and queries
 _CLOSE_S = 3.0  # after which closing continues in its thread
 _OPEN_S = 10.0
+_REOPEN_S = 2.0
 _REPLY_BYTES = 4 << 20  # accepted from one peer for one query
 _INBOX_ITEMS, _INBOX_BYTES = 4096, 2 << 20  # queued for one peer
 _QUERIES = 4  # queued for one peer
@@ -43,6 +53,9 @@ _log = logging.getLogger(__name__)
 
 class ZenohTransport:
     """Carries bytes between the peers of a roster; see ``Transport``.
+
+    Attributes:
+      certificate_ends: of the own certificate, in seconds since 1970.
 
     Args:
       folder: of the peer's identity, as ``launch.make_identity`` writes it.
@@ -66,7 +79,12 @@ class ZenohTransport:
         roster = load_roster(folder)
         self._network = roster.network
         self._others = [name for name in roster.keys if name != self.name]
-        self._listen = tuple(listen)
+        self._folder, self._key = folder, bytes(roster.keys[self.name])
+        self.certificate_ends = certificate_ends(folder).timestamp()
+        self._listen, self._connect = tuple(listen), tuple(connect)
+        self._lock: FolderLock | None = None
+        self._links = Links()
+        self._watch: asyncio.Task[None] | None = None
         self._config = make_settings(folder, self.name, roster, listen, connect)
         self._session: zenoh.Session | None = None
         self._publisher: zenoh.Publisher | None = None
@@ -84,10 +102,11 @@ class ZenohTransport:
         """Starts to accept and make connections; other peers may come later.
 
         Raises:
-          ConfigError: an endpoint is in use.
+          ConfigError: an endpoint is in use, or another process runs this identity.
         """
         if self._session is not None:
             return
+        self._lock = self._lock_identity()
         loop = asyncio.get_running_loop()
         messages = Inbox(
             loop,
@@ -108,7 +127,44 @@ class ZenohTransport:
             max_bytes=2 * _QUERIES * MAX_BYTES,
         )
         self._inboxes = messages, queries
+        try:
+            await self._open_session()
+        except ConfigError:
+            self._lock.release()
+            raise
+        watch = LinkWatch(
+            self._folder, self._connect, self._away, self._links, self._reopen
+        )
+        self._watch = asyncio.create_task(watch.run())
+
+    async def close(self) -> None:
+        """Ends the session; idempotent, and never waits for long."""
+        if self._watch is not None:
+            self._watch.cancel()
+        for inbox in self._inboxes or ():
+            inbox.close()
+        await self._close_session()
+        if self._lock is not None:
+            self._lock.release()
+
+    def _lock_identity(self) -> FolderLock:
+        """One process of a machine runs an identity, in whichever folder it lies."""
+        name = hashlib.sha256(self._key).hexdigest()[:32]
+        user = Path(tempfile.gettempdir(), f"p2p_sac_jax-{os.geteuid()}")
+        try:
+            return FolderLock(user / name, mode=0o700)
+        except FolderInUse as error:
+            owner = str(error).partition(" is in use by ")[2]
+            raise ConfigError(
+                f"identity={str(self._folder)!r}: peer {self.name!r} already runs on"
+                f" this machine, as {owner}"
+            ) from error
+
+    async def _open_session(self) -> None:
+        assert self._inboxes is not None
+        messages, queries = self._inboxes
         self._alive = dict.fromkeys(self._others, False)
+        self.certificate_ends = certificate_ends(self._folder).timestamp()
 
         def start() -> zenoh.Session:
             session = zenoh.open(self._config)
@@ -121,14 +177,21 @@ class ZenohTransport:
             reason = " ".join(str(error).split()) or "timed out"
             raise ConfigError(f"listen={','.join(self._listen)}: {reason}") from error
 
-    async def close(self) -> None:
-        """Ends the session; idempotent, and never waits for long."""
+    async def _reopen(self) -> None:
+        """Connects anew under a fresh id; tries until it succeeds."""
+        await self._close_session()
+        while self._session is None:
+            try:
+                await self._open_session()
+            except ConfigError as error:
+                _log.error("not connected again: %s", error)
+                await asyncio.sleep(_REOPEN_S)
+
+    async def _close_session(self) -> None:
         session, self._session = self._session, None
         self._publisher = None
         if session is None:
             return
-        for inbox in self._inboxes or ():
-            inbox.close()
         try:
             await in_thread(session.close, timeout_s=_CLOSE_S)
         except (zenoh.ZError, TimeoutError) as error:
@@ -194,6 +257,14 @@ class ZenohTransport:
             return []
         return [name for name in self._others if self._alive[name]]
 
+    def receivers(self) -> list[str]:
+        """Peers that a published message goes to, by their certificates."""
+        names = self._links.names() if self._session is not None else ()
+        return [name for name in self._others if name in names]
+
+    def _away(self) -> list[str]:
+        return [name for name in self._others if not self._alive[name]]
+
     def _declare(
         self,
         session: zenoh.Session,
@@ -224,17 +295,23 @@ class ZenohTransport:
             priority=zenoh.Priority.DATA,
             allowed_destination=_REMOTE,
         )
-        session.declare_subscriber(
-            insight_key(network, "*"), _direct(on_sample), allowed_origin=_REMOTE
-        )
-        session.declare_queryable(
-            pull_key(network, self.name, "*"), _direct(on_query), allowed_origin=_REMOTE
+        session.info.declare_link_events_listener(
+            _direct(self._links.take), history=True
         )
         liveliness = session.liveliness()
+        for name in self._others:
+            session.declare_subscriber(
+                insight_key(network, name), _direct(on_sample), allowed_origin=_REMOTE
+            )
+            session.declare_queryable(
+                pull_key(network, self.name, name),
+                _direct(on_query),
+                allowed_origin=_REMOTE,
+            )
+            liveliness.declare_subscriber(
+                alive_key(network, name), _direct(on_liveliness), history=True
+            )
         self._token = liveliness.declare_token(alive_key(network, self.name))
-        liveliness.declare_subscriber(
-            alive_key(network, "*"), _direct(on_liveliness), history=True
-        )
 
     def _reply(self, source: str, query: zenoh.Query, on_query: OnQuery) -> None:
         """On the event loop: finds the replies, which a thread sends."""

@@ -1,0 +1,208 @@
+"""Connections over TLS: who receives, whose id is taken, whose certificate ends."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import logging
+
+import pytest
+import zenoh
+
+from p2p_sac_jax.agent.ops.audit import AuditLog
+from p2p_sac_jax.agent.ops.authority import renew, write_network
+from p2p_sac_jax.agent.ops.identity import certificate_ends, load_identity, load_roster
+from p2p_sac_jax.agent.protocol.peer_network import PeerNetwork
+from p2p_sac_jax.agent.transport import link_watch
+from p2p_sac_jax.agent.transport.link_watch import probe
+from p2p_sac_jax.agent.transport.zenoh_settings import make_settings
+from p2p_sac_jax.agent.transport.zenoh_transport import ZenohTransport
+from p2p_sac_jax.config import ConfigError
+from tests.helpers.hub_peers import FIELDS, KIND, run
+from tests.helpers.zenoh_peers import copy_folder, free_ports
+
+NAMES = ("a", "b", "m")
+PATIENCE_S = 30.0
+
+
+@pytest.fixture
+def folder(tmp_path):
+    write_network(tmp_path / "network", "test", "public", NAMES)
+    return tmp_path / "network"
+
+
+@pytest.fixture(autouse=True)
+def impatient(monkeypatch):
+    monkeypatch.setattr(link_watch, "LOOK_S", 0.1)
+    monkeypatch.setattr(link_watch, "PATIENCE_S", 1.0)
+    monkeypatch.setattr(link_watch, "MAX_PAUSE_S", 2.0)
+
+
+async def until(condition):
+    async with asyncio.timeout(PATIENCE_S):
+        while not condition():
+            await asyncio.sleep(0.05)
+
+
+@contextlib.asynccontextmanager
+async def transport(folder, name, places, *connect):
+    opened = ZenohTransport(
+        folder / name, listen=[places[name]], connect=[places[c] for c in connect]
+    )
+    await opened.open(lambda *_: None, lambda *_: [])
+    try:
+        yield opened
+    finally:
+        await opened.close()
+
+
+def raw_session(folder, name, connect, **settings):
+    """A member that does not follow the rules: no access control of its own."""
+    config = make_settings(folder / name, name, load_roster(folder / name), [], connect)
+    config.insert_json5("access_control", '{"enabled": false}')
+    for key, value in settings.items():
+        config.insert_json5(key, json.dumps(value))
+    return zenoh.open(config)
+
+
+@run
+async def test_who_receives_is_in_the_audit_log_without_saying_so(folder, tmp_path):
+    places = free_ports(NAMES)
+    listener = ZenohTransport(folder / "a", listen=[places["a"]])
+    network = PeerNetwork(
+        listener,
+        load_identity(folder / "a"),
+        load_roster(folder / "a"),
+        audit=AuditLog(tmp_path / "audit.jsonl"),
+    )
+    await network.connect()
+    received = []
+    async with transport(folder, "b", places, "a"):
+        silent = raw_session(folder, "m", [places["a"]])  # no liveliness token
+        silent.declare_subscriber("p2p/test/insight/a", received.append)
+        await until(lambda: listener.receivers() == ["b", "m"])
+        await until(lambda: network.status().peers == ("b",))
+        for _ in range(100):
+            await network.broadcast(KIND, FIELDS)
+            await asyncio.sleep(0.05)
+            if received:
+                break
+        silent.close()
+    await network.disconnect()
+    assert received
+    for line in (tmp_path / "audit.jsonl").read_text().splitlines():
+        assert json.loads(line)["to"] == ["b", "m"]
+
+
+@run
+async def test_a_peer_whose_id_is_taken_connects_under_a_fresh_one(
+    folder, caplog, monkeypatch
+):
+    places = free_ports(NAMES)
+    taken = "1234567890abcdef1234567890abcdef"
+    ids = [json.dumps(taken)]
+    real = zenoh.open
+
+    def first_with_the_taken_id(config):
+        if ids:
+            config = zenoh.Config.from_json5(str(config))
+            config.insert_json5("id", ids.pop())
+        return real(config)
+
+    async with transport(folder, "b", places) as b:
+        thief = raw_session(folder, "m", [places["b"]], id=taken)
+        token = thief.liveliness().declare_token("p2p/test/alive/m")
+        await until(lambda: b.reachable() == ["m"])
+        monkeypatch.setattr(zenoh, "open", first_with_the_taken_id)
+        with caplog.at_level(logging.WARNING):
+            async with transport(folder, "a", places, "b") as a:
+                assert str(a._session.info.zid()) == taken
+                await until(lambda: a.reachable() == ["b"])
+                assert str(a._session.info.zid()) != taken
+        del token
+        thief.close()
+    assert "connecting under a fresh id" in caplog.text
+
+
+@run
+async def test_a_member_cannot_declare_without_bounds(folder):
+    """A peer takes declarations of exact keys only, and none for others."""
+    config = make_settings(folder / "a", "a", load_roster(folder / "a"), [], [])
+    rules = json.loads(config.get_json("access_control"))["rules"]
+    taken = [rule for rule in rules if "ingress" in rule["flows"]]
+    keys = {
+        key
+        for rule in taken
+        for key in rule["key_exprs"]
+        if {"query", "reply", "put"}.isdisjoint(rule["messages"])
+    }
+    assert len(keys) == 2 + 2 * 2  # insight and alive of a; alive and pull of b and m
+    assert not any("*" in key for key in keys)
+    places = free_ports(NAMES)
+    async with transport(folder, "a", places) as a:
+        member = raw_session(folder, "m", [places["a"]])
+        tokens = [
+            member.liveliness().declare_token(f"p2p/test/alive/{name}")
+            for name in ("m1", "b", "*", "m")
+        ]
+        await until(lambda: "m" in a.reachable())
+        assert a.reachable() == ["m"]
+        del tokens
+        member.close()
+
+
+@run
+async def test_a_certificate_that_ends_disconnects_and_a_new_one_reconnects(
+    folder, caplog
+):
+    places = free_ports(NAMES)
+    renew(folder, ["b"], days=6 / 86_400)
+    with caplog.at_level(logging.INFO):
+        async with (
+            transport(folder, "a", places, "b") as a,
+            transport(folder, "b", places) as b,
+        ):
+            assert probe(folder / "a", places["b"]).name == "b"
+            await until(lambda: a.reachable() == ["b"])
+            await until(lambda: a.reachable() == [] == b.reachable())
+            assert a.receivers() == []
+            await until(lambda: "its certificate is refused" in str(reasons(caplog)))
+            renew(folder, ["b"], days=5)
+            ends = certificate_ends(folder / "b").timestamp()
+            await until(lambda: b.certificate_ends == ends)
+            await until(lambda: a.reachable() == ["b"] and b.reachable() == ["a"])
+    events = [record.getMessage() for record in caplog.records]
+    assert "certificate ends soon" in events
+    assert "certificate has ended" in events
+    assert "certificate renewed" in events
+
+
+def reasons(caplog):
+    records = [r for r in caplog.records if "no connection" in r.getMessage()]
+    return [record.data["reason"] for record in records]
+
+
+@run
+async def test_the_log_says_why_another_authority_is_not_connected(
+    folder, tmp_path, caplog
+):
+    write_network(tmp_path / "other", "test", "public", NAMES)
+    places = free_ports(NAMES)
+    async with (
+        transport(folder, "a", places, "b"),
+        transport(tmp_path / "other", "b", places, "a"),
+    ):
+        await until(lambda: len(reasons(caplog)) >= 2)
+    assert all("its certificate is refused" in reason for reason in reasons(caplog))
+
+
+@run
+async def test_one_process_runs_an_identity(folder, tmp_path):
+    places = free_ports(NAMES)
+    async with transport(folder, "a", places):
+        for place in (folder / "a", copy_folder(folder / "a", tmp_path / "a")):
+            second = ZenohTransport(place, listen=[places["b"]])
+            with pytest.raises(ConfigError, match="peer 'a' already runs on this"):
+                await second.open(lambda *_: None, lambda *_: [])
+            await second.close()
