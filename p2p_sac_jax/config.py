@@ -23,7 +23,7 @@ class EnvironmentConfig:
         "pricing", "environments.registry:ENVIRONMENTS", "a market, or a control task"
     )
     reference_effect: float = static(
-        0.0, "[0, inf)", "utility lost per unit of price above the reference price"
+        0.0, "[0, 10]", "utility lost per unit of price above the reference price"
     )
     regime_hazard: float = static(0.0, "[0, 1]", "chance of a regime shift per step")
     seconds_per_step: float = static(

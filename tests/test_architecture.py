@@ -15,6 +15,7 @@ MAX_LINES = 400
 BASE = {
     "arms",
     "coefficients",
+    "arguments",
     "types",
     "config",
     "config_io",

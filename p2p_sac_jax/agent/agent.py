@@ -16,30 +16,34 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from p2p_sac_jax.agent.arguments import number, numbers, whole
 from p2p_sac_jax.agent.connection import Connection
 from p2p_sac_jax.agent.core import AgentState, AgentStep
 from p2p_sac_jax.agent.ops.release_log import ReleaseLog
 from p2p_sac_jax.agent.ops.state_file import load_state, save_state
-from p2p_sac_jax.agent.price_history import PriceHistory, check_history, past_steps
+from p2p_sac_jax.agent.price_history import PriceHistory, past_steps
 from p2p_sac_jax.agent.price_memory import P2PPriceMemory
 from p2p_sac_jax.agent.protocol.base import Delivery
 from p2p_sac_jax.agent.protocol.payloads import MODEL
 from p2p_sac_jax.agent.protocol.peer_network import PeerNetwork
+from p2p_sac_jax.agent.real_data import RealData
 from p2p_sac_jax.agent.saved_state import OTHERS, Progress, SavedState
-from p2p_sac_jax.agent.settings import choose_environment, key_data
+from p2p_sac_jax.agent.settings import (
+    choose_environment,
+    key_data,
+    make_agent_setup,
+)
+from p2p_sac_jax.arguments import number, whole
 from p2p_sac_jax.config import ConfigError, TrainConfig
 from p2p_sac_jax.config_io import replace_fields
 from p2p_sac_jax.environments.base import Environment
 from p2p_sac_jax.privacy.accountant import UNLIMITED, make_accountant
-from p2p_sac_jax.types import Transition
 
 
 class P2PSACAgent:
     """A Soft Actor-Critic agent that learns together with its peers.
 
     It runs on one event loop. Nothing that a peer or the network does raises out of
-    ``select_action`` or ``train``; failures are logged and counted.
+    ``select_action`` or ``train``; failures are logged and counted in ``connection``.
 
     ``select_action`` and ``observe`` alternate, one call at a time. ``train`` and
     ``sync`` may run beside them; its updates then belong to the step before. ``load``
@@ -75,11 +79,12 @@ class P2PSACAgent:
             mode is made for ``steps`` steps; after them the agent sends nothing.
           price_history: past weeks of this store, which count as its own steps.
           network: None is an agent alone.
-          local_weight: of own knowledge; by default ``exchange.local_weight``.
-          network_weight: of the network's; by default ``exchange.network_weight``.
+          local_weight: of own knowledge; by default that of ``config.exchange``.
+          network_weight: of the network's, likewise.
           sync_interval: seconds between pulls of missing messages.
-          params: of the environment; by default those of peer ``peer_id`` of the
-            population of ``config``.
+          params: of the environment. By default those of the history, or, without one,
+            of peer ``peer_id`` of the population of ``config``; () is a store that is
+            known by its history alone.
           environment: cells and demand model; by default that of ``config`` if its
             sizes are ``state_dim`` and ``action_dim``, else one without either.
           seed: of all draws, with ``peer_id``, as in the simulation. By default the
@@ -95,22 +100,18 @@ class P2PSACAgent:
         environment = choose_environment(
             state_dim, action_dim, config.environment, environment
         )
-        given = {
-            "exchange.local_weight": local_weight,
-            "exchange.network_weight": network_weight,
-        }
-        weights = {name: value for name, value in given.items() if value is not None}
+        given = {"local_weight": local_weight, "network_weight": network_weight}
+        weights = {f"exchange.{k}": x for k, x in given.items() if x is not None}
         config = replace_fields(config, weights)
-        weeks = check_history(price_history, environment)
-        clock = weeks if start_clock is None else start_clock
-        whole("start_clock", clock, least=weeks)
-        self._connection = Connection(
-            network, float(number("sync_interval", sync_interval, least=0.0))
+        setup = make_agent_setup(
+            config, environment, network, params, peer_id, price_history
         )
+        past = len(setup.weeks.obs)
+        clock = whole("start_clock", past if start_clock is None else start_clock, past)
+        sync_interval = number("sync_interval", sync_interval, low=0.0)
+        self.connection = Connection(network, sync_interval)
         self.network = network
-        place = {"environment": environment, "params": params, "peer_id": peer_id}
-        self.price_memory = P2PPriceMemory(None, network, config, **place)
-        setup = self.price_memory.setup
+        self.price_memory = P2PPriceMemory(None, network, setup=setup)
         config = setup.config
         self._core, self._params, self._peers = setup.core, setup.params, setup.peers
         self._latest = self.price_memory.latest_messages
@@ -121,11 +122,12 @@ class P2PSACAgent:
         self._releases = ReleaseLog(config, accountant, self._folder, connected)
         self._training = asyncio.Lock()
         self._state = self._core.init(
-            key_data(seed, setup.peer_id), np.int32(clock - weeks), self._params
+            key_data(seed, setup.peer_id), np.int32(clock - past), self._params
         )
         self._progress = Progress(np.zeros(state_dim, np.float32))
-        for step in past_steps(price_history, environment, self._params.environment):
-            self._state = self._core.observe(self._state, step, self._params)
+        self._data = RealData(self._core.components)
+        for step in past_steps(setup.weeks, environment, self._params.environment):
+            self._learn(step)
         self._count_releases(self._releases.spent)
         self._update_price_memory()
         if network is not None:
@@ -155,11 +157,6 @@ class P2PSACAgent:
         """Own real steps so far, weeks of the history included."""
         return int(self._state.peer.steps)
 
-    @property
-    def network_errors(self) -> int:
-        """Failed calls to the network or to the release log."""
-        return self._connection.errors
-
     def catch_up(self, clock: int) -> None:
         """Advances the clock to step ``clock`` after a pause; it never goes back."""
         if clock > self.clock:
@@ -175,13 +172,13 @@ class P2PSACAgent:
         prior, which takes as long as some hundred updates.
 
         Args:
-          state: [D].
+          state: [D]. An entry that is missing (NaN) is that of the last state.
           evaluate: return the best known action, without exploration; changes nothing.
 
         Raises:
-          ConfigError: the state has another shape or is not finite.
+          ConfigError: the state has another shape or is no array of numbers.
         """
-        obs = numbers("state", state, self._progress.obs.shape)
+        obs = self._data.state(self.clock, state, self._progress.obs)
         if evaluate:
             return np.array(self._core.greedy(self._state, obs, self._params))
         if self._progress.exchanged != self._round:
@@ -200,37 +197,37 @@ class P2PSACAgent:
     ) -> None:
         """Stores the result of an action, updates the memory and advances the clock.
 
+        Figures beyond the bounds of ``environments.week_figures``, and gaps, are
+        logged.
+
         Args:
-          action: [A] taken in the state of the last ``select_action``.
-          reward: of the step.
-          next_state: [D] its true successor, even where an episode was cut.
+          action: [A] really taken in the state of the last ``select_action``. Where
+            rules changed the price, that of the price charged (``price_action``).
+          reward: of the step. NaN: it is missing, and nothing is learned.
+          next_state: [D] its true successor, even where an episode was cut; NaN where
+            an entry is missing.
           terminated: the value of the future is 0.
-          log_sales: ln(units / usual units), where the environment has a demand model.
+          log_sales: ln(units / usual units), where the environment has a demand model;
+            ln 0 where nothing was sold, NaN where it is missing.
 
         Raises:
           ConfigError: an argument is invalid, or no action was selected.
         """
-        components = self._core.components
-        environment = components.environment
         if not self._progress.pending:
             raise ConfigError("observe must come after select_action, once for each")
-        if log_sales is None and components.memory.model is None:
-            log_sales = 0.0
-        transition = Transition(
-            obs=self._progress.obs,
-            action=numbers("action", action, (environment.action_dim,), bound=1.0),
-            reward=number("reward", reward),
-            next_obs=numbers("next_state", next_state, self._progress.obs.shape),
-            discount=np.float32(not terminated),
-        )
-        step = AgentStep(
-            transition, number("log_sales", log_sales), kept=np.float32(1.0)
-        )
-        self._state = self._core.observe(self._state, step, self._params)
+        figures = action, reward, next_state, terminated, log_sales
+        self._learn(self._data.step(self.clock, self._progress.obs, *figures))
         self._progress = self._progress._replace(
             train_calls=np.array(0), pending=np.array(False)
         )
         self._update_price_memory()
+
+    def _learn(self, step: AgentStep | None) -> None:
+        """Stores a step, or leaves it out; the clock advances."""
+        if step is None:
+            self._state = self._state._replace(clock=self._state.clock + 1)
+        else:
+            self._state = self._core.observe(self._state, step, self._params)
 
     async def train(self, batch_size: int | None = None) -> dict[str, float]:
         """One step's updates; at a round, also sends the agent's message.
@@ -241,8 +238,9 @@ class P2PSACAgent:
 
         Returns:
           Losses and diagnostics of the updates, the network's weights in them, all
-          updates so far, and 1 for ``shared`` if a message left at once. There are no
-          updates before ``sac.learning_starts`` steps.
+          updates so far, steps left out or bounded since the start, and 1 for
+          ``shared`` if a message left at once. There are no updates before
+          ``sac.learning_starts`` steps.
 
         Raises:
           ConfigError: the batch size is invalid.
@@ -263,19 +261,18 @@ class P2PSACAgent:
             shared = False
             if since == 0 and self._progress.shared < now:
                 shared = await self._share(_with(state, learner=learner), now)
-            await self._connection.sync_if_due()
+            await self.connection.sync_if_due()
         counts = {"updates": float(learner.updates), "shared": float(shared)}
-        return metrics.numbers() | counts
+        return metrics.numbers() | counts | self._data.counts
 
     async def sync(self) -> int:
         """Pulls missing messages; returns how many, 0 after a failure."""
-        return await self._connection.sync()
+        return await self.connection.sync()
 
     def save(self, folder: str | os.PathLike[str] | None = None) -> None:
-        """Writes the full state; a kill at any moment leaves a complete one.
+        """Writes the full state, by default to the agent's folder.
 
-        Args:
-          folder: by default that of the agent.
+        A kill at any moment leaves a complete one.
 
         Raises:
           ConfigError: there is no folder.
@@ -288,10 +285,7 @@ class P2PSACAgent:
 
         If the roster has changed, peers are matched by name: new peers start without
         messages, removed peers are dropped. Missing messages are pulled before the
-        next exchange.
-
-        Args:
-          folder: by default that of the agent.
+        next exchange. The folder is by default that of the agent.
 
         Raises:
           ConfigError: there is no folder, or no state of such an agent in it.
@@ -304,7 +298,7 @@ class P2PSACAgent:
         self._state = jax.tree.map(jnp.asarray, saved.agent_state)
         self._progress = saved.progress
         self._latest.restore(saved.messages)
-        self._connection.expire()
+        self.connection.expire()
         self._count_releases(self._releases.spent)
         self._update_price_memory()
 
@@ -324,8 +318,8 @@ class P2PSACAgent:
     async def _exchange(self) -> None:
         """Computes this round's guidance from the latest message of every peer."""
         if self._progress.exchanged < 0:
-            self._connection.expire()
-        await self._connection.sync_if_due()
+            self.connection.expire()
+        await self.connection.sync_if_due()
         self._progress = self._progress._replace(exchanged=np.array(self._round))
         late = self.steps == 0 or self.steps < min(self._interval + 1, self.clock)
         first = late and not self.informed
@@ -358,9 +352,9 @@ class P2PSACAgent:
         try:
             self._releases.record(now, int(send_state.releases))
         except OSError as error:
-            self._connection.failed("release log", error)
+            self.connection.failed("release log", error)
             return False
-        return await self._connection.send(self._latest.split(message))
+        return await self.connection.send(self._latest.split(message))
 
     def _handle_model_insight(self, delivery: Delivery) -> None:
         # Messages are read at the next exchange: a later time counts as that time.
@@ -371,7 +365,7 @@ class P2PSACAgent:
         seconds = latest * self._core.components.seconds_per_step
         refusal = self._latest.take(delivery, seconds)
         if refusal is not None:
-            self._connection.refuse(delivery.sender, refusal)
+            self.connection.refuse(delivery.sender, refusal)
 
     def _change(self, **parts: Any) -> None:
         """Replaces parts of the peer's state; concurrent changes of others stay."""

@@ -2,11 +2,15 @@
 
 A market of your own needs the attributes and the two methods of ``MarketInterface``;
 ``launch.run_peer --market=MODULE:FACTORY`` uses it in place of the simulated one.
+``docs/own_market.md`` has an example.
 """
 
 from __future__ import annotations
 
 import functools
+import inspect
+import logging
+import math
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple, Protocol
 
@@ -15,22 +19,29 @@ import jax.numpy as jnp
 import numpy as np
 from numpy.typing import NDArray
 
+from p2p_sac_jax.agent.protocol.delivery import in_thread
 from p2p_sac_jax.agent.settings import named_environment
+from p2p_sac_jax.arguments import missing, number
 from p2p_sac_jax.config import ConfigError, TrainConfig
 from p2p_sac_jax.environments.base import Environment, TimeStep
 from p2p_sac_jax.environments.registry import make_world
 from p2p_sac_jax.peer.context import MARKET, RESET, stream
 from p2p_sac_jax.types import Array, Score
 
+_log = logging.getLogger(__name__)
+
 
 class MarketOutcome(NamedTuple):
-    """Result of one step."""
+    """Result of one step. NaN is what is not known; see ``P2PSACAgent.observe``."""
 
     observation: NDArray[np.float32]  # [D] of the next step
     reward: float
     terminated: bool  # whether the value of the future is 0
-    log_sales: float  # ln(units / usual units); 0 where nothing is sold
+    log_sales: float  # ln(units / usual units), ln 0 too; 0 without a demand model
     metrics: Mapping[str, float]  # for logs and monitors only
+    # [A] really taken, where rules changed it; beyond +-1 is a price that no action
+    # names. None: the one asked for
+    charged: NDArray[np.float32] | None = None
 
 
 class MarketInterface(Protocol):
@@ -40,8 +51,10 @@ class MarketInterface(Protocol):
     they run in a thread. A step is abandoned when the peer has to stop.
     """
 
-    environment: Environment | None  # None: nothing is known of it
-    params: Any  # of ``environment`` for this store; () without one
+    # None: that of the configuration where sizes agree; else nothing is known of it
+    environment: Environment | None
+    # of ``environment`` for this store: ``environments.own_store.store_params``, or ()
+    params: Any
     observation_dim: int
     action_dim: int
 
@@ -56,6 +69,85 @@ class MarketInterface(Protocol):
     def step(self, action: NDArray[np.float32], clock: int) -> MarketOutcome:
         """The result of ``action`` [A] in [-1, 1] at step ``clock``."""
         ...
+
+
+def check_market(market: Any, name: str) -> None:
+    """Checks what can be seen of a market before its first step.
+
+    Raises:
+      ConfigError: attributes are missing or of another kind; all are named.
+    """
+    size = "a whole number above 0", lambda x: type(x) is int and x > 0
+    needs: dict[str, tuple[str, Callable[[Any], bool]]] = {
+        "environment": (
+            "an Environment or None",
+            lambda x: x is None or isinstance(x, Environment),
+        ),
+        "params": ("of the environment, or ()", lambda _: True),
+        "observation_dim": size,
+        "action_dim": size,
+        "reset": ("a function of the clock", callable),
+        "step": ("a function of action and clock", callable),
+    }
+    wrong = [
+        f"{need} ({allowed})"
+        for need, (allowed, fits) in needs.items()
+        if not hasattr(market, need) or not fits(getattr(market, need))
+    ]
+    if wrong:
+        kind = type(market).__name__
+        raise ConfigError(f"{name}: {kind} must have {', '.join(wrong)}")
+
+
+async def reset_market(market: MarketInterface, clock: int) -> NDArray[np.float32]:
+    """The market's observation [D] of step ``clock``.
+
+    Raises:
+      ConfigError: the market cannot be reached.
+    """
+    try:
+        return await _call(market.reset, clock)
+    except OSError as error:
+        raise ConfigError(f"market.reset: {_reason(error)}") from error
+
+
+async def step_market(
+    market: MarketInterface, action: NDArray[np.float32], clock: int
+) -> MarketOutcome:
+    """The outcome of an action; a passing fault costs no more than the step.
+
+    A market that cannot be reached (``OSError``, timeouts among them), or that refuses
+    its own figures (``ConfigError``), leaves a step of which nothing is known.
+
+    Raises:
+      ConfigError: what the market returned is no outcome.
+    """
+    try:
+        outcome = await _call(market.step, action, clock)
+    except (OSError, ConfigError) as error:
+        _log.warning("step %d of the market is lost: %s", clock, _reason(error))
+        unknown = np.full(market.observation_dim, np.nan, np.float32)
+        return MarketOutcome(unknown, math.nan, False, math.nan, {})
+    if not isinstance(outcome, MarketOutcome):
+        kind = type(outcome).__name__
+        raise ConfigError(f"market.step returned {kind}, must be a MarketOutcome")
+    figures = outcome.metrics
+    if not isinstance(figures, Mapping):
+        raise ConfigError(f"market.step: metrics={figures!r} must be numbers by name")
+    for name, value in figures.items():
+        number(f"market.step: metrics[{name!r}]", 0.0 if missing(value) else value)
+    return outcome
+
+
+def _reason(error: Exception) -> str:
+    return " ".join(str(error).split()) or type(error).__name__
+
+
+async def _call(function: Callable[..., Any], *arguments: Any) -> Any:
+    """A market's result, which may take a week; other tasks run meanwhile."""
+    if inspect.iscoroutinefunction(function):
+        return await function(*arguments)
+    return await in_thread(function, *arguments)  # a stop must not wait for it
 
 
 class SimulatedMarket:

@@ -3,28 +3,33 @@
 from __future__ import annotations
 
 import functools
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from p2p_sac_jax.agent.arguments import numbers
 from p2p_sac_jax.agent.core import AgentParams, AgentStep, make_core
 from p2p_sac_jax.agent.price_history import (
     PriceHistory,
+    Weeks,
     action_price,
-    check_history,
     past_steps,
     price_action,
+    read_history,
 )
 from p2p_sac_jax.agent.protocol.base import Delivery
 from p2p_sac_jax.agent.protocol.latest_messages import LatestMessages
 from p2p_sac_jax.agent.protocol.payloads import MARKET
 from p2p_sac_jax.agent.protocol.peer_network import PeerNetwork
-from p2p_sac_jax.agent.settings import make_agent_setup, named_environment
+from p2p_sac_jax.agent.settings import (
+    AgentSetup,
+    make_agent_setup,
+    named_environment,
+)
+from p2p_sac_jax.arguments import numbers
 from p2p_sac_jax.config import ConfigError, TrainConfig
-from p2p_sac_jax.demand.base import Regions
 from p2p_sac_jax.environments.base import Environment
 from p2p_sac_jax.exchange.exchange import make_demand_pool
 from p2p_sac_jax.exchange.sanitize import sanitize_demand
@@ -49,9 +54,9 @@ class _MemoryPrograms(NamedTuple):
 
     update: Any  # (memory, step, params) -> memory
     belief: Any  # (memory, messages [J, ...], params) -> posterior
-    bonus: Any  # (belief, obs [D], action [A], params) -> []
+    bonus: Any  # (params, belief, obs [D], action [A]) -> []
     std: Any  # the same
-    regions: Any  # (belief, obs [D], params) -> Regions
+    regions: Any  # (params, belief, obs [D]) -> Regions
 
 
 @functools.cache
@@ -63,20 +68,30 @@ def _memory_programs(config: TrainConfig, environment: Environment) -> _MemoryPr
         experience = make_experience(components, step.transition, step.log_sales)
         return memory.update(state, experience, params.hyper.memory.decay, jnp.ones(()))
 
-    def bonus(belief: Any, obs: Array, action: Array, params: AgentParams) -> Array:
-        week = candidates_of(components, obs, params.environment)
-        return memory.exploration_bonus(belief, week, action)
+    def of_week(answer: Callable) -> Callable:
+        def program(
+            params: AgentParams, belief: Any, obs: Array, *action: Array
+        ) -> Any:
+            week = candidates_of(components, obs, params.environment)
+            return answer(belief, week, *action)
 
-    def std(belief: Any, obs: Array, action: Array, params: AgentParams) -> Array:
-        week = candidates_of(components, obs, params.environment)
-        return memory.optimal_exploration_std(belief, week, action, jax.random.key(0))
-
-    def regions(belief: Any, obs: Array, params: AgentParams) -> Regions:
-        week = candidates_of(components, obs, params.environment)
-        return memory.promising_regions(belief, week, jax.random.key(0))
+        return program
 
     belief = functools.partial(_belief, config, components)
+    bonus = of_week(memory.exploration_bonus)
+    std = of_week(
+        lambda belief, week, action: memory.optimal_exploration_std(
+            belief, week, action, _key()
+        )
+    )
+    regions = of_week(
+        lambda belief, week: memory.promising_regions(belief, week, _key())
+    )
     return _MemoryPrograms(*map(jax.jit, (update, belief, bonus, std, regions)))
+
+
+def _key() -> Array:
+    return jax.random.key(0)  # the same draws for every question
 
 
 class P2PPriceMemory:
@@ -95,6 +110,7 @@ class P2PPriceMemory:
         environment: Environment | None = None,
         params: Any = None,
         peer_id: int | None = None,
+        setup: AgentSetup | None = None,
     ) -> None:
         """Fills the memory with past weeks and subscribes to market insight.
 
@@ -103,32 +119,35 @@ class P2PPriceMemory:
           network: None is a store alone.
           config: sections memory, exchange and privacy are read.
           environment: by default that of ``config``.
-          params: of the environment; by default those of peer ``peer_id`` of the
-            population of ``config``.
+          params: of the environment; see ``P2PSACAgent``.
           peer_id: by default the number in the roster.
+          setup: of the agent that owns the memory and fills it, in place of the rest.
 
         Raises:
           ConfigError: an argument is invalid, or two do not fit together.
         """
-        config = config or TrainConfig()
-        environment = environment or named_environment(config.environment)
-        check_history(price_history, environment)
-        self.setup = make_agent_setup(config, environment, network, params, peer_id)
+        self._owned = setup is not None
+        if setup is None:
+            config = config or TrainConfig()
+            environment = environment or named_environment(config.environment)
+            place = environment, network, params, peer_id, price_history
+            setup = make_agent_setup(config, *place)
+        self.setup = setup
         self.latest_messages = LatestMessages(
-            self.setup.core.message_shapes(), self.setup.peers, self.setup.name
+            setup.core.message_shapes(), setup.peers, setup.name
         )
-        self._components = self.setup.core.components
+        self._components = setup.core.components
         self._network = network
-        self._programs = _memory_programs(self.setup.config, environment)
+        self._programs = _memory_programs(setup.config, self._components.environment)
         self._memory = self._components.memory.init()
         self._posterior = None  # computed on demand
-        self._owned = False
-        self._learn(price_history)
+        if not self._owned:
+            self._learn(setup.weeks)
         if network is not None:
             network.register_message_handler(MARKET, self._handle_market_insight)
 
     def update(self, observation: Any, price: float, units: float) -> None:
-        """Adds one week.
+        """Adds one week, with the figures of a week of ``PriceHistory``.
 
         Args:
           observation: [11] at its start, as ``p2p_sac_jax.observation`` makes it.
@@ -141,8 +160,7 @@ class P2PPriceMemory:
         if self._owned:
             raise ConfigError("an agent's price_memory learns by the agent's observe")
         week = PriceHistory(np.asarray(observation)[None], [price], [units])
-        check_history(week, self._components.environment)
-        self._learn(week)
+        self._learn(read_history(week, self._components.environment))
 
     def get_exploration_bonus(self, observation: Any, price: float) -> float:
         """Uncertainty of demand at this price, in [0, 1]; 1 is no knowledge."""
@@ -167,19 +185,20 @@ class P2PPriceMemory:
         if self._components.environment.demand is None:
             return []
         obs = self._observed(observation)
-        found = self._programs.regions(self._belief(), obs, self.setup.params)
+        found = self._programs.regions(self.setup.params, self._belief(), obs)
         low, high = action_price(found.lo), action_price(found.hi)
         columns = (low, high, found.probability, found.mean, found.std)
         return [PromisingRegion(*map(float, row)) for row in zip(*columns, strict=True)]
 
     def hold(self, memory: Any, belief: Any) -> None:
         """Takes over memory and belief of the agent that owns this object."""
-        self._owned, self._memory, self._posterior = True, memory, belief
+        self._memory, self._posterior = memory, belief
 
-    def _learn(self, history: PriceHistory | None) -> None:
+    def _learn(self, weeks: Weeks) -> None:
         params, environment = self.setup.params, self._components.environment
-        for step in past_steps(history, environment, params.environment):
-            self._memory = self._programs.update(self._memory, step, params)
+        for step in past_steps(weeks, environment, params.environment):
+            if step is not None:
+                self._memory = self._programs.update(self._memory, step, params)
         self._posterior = None
 
     def _ask(self, program: Any, observation: Any, price: float) -> float:
@@ -188,7 +207,7 @@ class P2PPriceMemory:
             return 0.0
         obs = self._observed(observation)
         action = price_action(price)
-        return float(program(self._belief(), obs, action, self.setup.params))
+        return float(program(self.setup.params, self._belief(), obs, action))
 
     def _observed(self, observation: Any) -> np.ndarray:
         shape = (self._components.environment.observation_dim,)

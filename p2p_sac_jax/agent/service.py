@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import inspect
 import logging
 import math
 import time
@@ -11,8 +10,12 @@ from collections.abc import Callable, Coroutine, Mapping
 from typing import Any
 
 from p2p_sac_jax.agent.agent import P2PSACAgent
-from p2p_sac_jax.agent.market import MarketInterface, MarketOutcome
-from p2p_sac_jax.agent.protocol.delivery import in_thread
+from p2p_sac_jax.agent.market import (
+    MarketInterface,
+    MarketOutcome,
+    reset_market,
+    step_market,
+)
 from p2p_sac_jax.agent.protocol.peer_network import PeerNetwork
 
 LOG = logging.getLogger(__name__)
@@ -27,7 +30,7 @@ async def run_week(
 ) -> tuple[MarketOutcome, dict[str, float]]:
     """One step: acts on an observation [D], and trains on the outcome."""
     action = await agent.select_action(obs)
-    outcome = await _call(market.step, action, agent.clock)
+    outcome = await step_market(market, action, agent.clock)
     return outcome, await _train(agent, action, outcome)
 
 
@@ -35,7 +38,7 @@ async def _train(
     agent: P2PSACAgent, action: Any, outcome: MarketOutcome
 ) -> dict[str, float]:
     agent.observe(
-        action,
+        action if outcome.charged is None else outcome.charged,
         outcome.reward,
         outcome.observation,
         terminated=outcome.terminated,
@@ -106,11 +109,11 @@ class Service:
             await _unless(stop, self._wait_for_week())
             agent.catch_up(int(self._clock()))
             if obs is None:
-                obs = await _unless(stop, _call(market.reset, agent.clock))
+                obs = await _unless(stop, reset_market(market, agent.clock))
             if stop.is_set():
                 return
             action = await agent.select_action(obs)
-            step = _call(market.step, action, agent.clock)
+            step = step_market(market, action, agent.clock)
             outcome = await _unless(stop, step)
             if outcome is None:
                 return
@@ -148,15 +151,16 @@ class Service:
         self._saved_at = time.monotonic()
 
     def _record(self, outcome: MarketOutcome, train: Mapping[str, float]) -> None:
-        self._earned += outcome.metrics.get("achieved", outcome.reward)
         self._best += outcome.metrics.get(_BEST, 0.0)
         self.metrics = {
             "week": self._agent.steps,
             "clock": self._agent.clock,
-            "reward": outcome.reward,
             "save_errors": self._save_errors,
             **train,
         }
+        if math.isfinite(outcome.reward):  # else the week is lost
+            self.metrics["reward"] = outcome.reward
+            self._earned += outcome.metrics.get("achieved", outcome.reward)
         if self._best:
             self.metrics["profit_share"] = self._earned / self._best
         status = self._network.status()
@@ -174,10 +178,3 @@ async def _unless(stop: asyncio.Event, work: Coroutine[Any, Any, Any]) -> Any:
         return task.result()
     task.cancel()
     return None
-
-
-async def _call(function: Callable[..., Any], *arguments: Any) -> Any:
-    """A market's result, which may take a week; other tasks run meanwhile."""
-    if inspect.iscoroutinefunction(function):
-        return await function(*arguments)
-    return await in_thread(function, *arguments)  # a stop must not wait for it

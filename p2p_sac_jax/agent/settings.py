@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import logging
 import os
 from typing import Any, NamedTuple, NoReturn
 
@@ -15,9 +16,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from p2p_sac_jax.agent.arguments import whole
 from p2p_sac_jax.agent.core import AgentParams, Core, make_core
+from p2p_sac_jax.agent.price_history import PriceHistory, Weeks, read_history
 from p2p_sac_jax.agent.protocol.peer_network import PeerNetwork
+from p2p_sac_jax.arguments import whole
 from p2p_sac_jax.config import ConfigError, EnvironmentConfig, FaultsConfig, TrainConfig
 from p2p_sac_jax.config_io import replace_fields
 from p2p_sac_jax.environments.base import Environment
@@ -27,6 +29,7 @@ from p2p_sac_jax.hyper import make_hyper
 from p2p_sac_jax.types import Array, Score
 from p2p_sac_jax.validation import validate
 
+_log = logging.getLogger(__name__)
 _LAST_SEED = 2**31 - 1
 _ALONE = "alone"  # name of a peer without network
 
@@ -135,6 +138,25 @@ def _population_params(config: TrainConfig, environment: Environment, peer: int)
     return jax.tree.map(lambda leaf: leaf[peer], params)
 
 
+def _store_params(environment: Environment, observed: np.ndarray) -> Any:
+    """Parameters of a store that its past weeks [T, D] alone describe.
+
+    Raises:
+      ConfigError: the environment cannot tell.
+    """
+    demand = environment.demand
+    if demand is None:
+        return ()
+    if demand.store_params is None:
+        raise ConfigError("params must be given: this environment cannot derive them")
+    if not len(observed):
+        _log.warning(
+            "a usual unit cost of 0.7 is assumed; give a price_history, or params from"
+            " environments.own_store.store_params(unit_cost=...)"
+        )
+    return demand.store_params(observed)
+
+
 class AgentSetup(NamedTuple):
     """Programs and constants of one agent, and the roster of its network."""
 
@@ -144,6 +166,7 @@ class AgentSetup(NamedTuple):
     peers: tuple[str, ...]  # J, the roster, own name included
     name: str
     peer_id: int
+    weeks: Weeks  # of the price history
 
 
 def make_agent_setup(
@@ -152,6 +175,7 @@ def make_agent_setup(
     network: PeerNetwork | None,
     params: Any = None,
     peer_id: int | None = None,
+    price_history: PriceHistory | None = None,
 ) -> AgentSetup:
     """Builds the setup of an agent.
 
@@ -159,20 +183,24 @@ def make_agent_setup(
       config: of a training run.
       environment: of the peer.
       network: None is an agent alone.
-      params: of the environment; by default those of peer ``peer_id`` of the
-        population of ``config``.
+      params: of the environment; see ``P2PSACAgent``.
       peer_id: by default its number in the roster.
+      price_history: of the store.
 
     Raises:
       ConfigError: ``config`` is invalid or has a setting that needs a simulation, or
         config, network and parameters do not fit together.
     """
     config = _agent_config(config, environment)
+    weeks = read_history(price_history, environment)
+    observed = weeks.obs[weeks.known]
     peers, name = ((_ALONE,), _ALONE) if network is None else _roster(network, config)
     own = peers.index(name)
     peer_id = own if peer_id is None else peer_id
-    if params is None:
+    if params is None and not len(observed):
         params = _population_params(config, environment, peer_id)
+    elif params is None or (isinstance(params, tuple) and not params):
+        params = _store_params(environment, observed)
     complete = np.ones((len(peers),) * 2, np.float32)
     np.fill_diagonal(complete, 0.0)
     mixing_weights = mixing.mixing_weights(config.exchange.mixing, complete)
@@ -184,6 +212,7 @@ def make_agent_setup(
         peers=peers,
         name=name,
         peer_id=peer_id,
+        weeks=weeks,
     )
 
 

@@ -108,7 +108,10 @@ def make_table(rda: str) -> calibration.Table:
         where = {store: row for row, store in enumerate(ids)}
         rows = [where[store] for store in table["store"]]
     except (KeyError, ValueError, TypeError, EOFError, NotImplementedError) as error:
-        raise ConfigError(f"{rda} is not bayesm's orange juice data") from error
+        reason = " ".join(f"{type(error).__name__}: {error}".split())
+        raise ConfigError(
+            f"{rda} is not bayesm's orange juice data ({reason})"
+        ) from error
     return table | {name: column[rows] for name, column in demographics.items()}
 
 

@@ -188,7 +188,7 @@ def _make_clock() -> Callable[[], float]:
 
 
 def _make_market(config: TrainConfig, name: str, index: int) -> Any:
-    from p2p_sac_jax.agent.market import SimulatedMarket
+    from p2p_sac_jax.agent.market import SimulatedMarket, check_market
 
     if not _MARKET.value:
         return SimulatedMarket(config, index if _STORE.value < 0 else _STORE.value)
@@ -197,10 +197,11 @@ def _make_market(config: TrainConfig, name: str, index: int) -> Any:
         make = getattr(importlib.import_module(module), factory)
     except (ImportError, AttributeError, ValueError) as error:
         raise ConfigError(f"--market={_MARKET.value!r}: {error}") from error
-    market = make(config, name) if callable(make) else make
-    for need in ("reset", "step", "observation_dim", "action_dim", "environment"):
-        if not hasattr(market, need):
-            raise ConfigError(f"--market={_MARKET.value!r}: no {need} in {market!r}")
+    try:
+        market = make(config, name) if callable(make) else make
+    except OSError as error:
+        raise ConfigError(f"--market={_MARKET.value!r}: {error}") from error
+    check_market(market, f"--market={_MARKET.value}")
     return market
 
 

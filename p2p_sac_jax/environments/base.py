@@ -58,6 +58,8 @@ class DemandModel(NamedTuple):
     # (key, params) -> a week at the status quo, observable without selling; its
     # reward and demand are placeholders for ``counterfactual``
     exogenous: Callable[[Array, Params], Transition]
+    # ([T, D] observed weeks, T may be 0) -> parameters of a store known by them alone
+    store_params: Callable[[Array], Params] | None = None
     # (state, params) -> without season, at usual cost, rival and reference price
     curve: Callable[[State, Params], DemandCurve] | None = None
 
@@ -80,6 +82,9 @@ class Environment(NamedTuple):
     action_dim: int
     num_cells: int
     cells_per_group: int = 1  # this many cells in a row make one of a coarser grid
+    # Rewards and entries of observations are within +- this in a deployed agent, so
+    # that one absurd step does not outweigh all others, nor overflow when squared.
+    bound: float = 1e6
     has_oracle: bool = False  # whether ``score`` knows oracle and baseline
     demand: DemandModel | None = None  # None: nothing to remember or imagine
 

@@ -186,8 +186,12 @@ def estimate_table(panel: Panel) -> dict[str, NDArray]:
       the rest float64.
 
     Raises:
-      ValueError: no series is left.
+      ValueError: a brand has no column of prices, or no series is left.
     """
+    brands = panel.prices.shape[1]
+    strange = panel.brand[(panel.brand < 1) | (panel.brand > brands)]
+    if strange.size:
+        raise ValueError(f"brand={strange[0]} must be 1 to {brands}, as its price")
     rows = usable_rows(panel)
     panel = _take(panel, rows)
     series = []

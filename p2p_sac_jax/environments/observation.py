@@ -7,18 +7,32 @@ front door for a user with figures of a real week in hand.
 from __future__ import annotations
 
 import math
+import warnings
+from typing import Any
 
 import jax.numpy as jnp
 import numpy as np
 from numpy.typing import NDArray
 
-from p2p_sac_jax.config import ConfigError
+from p2p_sac_jax.arguments import number
+from p2p_sac_jax.environments.week_figures import (
+    MAX_LOG_SALES,
+    PRICES,
+    USUAL_WEEKS,
+    WEEKS,
+    bound,
+    log_units,
+    or_usual,
+    relative_cost,
+    relative_price,
+    usual_weeks,
+)
 from p2p_sac_jax.types import Array
 
 OBSERVATION_DIM = 11
 COST_CENTRE = 0.7
-MAX_LOG_SALES = 3.0  # observed log demand is clipped to +- this
 WEEKS_PER_YEAR = 52
+_LAST_WEEK = 1e6  # of a calendar
 
 
 def clip_log_sales(log_sales: Array) -> Array:
@@ -71,56 +85,70 @@ def observed_cost(obs: Array) -> Array:
 
 
 def observation(
-    week: int,
-    cost: float,
-    rival_price: float = 1.0,
-    reference_price: float = 1.0,
-    last_price: float = 1.0,
-    last_units: float = 1.0,
-    mean_units: float = 1.0,
-    last_profit: float = 1.0,
+    week: Any,
+    cost: Any,
+    rival_price: Any = 1.0,
+    reference_price: Any = 1.0,
+    last_price: Any = 1.0,
+    last_units: Any = 1.0,
+    mean_units: Any = 1.0,
+    last_profit: Any = 1.0,
 ) -> NDArray[np.float32]:
     """Observation [11] of one week, from figures a seller has.
 
     Everything is relative: prices and cost to the store's usual price, the rivals'
-    price to their usual one, units and profit to those of a usual week.
+    price to their usual one, units and profit to those of a usual week. What a week
+    may hold is written in ``week_figures``: where nothing was sold, say 0, and net
+    returns are negative. A figure that is missing (None, NaN) counts as usual. A
+    warning says what was bounded or missing.
 
     Args:
       week: week of the year; the calendar of the data starts with week 0.
-      cost: unit cost.
-      rival_price: the rivals' price index.
+      cost: unit cost, from .01 to 1.5; required.
+      rival_price: the rivals' price index, from 0 to 3 as every price; shown from .1.
       reference_price: what customers are used to paying.
       last_price: last week's price.
-      last_units: last week's units.
-      mean_units: geometric mean of the units of recent weeks.
-      last_profit: last week's profit.
+      last_units: last week's units, from -100 to 100; shown from .05 to 20.
+      mean_units: geometric mean of the units of recent weeks, likewise.
+      last_profit: last week's profit, from -100 to 100; shown within 20.
 
     Raises:
-      ConfigError: a figure is not finite, or not positive where it must be.
+      ConfigError: a figure is no number, or outside its range: it is money or pieces.
     """
-    positive = {
-        "cost": cost,
+    notes: list[str] = []
+    prices = {
         "rival_price": rival_price,
         "reference_price": reference_price,
         "last_price": last_price,
+    }
+    weeks = {
         "last_units": last_units,
         "mean_units": mean_units,
+        "last_profit": last_profit,
     }
-    for name, value in positive.items():
-        if not (math.isfinite(value) and value > 0):
-            raise ConfigError(f"{name}={value!r} must be a finite number above 0")
-    for name, value in {"week": week, "last_profit": last_profit}.items():
-        if not math.isfinite(value):
-            raise ConfigError(f"{name}={value!r} must be a finite number")
-    angle = 2.0 * math.pi * (week % WEEKS_PER_YEAR) / WEEKS_PER_YEAR
-    figures = (
-        angle,
+    week = number("week", week, -_LAST_WEEK, _LAST_WEEK)
+    cost = relative_cost("cost", cost)
+    figures: dict[str, float] = {}
+    for name, value in prices.items():
+        price = relative_price(name, or_usual(name, value, notes), least=0.0)
+        figures[name], note = bound(name, price, *reversed(PRICES))
+        notes.append(note)
+    for name, value in weeks.items():
+        count = usual_weeks(name, or_usual(name, value, notes))
+        # Few units, or returns, are ordinary; ``log_units`` bounds them.
+        least = -USUAL_WEEKS if name == "last_profit" else -WEEKS
+        figures[name], note = bound(name, count, USUAL_WEEKS, least)
+        notes.append(note)
+    for note in filter(None, notes):
+        warnings.warn(note, stacklevel=2)
+    entries = (
+        2.0 * math.pi * (week % WEEKS_PER_YEAR) / WEEKS_PER_YEAR,
         cost,
-        math.log(rival_price),
-        reference_price,
-        last_price,
-        math.log(last_units),
-        float(np.clip(math.log(mean_units), -MAX_LOG_SALES, MAX_LOG_SALES)),
-        last_profit,
+        math.log(figures["rival_price"]),
+        figures["reference_price"],
+        figures["last_price"],
+        float(log_units(figures["last_units"])),
+        float(log_units(figures["mean_units"])),
+        figures["last_profit"],
     )
-    return np.asarray(encode(*(jnp.float32(figure) for figure in figures)))
+    return np.asarray(encode(*(jnp.float32(entry) for entry in entries)))

@@ -33,6 +33,7 @@ from p2p_sac_jax.environments.observation import (
     encode,
     observed_cost,
 )
+from p2p_sac_jax.environments.own_store import store_params
 from p2p_sac_jax.environments.pricing_coefficients import pricing_coefficients
 from p2p_sac_jax.environments.pricing_model import (
     LOG_PRICE_RANGE,
@@ -43,6 +44,7 @@ from p2p_sac_jax.environments.pricing_model import (
     draw_noise,
     make_pricing_params,
 )
+from p2p_sac_jax.environments.week_figures import USUAL_WEEKS
 from p2p_sac_jax.types import Array, Candidates, Score, Transition
 
 __all__ = [
@@ -108,6 +110,7 @@ def make_pricing(config: EnvironmentConfig) -> Environment:
         action_dim=1,
         num_cells=(len(COST_EDGES) + 1) * NUM_SEASONS,
         cells_per_group=NUM_SEASONS,
+        bound=USUAL_WEEKS,
         has_oracle=True,
         demand=DemandModel(
             coefficients=pricing_coefficients(reference_price=farsighted),
@@ -116,6 +119,7 @@ def make_pricing(config: EnvironmentConfig) -> Environment:
             candidates=functools.partial(_candidates, farsighted),
             counterfactual=_counterfactual,
             exogenous=_exogenous,
+            store_params=store_params,
             curve=functools.partial(_curve, farsighted),
         ),
     )

@@ -95,7 +95,7 @@ def test_agents_equal_the_simulated_population(mode, tmp_path):
         assert_close(here._replace(**apart), there._replace(**apart), 1e-5)
         assert_close(agent._state.belief, there.belief, 1e-5)
         counters = agent.network.status().counters
-        assert agent.network_errors == 0
+        assert agent.connection.errors == 0
         assert counters.refused == {}
         # Two kinds of message from two peers at every end of a round.
         assert (
@@ -209,8 +209,8 @@ def test_a_failing_network_changes_nothing_and_raises_nothing(monkeypatch):
 
     quiet, disturbed = asyncio.run(weeks(False)), asyncio.run(weeks(True))
     assert_identical(quiet._state, disturbed._state)
-    assert quiet.network_errors == 0
-    assert disturbed.network_errors == 1 + 2 * 2  # a first sync, two rounds of two
+    assert quiet.connection.errors == 0
+    assert disturbed.connection.errors == 1 + 2 * 2  # a first sync, two rounds of two
     # No peer was reachable: the messages are kept for later peers.
     assert quiet.network.status().counters.kept == 4
 

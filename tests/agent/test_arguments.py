@@ -42,16 +42,20 @@ def replaced(section, **values):
         ),
         ({"price_history": [1, 2]}, ("price_history", "PriceHistory")),
         (
-            {"price_history": PriceHistory(np.zeros((2, 11)), [1.0, 9.0], [1.0, 1.0])},
-            ("price_history.prices=9", "[0.667, 1.500]"),
+            {"price_history": PriceHistory(np.zeros((3, 11)), [1, 19.9, 9.0], [1] * 3)},
+            ("price_history.prices[1]=19.9", "[0.1, 3]", "2 of 3 weeks are not"),
         ),
         (
             {"price_history": PriceHistory(np.zeros((2, 11)), [1.0], [1.0])},
             ("price_history.observations", "1 x 11 finite"),
         ),
         (
-            {"price_history": PriceHistory(np.zeros((1, 11)), [1.0], [0.0])},
-            ("price_history.units=0", "above 0"),
+            {"price_history": PriceHistory(np.zeros((1, 11)), [1.0], [1.0, 1.0])},
+            ("price_history.units of shape (2,)", "1 weeks"),
+        ),
+        (
+            {"price_history": PriceHistory(np.zeros((1, 11)), [1.0], [1240])},
+            ("price_history.units[0]=1240", "[-100, 100], relative to a usual week"),
         ),
     ],
 )
@@ -81,10 +85,11 @@ async def test_wrong_values_get_one_line():
     await agent.select_action(obs)
     good = {"action": [0.0], "reward": 1.0, "next_state": obs, "log_sales": 0.0}
     for wrong, words in (
-        ({"action": [1.5]}, "action"),
-        ({"reward": float("nan")}, "reward=nan"),
+        ({"action": [7.0]}, "action"),
+        ({"reward": "1.2"}, "reward='1.2'"),
+        ({"reward": None}, "reward=None"),
         ({"log_sales": None}, "log_sales=None"),
-        ({"next_state": obs * np.nan}, "next_state"),
+        ({"next_state": obs[:4]}, "next_state"),
     ):
         with pytest.raises(ConfigError, match=words):
             agent.observe(**good | wrong)

@@ -90,4 +90,4 @@ async def test_extreme_values_break_nothing_and_fade(mode, tmp_path):
     for mean in (agent._state.guidance.prior.mean, agent._state.belief.mean):
         assert (np.abs(mean - BASE.mean) < 2.0 * BASE_STD).all()
     assert float(agent._state.peer.normalised_error) < ERROR_TOLERANCE
-    assert agent.network_errors == 0
+    assert agent.connection.errors == 0

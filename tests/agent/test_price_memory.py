@@ -11,6 +11,7 @@ from p2p_sac_jax.agent.price_memory import P2PPriceMemory
 from p2p_sac_jax.agent.transport.in_process import Hub, in_process_network
 from p2p_sac_jax.config import ConfigError
 from p2p_sac_jax.environments.observation import observation
+from p2p_sac_jax.environments.week_figures import USUAL_WEEKS
 from tests.helpers.agents import (
     NAMES,
     Store,
@@ -22,7 +23,7 @@ from tests.helpers.agents import (
 )
 from tests.helpers.demand import base_prior
 from tests.helpers.hub_peers import run
-from tests.helpers.populations import assert_close
+from tests.helpers.populations import assert_close, assert_identical
 from tests.reference.bayes import demand_posterior
 
 pytestmark = pytest.mark.slow
@@ -139,6 +140,72 @@ def test_observations_hold_last_weeks_price_and_sales():
     assert float(agent._state.peer.replay.rows[0, 12]) == pytest.approx(
         expected, rel=1e-5
     )
+
+
+def retail_history(week=9, **change):
+    """A year with promotions every sixth week, and one week that is different."""
+    figures = {
+        "prices": np.where(np.arange(52) % 6 == 5, 0.8, 1.0).tolist(),
+        "units": [1.0] * 52,
+    }
+    for name, value in change.items():
+        figures[name][week] = value
+    observations = [observation(number, 0.45) for number in range(52)]
+    return PriceHistory(observations, figures["prices"], figures["units"])
+
+
+def test_weeks_as_retail_has_them_are_learned():
+    """Half a price, no sales, returns and one absurd week, against bounded ones."""
+    counts = [
+        float(memory_of(retail_history(**week))._memory.n)
+        for week in ({}, {"prices": 0.5}, {"units": 0.0})
+    ]
+    assert counts == [52.0] * 3
+    for found, as_if in ((-0.2, 1 / USUAL_WEEKS), (90, USUAL_WEEKS), (0, 1e-9)):
+        assert_identical(
+            memory_of(retail_history(units=found))._memory,
+            memory_of(retail_history(units=as_if))._memory,
+        )
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"prices": 0.0}, "prices[9]=0.0 must be a finite number in [0.1, 3]"),
+        ({"prices": None}, "a figure is missing"),
+        ({"units": float("nan")}, "a figure is missing"),
+        ({"units": 1240}, "units[9]=1240 must be"),
+    ],
+)
+def test_weeks_that_cannot_be_used_are_left_out_by_number(change, words, caplog):
+    history = retail_history(**change)
+    assert float(memory_of(history)._memory.n) == 51.0
+    assert "week 9 of the history is left out: " in caplog.text
+    assert words in caplog.text
+    agent = make_agent(
+        CONFIG, in_process_network(Hub(NAMES), NAMES[0]), price_history=history
+    )
+    assert (agent.steps, agent.clock) == (51, 52)
+
+
+def test_one_week_at_a_time_has_the_same_rules(caplog):
+    memory, obs = memory_of(None), observation(3, 0.45)
+    memory.update(obs, 0.5, 0)
+    memory.update(obs, 1.0, None)
+    assert float(memory._memory.n) == 1.0
+    assert "a figure is missing" in caplog.text
+    with pytest.raises(ConfigError, match=r"prices\[0\]=19.99 must be .* \[0.1, 3\]"):
+        memory.update(obs, 19.99, 1.0)
+
+
+def test_a_store_of_ones_own_is_known_by_its_weeks(caplog):
+    for params in (None, ()):
+        memory = P2PPriceMemory(retail_history(), None, CONFIG, params=params)
+        assert memory.setup.params.environment.unit_cost == pytest.approx(0.45)
+    assert not caplog.text
+    unknown = P2PPriceMemory(None, None, CONFIG, params=())
+    assert unknown.setup.params.environment.unit_cost == pytest.approx(0.7)
+    assert "a usual unit cost of 0.7 is assumed" in caplog.text
 
 
 def test_no_history_is_fine():

@@ -300,7 +300,7 @@ async def test_an_unwritable_release_log_withholds_the_message(tmp_path):
     (tmp_path / "agent").write_text("a file where the folder should be")
     results = await run_weeks(agent, Store(CONSORTIUM, 0), 2)
     assert [report["shared"] for _, report in results] == [0, 0]
-    assert agent.network_errors == 1
+    assert agent.connection.errors == 1
     assert network.status().counters.kept == 0
 
 

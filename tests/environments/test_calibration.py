@@ -80,6 +80,14 @@ def test_bad_rows_are_dropped_and_poor_series_left_out():
         estimation.estimate_table(_take(panel, panel.week < 120))
 
 
+@pytest.mark.parametrize("number", [-1, 1, 100])
+def test_brands_without_a_column_of_prices_are_refused(number):
+    panel = simulate_panel(0, (5, 7), 60, TRUE)
+    panel = panel._replace(brand=panel.brand + number)
+    with pytest.raises(ValueError, match=r"brand=\d+ must be 1 to \d, as its price"):
+        estimation.estimate_table(panel)
+
+
 def _take(panel, rows):
     return estimation.Panel(*(column[rows] for column in panel))
 

@@ -116,5 +116,6 @@ def make_promotions(base: Environment) -> Environment:
             candidates=candidates,
             counterfactual=counterfactual,
             exogenous=exogenous,
+            store_params=demand.store_params,
         ),
     )
