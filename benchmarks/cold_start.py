@@ -168,6 +168,9 @@ async def _connect(networks: Sequence[Any], timeout_s: float = 20.0) -> None:
             raise ConfigError("peers on loopback did not find each other")
 
 
+_PROFITS = "achieved", "oracle", "baseline"
+
+
 async def _run_weeks(stores: Sequence[Store], weeks: int) -> None:
     """Runs all stores in step."""
     from p2p_sac_jax.agent.service import run_week
@@ -179,7 +182,7 @@ async def _run_weeks(stores: Sequence[Store], weeks: int) -> None:
         for store in stores:
             outcome, _ = await run_week(store.agent, store.market, store.obs)
             store.obs = outcome.observation
-            store.profits.append(tuple(outcome.metrics.values()))
+            store.profits.append(tuple(outcome.metrics[name] for name in _PROFITS))
         await asyncio.sleep(0)  # lets messages arrive
 
 

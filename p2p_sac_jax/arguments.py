@@ -11,6 +11,8 @@ from numpy.typing import NDArray
 
 from p2p_sac_jax.config import ConfigError
 
+LAST_CLOCK = 2**24 - 1  # float32 times of later steps would be too coarse
+
 
 def whole(name: str, value: Any, least: int, most: float = math.inf) -> int:
     """Returns a whole number in a range.

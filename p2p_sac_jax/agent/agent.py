@@ -32,7 +32,7 @@ from p2p_sac_jax.agent.settings import (
     key_data,
     make_agent_setup,
 )
-from p2p_sac_jax.arguments import number, whole
+from p2p_sac_jax.arguments import LAST_CLOCK, number, whole
 from p2p_sac_jax.config import ConfigError, TrainConfig
 from p2p_sac_jax.config_io import replace_fields
 from p2p_sac_jax.environments.base import Environment
@@ -76,7 +76,7 @@ class P2PSACAgent:
           state_dim: D, size of an observation.
           action_dim: A.
           config: as for training, without simulated faults and attacks. The noise of a
-            mode is made for ``steps`` steps; after them the agent sends nothing.
+            mode is drawn in blocks of ``steps`` steps and does not end.
           price_history: past weeks of this store, which count as its own steps.
           network: None is an agent alone.
           local_weight: of own knowledge; by default that of ``config.exchange``.
@@ -90,7 +90,8 @@ class P2PSACAgent:
           seed: of all draws, with ``peer_id``, as in the simulation. By default the
             operating system draws the key: predictable noise protects nothing.
           peer_id: by default the number in the roster.
-          start_clock: step of the shared clock; by default the weeks of the history.
+          start_clock: step of the shared clock, below 2^24; by default the weeks of
+            the history.
           folder: default folder of ``save`` and ``load``. Modes with noise need it
             in a network, so that no noise is used twice.
 
@@ -107,7 +108,8 @@ class P2PSACAgent:
             config, environment, network, params, peer_id, price_history
         )
         past = len(setup.weeks.obs)
-        clock = whole("start_clock", past if start_clock is None else start_clock, past)
+        clock = past if start_clock is None else start_clock
+        whole("start_clock", clock, past, LAST_CLOCK)
         sync_interval = number("sync_interval", sync_interval, low=0.0)
         self.connection = Connection(network, sync_interval)
         self.network = network
@@ -261,13 +263,17 @@ class P2PSACAgent:
             shared = False
             if since == 0 and self._progress.shared < now:
                 shared = await self._share(_with(state, learner=learner), now)
-            await self.connection.sync_if_due()
+            self.connection.sync_if_due()
         counts = {"updates": float(learner.updates), "shared": float(shared)}
         return metrics.numbers() | counts | self._data.counts
 
     async def sync(self) -> int:
         """Pulls missing messages; returns how many, 0 after a failure."""
         return await self.connection.sync()
+
+    def compile(self) -> None:
+        """Compiles the programs of a week and a round; changes nothing."""
+        self._core.compile(self._state, self._latest.messages(), self._params)
 
     def save(self, folder: str | os.PathLike[str] | None = None) -> None:
         """Writes the full state, by default to the agent's folder.
@@ -317,9 +323,7 @@ class P2PSACAgent:
 
     async def _exchange(self) -> None:
         """Computes this round's guidance from the latest message of every peer."""
-        if self._progress.exchanged < 0:
-            self.connection.expire()
-        await self.connection.sync_if_due()
+        await self.connection.before_exchange()
         self._progress = self._progress._replace(exchanged=np.array(self._round))
         late = self.steps == 0 or self.steps < min(self._interval + 1, self.clock)
         first = late and not self.informed

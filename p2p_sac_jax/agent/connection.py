@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import math
 import time
@@ -12,6 +13,8 @@ import numpy as np
 
 from p2p_sac_jax.agent.protocol.peer_network import PeerNetwork
 from p2p_sac_jax.agent.protocol.refusals import Refusal
+
+FIRST_SYNC_S = 5.0
 
 _log = logging.getLogger(__name__)
 
@@ -27,7 +30,9 @@ class Connection:
     def __init__(self, network: PeerNetwork | None, sync_interval: float) -> None:
         self.errors = 0
         self._network = network
-        self._interval, self._synced = sync_interval, -math.inf
+        self._interval = sync_interval
+        self.expire()
+        self._pulling: asyncio.Task[int] | None = None
 
     async def send(self, message: Mapping[str, Mapping[str, np.ndarray]]) -> bool:
         """Sends a message's fields by kind; unreachable peers pull them later.
@@ -49,14 +54,24 @@ class Connection:
         self._synced = time.monotonic()
         return await self._attempt("sync", self._network.sync()) or 0
 
-    async def sync_if_due(self) -> None:
-        """Pulls missing messages if the last sync is ``sync_interval`` ago."""
-        if time.monotonic() - self._synced >= self._interval:
-            await self.sync()
+    def sync_if_due(self, now: bool = False) -> None:
+        """Starts to pull missing messages, beside the rest, every ``sync_interval``."""
+        if self._network is None:
+            return
+        due = now or time.monotonic() - self._synced >= self._interval
+        if due and (self._pulling is None or self._pulling.done()):
+            self._pulling = asyncio.create_task(self.sync())
+
+    async def before_exchange(self) -> None:
+        """Pulls if due; the first exchange waits for it, at most ``FIRST_SYNC_S``."""
+        self.sync_if_due()
+        if self._is_first and self._pulling is not None:
+            await asyncio.wait({self._pulling}, timeout=FIRST_SYNC_S)
+        self._is_first = False
 
     def expire(self) -> None:
-        """Makes the next ``sync_if_due`` pull."""
-        self._synced = -math.inf
+        """Makes the next exchange pull again and wait, as the first does."""
+        self._synced, self._is_first = -math.inf, True
 
     def refuse(self, sender: str, reason: Refusal) -> None:
         """Counts a message that could not be used."""

@@ -105,6 +105,23 @@ class Core(NamedTuple):
     exchange: Callable[[AgentState, Any, AgentParams], AgentState]
     pretrain_on_model: Callable[[AgentState, AgentParams], SacState]
 
+    def compile(self, state: AgentState, messages: Any, params: AgentParams) -> None:
+        """Runs the programs of a week and a round once, for nothing.
+
+        Args:
+          state: of the agent.
+          messages: of all peers, leaves [J, ...].
+          params: of the agent.
+        """
+        obs = np.zeros(self.components.environment.observation_dim, np.float32)
+        zero, one = np.float32(0), np.float32(1)
+        action = np.array(self.select_action(state, obs, params))
+        week = AgentStep(Transition(obs, action, zero, obs, one), zero, one)
+        state = self.observe(state, week, params)
+        self.train_step(self.components.batch_size)(state, np.int32(0), params)
+        self.make_message(state, one, np.int32(0), params)
+        self.exchange(state, messages, params)
+
     def message_shapes(self) -> Any:
         """Shapes of one peer's message, leaves ``jax.ShapeDtypeStruct``."""
         key, zero = np.zeros(2, np.uint32), np.zeros((), np.int32)

@@ -38,7 +38,7 @@ class MarketOutcome(NamedTuple):
     reward: float
     terminated: bool  # whether the value of the future is 0
     log_sales: float  # ln(units / usual units), ln 0 too; 0 without a demand model
-    metrics: Mapping[str, float]  # for logs and monitors only
+    metrics: Mapping[str, float]  # figures for the log alone, such as price and units
     # [A] really taken, where rules changed it; beyond +-1 is a price that no action
     # names. None: the one asked for
     charged: NDArray[np.float32] | None = None
@@ -190,13 +190,18 @@ class SimulatedMarket:
             self._key, np.int32(clock), self._state, action, self.params
         )
         self._state = done.state
-        metrics = {name: float(x) for name, x in score._asdict().items()}
+        metrics = {}
+        if self.environment.has_oracle:
+            metrics = {name: float(x) for name, x in score._asdict().items()}
+        if self.environment.demand is not None:
+            metrics["units"] = math.exp(log_sales)
+            metrics["price"] = float(done.info.price)
         return MarketOutcome(
             observation=np.asarray(done.obs),
             reward=float(done.reward),
             terminated=bool(done.terminated),
             log_sales=float(log_sales),
-            metrics=metrics if self.environment.has_oracle else {},
+            metrics=metrics,
         )
 
 

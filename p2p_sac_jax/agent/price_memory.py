@@ -27,6 +27,7 @@ from p2p_sac_jax.agent.settings import (
     AgentSetup,
     make_agent_setup,
     named_environment,
+    shared_settings,
 )
 from p2p_sac_jax.arguments import numbers
 from p2p_sac_jax.config import ConfigError, TrainConfig
@@ -144,6 +145,8 @@ class P2PPriceMemory:
         if not self._owned:
             self._learn(setup.weeks)
         if network is not None:
+            shared = shared_settings(self.setup)
+            network.must_agree(**shared, message=self.latest_messages.layout)
             network.register_message_handler(MARKET, self._handle_market_insight)
 
     def update(self, observation: Any, price: float, units: float) -> None:

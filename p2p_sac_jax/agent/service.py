@@ -6,6 +6,7 @@ import asyncio
 import logging
 import math
 import time
+from collections import Counter
 from collections.abc import Callable, Coroutine, Mapping
 from typing import Any
 
@@ -16,13 +17,19 @@ from p2p_sac_jax.agent.market import (
     reset_market,
     step_market,
 )
+from p2p_sac_jax.agent.protocol.base import Delivery
+from p2p_sac_jax.agent.protocol.delivery import in_thread
+from p2p_sac_jax.agent.protocol.payloads import KINDS
 from p2p_sac_jax.agent.protocol.peer_network import PeerNetwork
+from p2p_sac_jax.arguments import missing
 
 LOG = logging.getLogger(__name__)
 FIRST_PEER_S = 10.0  # a starting peer waits this long for another one
 SAVE_S = 10.0  # between two saves, at least
-_POLL_S = 0.2
-_BEST = "oracle"  # in an outcome's metrics: the largest possible profit
+COMPILING_S = 5.0  # between two lines of a peer that compiles
+_POLL_S, _WATCH_S = 0.2, 1.0
+_BEST = "oracle"  # in an outcome's figures: the largest possible profit
+_TRAFFIC = "sent", "kept", "delivered", "pulled", "refused"  # counters of a week
 
 
 async def run_week(
@@ -62,7 +69,6 @@ class Service:
         *,
         clock: Callable[[], float],
         week_s: float,
-        sync_s: float,
     ) -> None:
         """Stores the parts; nothing starts yet.
 
@@ -73,14 +79,17 @@ class Service:
           clock: weeks of the network's clock, with their fraction. A week runs when
             the clock reaches it, and no week runs twice.
           week_s: seconds of a week.
-          sync_s: seconds between two requests for missing messages.
         """
         self._agent, self._market, self._network = agent, market, network
-        self._clock, self._week_s, self._sync_s = clock, week_s, sync_s
+        self._clock, self._week_s = clock, week_s
         self._earned = self._best = 0.0
         self._saved_at = -math.inf  # the first week is saved at once
         self._save_errors = 0
+        self._received: Counter[str] = Counter()  # since the last week, by sender
+        self._traffic: Mapping[str, float] = {}  # counters at the end of the last week
         self.metrics: dict[str, float] = {}
+        for kind in KINDS:
+            network.register_message_handler(kind, self._count)
 
     async def run(self, stop: asyncio.Event, weeks: int = 0) -> None:
         """Runs until ``stop`` is set; then saves and disconnects.
@@ -91,20 +100,31 @@ class Service:
           weeks: number of weeks, counted from the agent's first; 0 is no end.
         """
         await self._network.connect()
-        syncs = asyncio.create_task(self._sync_regularly())
+        watch = asyncio.create_task(self._watch())
         try:
+            await asyncio.gather(self._compile(), _unless(stop, self._wait_for_peer()))
             await self._run_weeks(stop, weeks)
         finally:
-            syncs.cancel()
+            watch.cancel()
             self._save()
             counters = self._network.status().counters._asdict()
             await self._network.disconnect()
-            done = {"week": self._agent.steps, **counters}
-            LOG.info("stopped", extra={"data": done})
+            _log("stopped", {"week": self._agent.steps, **counters})
+
+    async def _compile(self) -> None:
+        """Compiles in a thread, so that the peer answers others meanwhile."""
+        began = time.monotonic()
+        work = asyncio.ensure_future(in_thread(self._agent.compile))
+        elapsed_s = 0.0
+        while not work.done():
+            _log("compiling", {"elapsed_s": elapsed_s})
+            await asyncio.wait({work}, timeout=COMPILING_S)
+            elapsed_s = round(time.monotonic() - began, 1)
+        work.result()
+        _log("ready", {"elapsed_s": elapsed_s, "week": self._agent.steps})
 
     async def _run_weeks(self, stop: asyncio.Event, weeks: int) -> None:
         agent, market, obs = self._agent, self._market, None
-        await _unless(stop, self._wait_for_peer())
         while not weeks or agent.steps < weeks:
             await _unless(stop, self._wait_for_week())
             agent.catch_up(int(self._clock()))
@@ -117,7 +137,7 @@ class Service:
             outcome = await _unless(stop, step)
             if outcome is None:
                 return
-            self._record(outcome, await _train(agent, action, outcome))
+            self._record(action, outcome, await _train(agent, action, outcome))
             obs = outcome.observation
             if time.monotonic() - self._saved_at >= SAVE_S:
                 self._save()
@@ -135,11 +155,23 @@ class Service:
         while (left := self._agent.clock - self._clock()) > 0:
             await asyncio.sleep(min(left * self._week_s, _POLL_S))
 
-    async def _sync_regularly(self) -> None:
-        """Pulls missing messages between the agent's rounds, which may be far apart."""
+    async def _watch(self) -> None:
+        """Logs who comes and goes; pulls from who came, and when a sync is due."""
+        away = self._network.status().away
         while True:
-            await asyncio.sleep(max(self._sync_s, _POLL_S))
-            await self._agent.sync()
+            await asyncio.sleep(_WATCH_S)
+            now = self._network.status().away
+            for name, reason in now.items():
+                if away.get(name) != reason:
+                    _log("peer down", {"peer": name, "reason": reason}, logging.WARNING)
+            came = away.keys() - now.keys()
+            for name in sorted(came):
+                _log("peer up", {"peer": name})
+            away = now
+            self._agent.connection.sync_if_due(now=bool(came))
+
+    def _count(self, delivery: Delivery) -> None:
+        self._received[delivery.sender] += 1
 
     def _save(self) -> None:
         """Saves; a failing disk does not end the peer."""
@@ -147,11 +179,14 @@ class Service:
             self._agent.save()
         except OSError as error:
             self._save_errors += 1
-            LOG.error("state not saved", extra={"data": {"reason": str(error)}})
+            _log("state not saved", {"reason": str(error)}, logging.ERROR)
         self._saved_at = time.monotonic()
 
-    def _record(self, outcome: MarketOutcome, train: Mapping[str, float]) -> None:
-        self._best += outcome.metrics.get(_BEST, 0.0)
+    def _record(
+        self, action: Any, outcome: MarketOutcome, train: Mapping[str, float]
+    ) -> None:
+        figures = outcome.metrics
+        self._best += figures.get(_BEST, 0.0)
         self.metrics = {
             "week": self._agent.steps,
             "clock": self._agent.clock,
@@ -164,9 +199,36 @@ class Service:
         if self._best:
             self.metrics["profit_share"] = self._earned / self._best
         status = self._network.status()
-        network = {"health": status.health, "peers": len(status.peers)}
-        rounded = {name: round(x, 4) for name, x in self.metrics.items()}
-        LOG.info("week", extra={"data": rounded | network})
+        counters = status.counters._asdict()
+        counters["refused"] = sum(status.counters.refused.values())
+        traffic = {name: counters[name] for name in _TRAFFIC}
+        before, self._traffic = self._traffic, traffic
+        data = {
+            **_rounded(self.metrics),
+            "action": [
+                round(float(x), 4)
+                for x in (action if outcome.charged is None else outcome.charged)
+            ],
+            "figures": _rounded(figures),
+            "messages": {name: x - before.get(name, 0) for name, x in traffic.items()},
+            "received": dict(self._received),
+            "health": status.health,
+            "peers": len(status.peers),
+            "away": status.away,
+        }
+        _log("week", data)
+        self._received.clear()
+
+
+def _log(event: str, data: Mapping[str, Any], level: int = logging.INFO) -> None:
+    LOG.log(level, event, extra={"data": data})
+
+
+def _rounded(values: Mapping[str, Any]) -> dict[str, float | None]:
+    """Numbers for the log; JSON has no NaN."""
+    return {
+        name: None if missing(x) else round(float(x), 4) for name, x in values.items()
+    }
 
 
 async def _unless(stop: asyncio.Event, work: Coroutine[Any, Any, Any]) -> Any:

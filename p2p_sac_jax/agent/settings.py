@@ -236,6 +236,30 @@ def _roster(network: PeerNetwork, config: TrainConfig) -> tuple[tuple[str, ...],
     return tuple(network.peers), network.name
 
 
+def shared_settings(setup: AgentSetup) -> dict[str, object]:
+    """Settings that all peers of a network share, by name.
+
+    They decide when messages are due, what they hold and how a receiver reads them.
+    """
+    config, components = setup.config, setup.core.components
+    environment, privacy = components.environment, config.privacy
+    demand = environment.demand
+    demand = environment.demand
+    noise = (
+        *(privacy.clip, privacy.min_count, privacy.min_weeks),
+        *(privacy.value_noise, privacy.trend_epsilon),
+    )
+    return {
+        "interval": config.exchange.interval,
+        "environment": (
+            *(config.environment.name, config.environment.seconds_per_step),
+            *(environment.observation_dim, environment.action_dim),
+        ),
+        "features": () if demand is None else demand.coefficients,
+        "privacy": () if config.exchange.mode == "private" else noise,
+    }
+
+
 def key_data(seed: int | None, peer_id: int) -> np.ndarray:
     """[2] uint32 of the key of this peer in the simulation, or of a secret key."""
     if seed is None:

@@ -59,7 +59,12 @@ class Program:
     """
 
     def __init__(
-        self, doc: str | None, *, config: bool = False, arguments: bool = False
+        self,
+        doc: str | None,
+        *,
+        config: bool = False,
+        arguments: bool = False,
+        report: Callable[[str], None] | None = None,
     ) -> None:
         """No flags but those of the configuration.
 
@@ -67,8 +72,10 @@ class Program:
           doc: help text, shown above the list of flags.
           config: whether there are ``--config=PRESET`` and ``--config.FIELD=VALUE``.
           arguments: whether words that are not flags are allowed.
+          report: takes the line of a user error; by default it goes to stderr.
         """
         self._doc = (doc or "").strip()
+        self._report = report or _print_error
         self._takes_config, self._takes_arguments = config, arguments
         self._values = absl_flags.FlagValues()
         self.arguments: list[str] = []
@@ -150,7 +157,7 @@ class Program:
                     raise
                 sys.exit(BROKEN_PIPE)
             except ConfigError as error:
-                print(f"error: {_one_line(error)}", file=sys.stderr)
+                self._report(_one_line(error))
                 sys.exit(USER_ERROR)
             except KeyboardInterrupt:
                 print("SIGINT: interrupted", file=sys.stderr)
@@ -275,6 +282,10 @@ def _reader_has_left() -> bool:
     if left:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     return left
+
+
+def _print_error(line: str) -> None:
+    print(f"error: {line}", file=sys.stderr)
 
 
 def _one_line(error: object) -> str:

@@ -16,8 +16,8 @@ import logging
 import os
 import signal
 import sys
+import threading
 import time
-from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -25,7 +25,15 @@ from typing import Any
 from p2p_sac_jax.commands.flags import Program
 from p2p_sac_jax.config import ConfigError, TrainConfig
 
-PROGRAM = Program(__doc__, config=True)
+LOG = logging.getLogger("p2p_sac_jax")
+
+
+def _report(line: str) -> None:
+    _log_as_json()
+    LOG.error("refused", extra={"data": {"reason": line}})
+
+
+PROGRAM = Program(__doc__, config=True, report=_report)
 _IDENTITY = PROGRAM.string("identity", "", "folder of the peer's identity")
 _NAME = PROGRAM.string("name", "", "expected name of the peer; empty accepts any")
 _WORKDIR = PROGRAM.string("workdir", "", "folder of state, audit and message logs")
@@ -54,8 +62,9 @@ _MARKET = PROGRAM.string(
 
 
 @PROGRAM.main
-def main() -> None:
+def main() -> int:
     """Checks the flags, builds the peer and runs it."""
+    _log_as_json()
     config = PROGRAM.get_config()
     for flag in (_IDENTITY, _WORKDIR):
         if not flag.value:
@@ -65,24 +74,38 @@ def main() -> None:
             raise ConfigError(f"--{flag.name}={flag.value} must be at least 0")
     if not 0.0 < _WEEK_S.value < float("inf"):
         raise ConfigError(f"--week_s={_WEEK_S.value} must be above 0")
-    _log_as_json()
-    asyncio.run(_serve(config))
+    try:
+        asyncio.run(_serve(config))
+    except ConfigError:
+        raise
+    except Exception:
+        LOG.critical("failed", exc_info=True)
+        return 1
+    return 0
 
 
 async def _serve(config: TrainConfig) -> None:
     from p2p_sac_jax.agent.ops.audit import AuditLog
     from p2p_sac_jax.agent.ops.identity import load_identity, load_roster
     from p2p_sac_jax.agent.ops.monitor import Endpoint, PeerCollector
+    from p2p_sac_jax.agent.protocol.envelope import VERSION
     from p2p_sac_jax.agent.protocol.peer_network import PeerNetwork
     from p2p_sac_jax.agent.service import Service
     from p2p_sac_jax.agent.transport.zenoh_transport import ZenohTransport
     from p2p_sac_jax.experiment.compilation_cache import use_compilation_cache
 
+    stop = asyncio.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(number, stop.set)
     use_compilation_cache()
     folder = _make_folder()
     identity, roster = load_identity(_IDENTITY.value), load_roster(_IDENTITY.value)
-    clock = _make_clock()
-    _check_network(config, identity, roster, int(clock()))
+    origin_s, week_s = _origin_s(), _WEEK_S.value
+
+    def clock() -> float:
+        return (time.time() - origin_s) / week_s
+
+    _check_network(identity, clock())
     audit = AuditLog(folder / "audit.jsonl")
     transport = ZenohTransport(
         _IDENTITY.value, listen=_LISTEN.value, connect=_CONNECT.value
@@ -94,21 +117,12 @@ async def _serve(config: TrainConfig) -> None:
         folder=folder / "network",
         audit=audit,
     )
+    network.must_agree(week=(week_s, origin_s))
     index = list(roster.keys).index(identity.name)
     market = _make_market(config, identity.name, index)
     agent = _make_agent(config, market, network, index, int(clock()))
     audit.budget = lambda: agent.budget
-    service = Service(
-        agent,
-        market,
-        network,
-        clock=clock,
-        week_s=_WEEK_S.value,
-        sync_s=_SYNC_S.value,
-    )
-    stop = asyncio.Event()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        asyncio.get_running_loop().add_signal_handler(number, stop.set)
+    service = Service(agent, market, network, clock=clock, week_s=week_s)
     endpoint = None
     if _METRICS.value:
         collector = PeerCollector(
@@ -116,6 +130,17 @@ async def _serve(config: TrainConfig) -> None:
             lambda: service.metrics | {"certificate_ends": transport.certificate_ends},
         )
         endpoint = Endpoint(_METRICS.value, collector)
+    data = {
+        "name": identity.name,
+        "network": roster.network,
+        "mode": roster.mode,
+        "peers": list(roster.keys),
+        "protocol": VERSION,
+        "workdir": str(folder.absolute()),
+        "clock": int(clock()),
+        "pid": os.getpid(),
+    }
+    LOG.info("started", extra={"data": data})
     try:
         await service.run(stop, _WEEKS.value)
     finally:
@@ -133,18 +158,19 @@ def _make_folder() -> Path:
     return folder
 
 
-def _check_network(config: TrainConfig, identity: Any, roster: Any, week: int) -> None:
-    """Refuses an identity or a clock that does not fit the configuration."""
+def _check_network(identity: Any, week: float) -> None:
+    """Refuses an identity or a clock that does not fit the flags."""
+    from p2p_sac_jax.arguments import LAST_CLOCK
+
     if _NAME.value not in ("", identity.name):
         raise ConfigError(
             f"--name={_NAME.value!r} must be {identity.name!r}, the name in"
             f" --identity={_IDENTITY.value!r}"
         )
-    if roster.mode != "private" and not 0 <= week < config.steps:
+    if not 0 <= week <= LAST_CLOCK:
         raise ConfigError(
             f"--origin={_ORIGIN.value} with --week_s={_WEEK_S.value:g} makes this week"
-            f" {week} of the network; in mode {roster.mode} noise exists for"
-            f" weeks 0 to steps={config.steps}"
+            f" {week:.0f} of the network, must be 0 to {LAST_CLOCK}"
         )
 
 
@@ -173,8 +199,8 @@ def _make_agent(
     return agent
 
 
-def _make_clock() -> Callable[[], float]:
-    """Weeks of the network since its origin, with their fraction."""
+def _origin_s() -> float:
+    """Start of the network's week 0, seconds since 1970."""
     try:
         origin = datetime.fromisoformat(_ORIGIN.value)
     except ValueError as error:
@@ -183,8 +209,7 @@ def _make_clock() -> Callable[[], float]:
         ) from error
     if origin.tzinfo is None:
         origin = origin.replace(tzinfo=UTC)
-    start_s, week_s = origin.timestamp(), _WEEK_S.value
-    return lambda: (time.time() - start_s) / week_s
+    return origin.timestamp()
 
 
 def _make_market(config: TrainConfig, name: str, index: int) -> Any:
@@ -211,7 +236,14 @@ def _log_as_json() -> None:
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(JsonLines())
     logging.basicConfig(level=logging.WARNING, handlers=[handler], force=True)
-    logging.getLogger("p2p_sac_jax").setLevel(logging.INFO)
+    LOG.setLevel(logging.INFO)
+    logging.captureWarnings(True)
+    threading.excepthook = _log_failure
+    sys.unraisablehook = _log_failure
+
+
+def _log_failure(failed: Any) -> None:
+    LOG.error("failed", exc_info=failed.exc_value)
 
 
 if __name__ == "__main__":

@@ -55,7 +55,7 @@ def stream_factor(horizon: int) -> float:
     whatever the number of its rounds that are released.
 
     Args:
-      horizon: number of rounds, at least 1.
+      horizon: number of rounds of a block, at least 1.
 
     Returns:
       sqrt(Σ_k f_k²), 1 for one round, growing like the root of a logarithm.
@@ -70,17 +70,20 @@ def stream_noise(
     shape: tuple[int, ...],
     std: Array | float,
 ) -> Array:
-    """Noise of the running sums in round t: Σ_{s ≤ t} f_{t-s} g_s.
+    """Noise of the running sums in round t, B g in row t; streams do not end.
 
-    The draws g_s come from ``fold_in(key, s)``, so nothing is carried from round to
-    round and one key gives one stream. Costs ``horizon`` draws of ``shape``.
+    C repeats the block of ``stream_coefficients`` along its diagonal every T rounds,
+    so a number that enters once meets one block and its sensitivity stays
+    ``stream_factor``, however long the stream. B = A C⁻¹ adds to the noise of the
+    running block, Σ_s f_{t-s} g_s over its rounds s ≤ t, the last noise of every
+    block before it. The draws g_s come from ``fold_in(key, s)``, so nothing is carried
+    from round to round and one key gives one stream. Costs T draws of ``shape`` a
+    block.
 
     Args:
       key: typed key of the stream, the same in every round and used for this alone.
-      round_index: [] int32, t. From ``horizon`` on the noise of the last round
-        comes again: the difference of two such sums would be bare, so a caller must
-        send nothing then.
-      horizon: static number of rounds the stream may have.
+      round_index: [] int32, t, not negative.
+      horizon: T, static number of rounds of a block.
       shape: of the sums.
       std: [], of each g_s.
 
@@ -88,32 +91,47 @@ def stream_noise(
       ``shape``, float32, of standard deviation ``stream_std``.
     """
     rounds = np.arange(horizon, dtype=np.int32)
-    back = jnp.clip(round_index, 0, horizon - 1) - rounds  # [T], t - s
     coefficients = jnp.asarray(stream_coefficients(horizon), jnp.float32)
-    weight = jnp.where(back >= 0, coefficients[jnp.maximum(back, 0)], 0.0)
 
     def draw(index: Array) -> Array:
         return jax.random.normal(jax.random.fold_in(key, index), shape, jnp.float32)
 
-    draws = jax.vmap(draw)(rounds)  # [T, *shape]
-    total = jnp.tensordot(weight, draws, axes=1, precision="highest")
+    def block(first: Array, t: Array) -> Array:
+        back = t - first - rounds  # [T], t - s
+        weight = jnp.where(back >= 0, coefficients[jnp.maximum(back, 0)], 0.0)
+        draws = jax.vmap(draw)(first + rounds)  # [T, *shape]
+        return jnp.tensordot(weight, draws, axes=1, precision="highest")
+
+    def add(number: Array, total: Array) -> Array:
+        first = number * horizon
+        return total + block(first, first + horizon - 1)
+
+    blocks = round_index // horizon
+    running = block(blocks * horizon, round_index)
+    total = jax.lax.fori_loop(0, blocks, add, running)
     return jnp.asarray(std, jnp.float32) * total
 
 
 def stream_std(horizon: int, round_index: Array, std: Array | float) -> Array:
-    """Standard deviation of ``stream_noise``: std · sqrt(Σ_{k ≤ t} f_k²).
+    """Standard deviation of ``stream_noise``.
+
+    Its square is that of ``std`` times Σ_{k ≤ t} f_k² in the first block, and grows by
+    ``stream_factor`` squared with every block.
 
     Args:
-      horizon: static number of rounds the stream may have.
-      round_index: [] int32, clipped to the horizon like the noise.
+      horizon: T, static number of rounds of a block.
+      round_index: [] int32, t, not negative.
       std: [], of each draw.
 
     Returns:
       [] float32.
     """
     growth = np.sqrt(np.cumsum(stream_coefficients(horizon) ** 2)).astype(np.float32)
-    last = jnp.clip(round_index, 0, horizon - 1)
-    return jnp.asarray(std, jnp.float32) * jnp.asarray(growth)[last]
+    blocks, within = jnp.divmod(jnp.asarray(round_index), horizon)
+    running = jnp.asarray(growth)[within]
+    before = jnp.sqrt(jnp.asarray(blocks, jnp.float32)) * growth[-1]
+    total = jnp.where(blocks > 0, jnp.hypot(running, before), running)
+    return jnp.asarray(std, jnp.float32) * total
 
 
 def randomised_response(key: Array, sign: Array, epsilon: Array | float) -> Array:

@@ -22,7 +22,9 @@ from p2p_sac_jax.agent.protocol.envelope import (
 from p2p_sac_jax.agent.protocol.payloads import (
     BODIES,
     LARGEST,
+    LATEST_S,
     MAX_BODY_BYTES,
+    TIMES,
     decode_body,
     encode_body,
 )
@@ -118,6 +120,8 @@ def test_messages_that_receivers_would_refuse_do_not_leave():
     for bad in (np.nan, np.inf, -np.inf, 1.01e9, -1e30):
         numbers = honest | {"trend": np.array([0.0, bad])}
         assert reason(encode_body, "public", "model_insight", numbers) == "bad_number"
+    late = honest | {"time": np.array(2917 * 604_800.0)}  # week 2917: 1.8e9 s
+    encode_body("public", "model_insight", late)
     with pytest.raises(ConfigError, match=r"action_mean.*must be, in mode public"):
         encode_body("public", "model_insight", honest | {"action_mean": np.ones(3)})
     with pytest.raises(ConfigError, match=r"kind='gossip' must be one of: model_ins"):
@@ -300,7 +304,8 @@ def test_an_edit_signed_by_a_member_is_refused_or_well_formed(raw, data):
     assert packed(list(msgspec.structs.astuple(envelope))) == edited
     assert (envelope.sender, envelope.mode) == ("ada", mode)
     assert encode_body(mode, envelope.kind, fields) == envelope.body
-    assert all(np.all(np.abs(array) <= LARGEST) for array in fields.values())
+    for name, array in fields.items():
+        assert np.all(np.abs(array) <= (LATEST_S if name in TIMES else LARGEST))
 
 
 def mutations(seed, count):

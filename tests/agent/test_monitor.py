@@ -91,7 +91,7 @@ def test_repeated_pulls_are_recorded_once_and_messages_of_others_never(tmp_path)
         byzantine_peer = InProcessTransport(hub, "bela")
         await byzantine_peer.open(lambda source, raw: None, lambda source, raw: [])
         for _ in range(3):
-            assert len(await byzantine_peer.query(everything, 1.0)) == 2
+            assert len(await byzantine_peer.query("anna", everything, 1.0)) == 2
 
     asyncio.run(ask())
     kept, pulled = lines(tmp_path / "audit.jsonl")
@@ -168,6 +168,7 @@ def test_a_scrape_shows_the_counters_of_that_moment(tmp_path):
     assert shown[("p2p_sac_week",)] == 7.0
     assert shown[("p2p_sac_health",)] == 2.0
     assert shown[("p2p_sac_peers",)] == 1.0
+    assert shown[("p2p_sac_peer_up", "anna")] == 1.0
     assert shown[("p2p_sac_delivered_total",)] == 1.0
     assert shown[("p2p_sac_refused_total", "shape")] == 1.0
     assert shown[("p2p_sac_log_messages",)] == 1.0

@@ -63,7 +63,7 @@ def open_service(folder, market, weeks, peers=NAMES):
         peer_id=0,
         folder=folder,
     )
-    service = Service(agent, market, network, clock=weeks, week_s=0.02, sync_s=60.0)
+    service = Service(agent, market, network, clock=weeks, week_s=0.02)
     return agent, service
 
 

@@ -227,6 +227,44 @@ def test_a_killed_peer_reconnects(other_network):
         assert a.end() == (0, "")
 
 
+def test_a_hello_comes_with_messages_and_queries(network):
+    """And is forgotten with the connection: the peer may come back upgraded."""
+    places = free_ports(NAMES)
+
+    async def meet():
+        a = ZenohTransport(network / "a", listen=[places["a"]])
+        b = ZenohTransport(network / "b", connect=[places["a"]])
+        a.announce("1-interval.aaaaaa")
+        for transport in (a, b):
+            await transport.open(lambda *_: None, lambda *_: [b"known"])
+
+        async def until(condition):
+            async with asyncio.timeout(30.0):
+                while not condition():
+                    await asyncio.sleep(0.02)
+
+        try:
+            await until(lambda: a.reachable() and b.reachable())
+            assert b.reachable() == {"a": ""}
+            assert await a.query("b", b"?", 5.0) == [b"known"]
+            assert b.reachable() == {"a": "1-interval.aaaaaa"}
+            a.announce("1-interval.bbbbbb")
+            a.publish(b"news")
+            await until(lambda: b.reachable() == {"a": "1-interval.bbbbbb"})
+            assert a.reachable() == {"b": ""}  # b has stated nothing
+            await a.close()
+            await until(lambda: not b.reachable())
+            a.announce("")
+            await a.open(lambda *_: None, lambda *_: [])
+            await until(b.reachable)
+            assert b.reachable() == {"a": ""}
+        finally:
+            await a.close()
+            await b.close()
+
+    asyncio.run(meet())
+
+
 @pytest.mark.slow
 @pytest.mark.thorough
 def test_a_stopped_peer_delays_no_other(other_network):

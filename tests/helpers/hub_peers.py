@@ -83,14 +83,9 @@ class FaultyHub(Hub):
         self.advance(0.0)
         return bool(targets)
 
-    def query(self, source, raw):
-        return [
-            (other.name, reply)
-            for other in self.others(source)
-            if not self._lost()
-            for reply in other.reply(source, raw)
-            if not self._lost()
-        ]
+    def query(self, source, peer, raw):
+        replies = [] if self._lost() else super().query(source, peer, raw)
+        return [reply for reply in replies if not self._lost()]
 
 
 def hub_of(count=3, **options):

@@ -129,7 +129,9 @@ async def byzantine_peer(folder: Path, transport: ZenohTransport, rate: float) -
     async def ask() -> None:
         while True:
             await asyncio.sleep(SYNC_EVERY_S / 8)
-            await transport.query(draws.randbytes(draws.randrange(4000)), 1.0)
+            for peer in transport.reachable():
+                question = draws.randbytes(draws.randrange(4000))
+                await transport.query(peer, question, 1.0)
 
     await transport.open(
         lambda _, raw: byzantine.captured.append(raw),

@@ -222,8 +222,11 @@ async def _main(folder: str, listen: str, *connect: str) -> None:
         return [f"{transport.name} {number} {text}".encode() for number in range(2)]
 
     async def ask(text: str, timeout_s: float) -> None:
-        replies = await transport.query(text.encode(), timeout_s)
-        write(replies=[(source, raw.decode()) for source, raw in replies])
+        found = {
+            peer: await transport.query(peer, text.encode(), timeout_s)
+            for peer in transport.reachable()
+        }
+        write(replies=[(peer, raw.decode()) for peer in found for raw in found[peer]])
 
     def obey(line: str) -> None:
         order = json.loads(line)
@@ -234,7 +237,7 @@ async def _main(folder: str, listen: str, *connect: str) -> None:
             tasks.add(task)
             task.add_done_callback(tasks.discard)
         if "status" in order:
-            write(reachable=transport.reachable(), dropped=transport.dropped)
+            write(reachable=list(transport.reachable()), dropped=transport.dropped)
 
     def read() -> None:
         for line in sys.stdin:

@@ -99,6 +99,22 @@ def test_two_peers_exchange_and_one_resumes_after_a_kill(tmp_path):
     finally:
         statuses = {name: peer.end() for name, peer in peers.items()}
     assert statuses == {"anna": 0, "bela": 0}
+    for name, peer in peers.items():
+        (*_, started) = peer.events("started")
+        assert (started["name"], started["mode"]) == (name, "consortium")
+        (other,) = {"anna", "bela"} - {name}
+        assert {event["peer"] for event in peer.events("peer up")} == {other}
+        (*_, ready) = peer.events("ready")
+        compiling = [e for e in peer.events("compiling") if e["time"] < ready["time"]]
+        assert compiling[-1]["elapsed_s"] <= ready["elapsed_s"]
+    down = peers["anna"].events("peer down")
+    assert {(e["peer"], e["reason"]) for e in down} == {("bela", "connection lost")}
+    first, *_ = peers["anna"].events("week")
+    assert first["away"] == {"bela": "never connected"}
+    weeks = peers["bela"].events("week")
+    assert all(week["figures"]["price"] > 0 for week in weeks)
+    assert sum(week["received"].get("anna", 0) for week in weeks) > 4
+    assert sum(week["messages"]["sent"] for week in weeks) > 4
     (stopped,) = peers["anna"].events("stopped")
     assert stopped["delivered"] > 4
     assert stopped["refused"] == {}
@@ -132,6 +148,8 @@ def test_user_errors_are_one_line(tmp_path):
         f"{private} --market=nowhere:make": "--market='nowhere:make'",
         f"{private} --market=json:__name__": "no reset in",
         f"{private} --origin=yesterday": "--origin='yesterday' must be a date",
+        f"{private} --week_s=1": "--origin=1970-01-05 with --week_s=1 makes this week",
+        f"{private} --origin=2999-01-01": "of the network, must be 0 to 16777215",
         f"{private} --workdir={CONFIG}": "peer.py': File exists",
         f"{private} --metrics=x": "metrics='x' must be PORT or HOST:PORT",
     }
@@ -141,15 +159,7 @@ def test_user_errors_are_one_line(tmp_path):
         assert done[command].returncode == 2, error
         assert expected in error
         assert len(error.splitlines()) == 1, error
-    (tmp_path / "public").mkdir()
-    write_network(tmp_path / "public" / "network", "shops", "consortium", ["anna"])
-    late = (
-        f"--config={CONFIG} --workdir={tmp_path / 'late'} --week_s=1"
-        f" --identity={tmp_path / 'public' / 'network' / 'anna'}"
-    )
-    (result,) = run_each("launch.run_peer", [late], tmp_path).values()
-    assert result.returncode == 2
-    assert "--origin=1970-01-05 with --week_s=1 makes this week" in result.stderr
+        assert json.loads(error)["level"] == "error"
 
 
 def test_the_page_on_networks_has_an_example_that_runs(capsys):

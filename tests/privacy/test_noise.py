@@ -87,10 +87,25 @@ def test_rounds_share_the_draws_of_the_past():
     ]
     np.testing.assert_allclose(noise, np.tensordot(B, draws, axes=1), atol=1e-5)
     np.testing.assert_array_equal(stream(key, 2), noise[2])
-    np.testing.assert_array_equal(stream(key, HORIZON + 5), noise[-1])
-    assert stream_std(HORIZON, HORIZON + 5, STD) == stream_std(
-        HORIZON, HORIZON - 1, STD
-    )
+
+
+def test_a_stream_goes_on_and_a_number_in_it_costs_what_it_did():
+    """Noise beyond the horizon is B g of a factorisation with the same sensitivity."""
+    key, length = jax.random.key(3), 3 * HORIZON + 2
+    noise = np.stack([np.asarray(stream(key, t)) for t in range(length)])
+    blocks = np.kron(np.eye(4), left_factor(HORIZON))[:length, :length]
+    B = np.tri(length) @ np.linalg.inv(blocks)  # of A = B C, C of blocks
+    draws = [
+        STD * np.asarray(jax.random.normal(jax.random.fold_in(key, s), SHAPE))
+        for s in range(length)
+    ]
+    np.testing.assert_allclose(noise, np.tensordot(B, draws, axes=1), atol=1e-4)
+    norms = np.linalg.norm(blocks, axis=0)
+    np.testing.assert_allclose(norms.max(), stream_factor(HORIZON), rtol=1e-12)
+    std = [stream_std(HORIZON, t, STD) for t in range(length)]
+    np.testing.assert_allclose(std, STD * np.linalg.norm(B, axis=1), rtol=1e-5)
+    # No combination of two releases is without noise.
+    assert np.linalg.matrix_rank(B) == length
 
 
 def test_one_compilation_serves_every_round_and_noise_can_be_off():

@@ -48,6 +48,12 @@ class PeerCollector(Collector):
         yield GaugeMetricFamily(
             f"{PREFIX}_peers", "other peers reachable now", len(status.peers)
         )
+        up = GaugeMetricFamily(
+            f"{PREFIX}_peer_up", "1 if the peer is reachable", labels=["peer"]
+        )
+        for name in sorted((*status.peers, *status.away)):
+            up.add_metric([name], float(name in status.peers))
+        yield up
         if status.last_sync_s is not None:
             yield GaugeMetricFamily(
                 f"{PREFIX}_last_sync_seconds", "since the last sync", status.last_sync_s

@@ -32,7 +32,7 @@ class ReleaseLog:
         """Reads what earlier processes of the agent have recorded.
 
         Args:
-          config: ``exchange`` and ``steps``, for which noise is made.
+          config: ``exchange.mode`` is read.
           accountant: of the agent.
           folder: of the agent; None records nothing.
           connected: whether the agent has any receivers.
@@ -47,7 +47,6 @@ class ReleaseLog:
                 f"{config.exchange.mode!r}: noise must not be used twice"
             )
         self.allowed = min(accountant.allowed, UNLIMITED)
-        self._rounds = config.steps // config.exchange.interval
         self._connected = connected
         self._path = None if folder is None else folder / _FILE
         self._last, self.spent = -1, 0
@@ -58,10 +57,8 @@ class ReleaseLog:
             self._last, self.spent = used["round"], used["releases"]
 
     def may_send(self, round_index: int) -> bool:
-        """Whether the noise of this round exists and was never used."""
-        if not self.noised:
-            return self._connected
-        return self._connected and self._last < round_index < self._rounds
+        """Whether there are receivers and the noise of this round was never used."""
+        return self._connected and (not self.noised or self._last < round_index)
 
     def record(self, round_index: int, releases: int) -> None:
         """Records that this round is used; only then may its message leave.

@@ -46,7 +46,8 @@ class Status(NamedTuple):
 
     connected: bool  # between ``connect`` and ``disconnect``
     mode: str
-    peers: tuple[str, ...]  # of the roster, reachable now
+    peers: tuple[str, ...]  # of the roster, reachable now and of the same settings
+    away: dict[str, str]  # all others of the roster, and why they are not in ``peers``
     last_sync_s: float | None  # seconds since the last sync; None before the first
     health: Health  # none, some or all of the others are reachable
     counters: Counters

@@ -10,10 +10,8 @@ import jax
 import numpy as np
 
 from p2p_sac_jax.agent.protocol.base import Delivery
-from p2p_sac_jax.agent.protocol.payloads import KINDS, split_path
+from p2p_sac_jax.agent.protocol.payloads import KINDS, TIMES, split_path
 from p2p_sac_jax.agent.protocol.refusals import Refusal
-
-_TIMES = ("timestamp", "time")  # fields that hold times
 
 
 class _Slot(NamedTuple):
@@ -25,7 +23,11 @@ class _Slot(NamedTuple):
 
 
 class LatestMessages:
-    """Holds the newest message of each kind from each peer; memory is constant."""
+    """Holds the newest message of each kind from each peer; memory is constant.
+
+    Attributes:
+      layout: kind, field and shape of the leaves of a message.
+    """
 
     def __init__(self, message: Any, peers: Sequence[str], name: str) -> None:
         """Starts with zeros for every peer.
@@ -38,12 +40,12 @@ class LatestMessages:
         self._row = {peer: row for row, peer in enumerate(peers) if peer != name}
         flat, self._structure = jax.tree_util.tree_flatten_with_path(message)
         keystr = jax.tree_util.keystr
-        self._slots = [
+        self.layout = [
             _Slot(*split_path(keystr(path, simple=True, separator=".")), leaf.shape)
             for path, leaf in flat
         ]
         self._latest = [
-            np.zeros((len(peers), *slot.shape), np.float32) for slot in self._slots
+            np.zeros((len(peers), *slot.shape), np.float32) for slot in self.layout
         ]
         # Epoch and sequence of the stored messages; older ones may arrive later.
         self._stamps = np.full((len(peers), len(KINDS), 2), -1, np.int64)
@@ -62,13 +64,13 @@ class LatestMessages:
         if row is None:
             return Refusal.unknown_sender
         fields: dict[int, np.ndarray] = {}
-        for index, slot in enumerate(self._slots):
+        for index, slot in enumerate(self.layout):
             if slot.kind != delivery.kind:
                 continue
             values = np.asarray(delivery.fields.get(slot.field, ()), np.float32)
             if values.size != math.prod(slot.shape):
                 return Refusal.shape
-            if slot.field in _TIMES:
+            if slot.field in TIMES:
                 values = np.minimum(values, np.float32(latest_s))
             fields[index] = values.reshape(slot.shape)
         stamp = self._stamps[row, KINDS.index(delivery.kind)]
@@ -86,7 +88,7 @@ class LatestMessages:
     def split(self, message: Any) -> dict[str, dict[str, np.ndarray]]:
         """One own message by kind and field; kinds without fields are left out."""
         kinds: dict[str, dict[str, np.ndarray]] = {}
-        for slot, leaf in zip(self._slots, jax.tree.leaves(message), strict=True):
+        for slot, leaf in zip(self.layout, jax.tree.leaves(message), strict=True):
             kinds.setdefault(slot.kind, {})[slot.field] = np.asarray(leaf)
         return kinds
 

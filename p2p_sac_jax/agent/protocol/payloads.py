@@ -20,7 +20,9 @@ from p2p_sac_jax.config import ConfigError
 from p2p_sac_jax.exchange.messages import MODES
 
 MODEL, MARKET = KINDS = ("model_insight", "market_insight")
-LARGEST = 1e9  # of any number, in magnitude
+LARGEST = 1e9  # of a number, in magnitude
+LATEST_S = 1e15  # of a time, the same
+TIMES = ("timestamp", "time")  # fields that hold times
 MAX_BODY_BYTES = MAX_BYTES - 512  # signature and the rest of the envelope: 400
 _FLOAT = np.dtype("<f4")
 
@@ -146,9 +148,10 @@ def decode_body(mode: str, kind: str, body: bytes) -> dict[str, np.ndarray]:
 
 
 def _check_numbers(name: str, values: np.ndarray) -> None:
+    largest = LATEST_S if name in TIMES else LARGEST
     with np.errstate(invalid="ignore"):  # of a signalling NaN
-        usable = bool(np.all(np.abs(values) <= LARGEST))  # False for NaN
+        usable = bool(np.all(np.abs(values) <= largest))  # False for NaN
     if not usable:
         raise RefusalError(
-            Refusal.bad_number, f"{name}: numbers must be finite and within {LARGEST:g}"
+            Refusal.bad_number, f"{name}: numbers must be finite and within {largest:g}"
         )

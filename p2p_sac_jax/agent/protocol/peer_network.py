@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections import Counter
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
@@ -16,6 +15,7 @@ from p2p_sac_jax.agent.protocol.admission import Admission, RateLimiter
 from p2p_sac_jax.agent.protocol.base import Counters, Delivery, Handler, Health, Status
 from p2p_sac_jax.agent.protocol.delivery import Dispatch
 from p2p_sac_jax.agent.protocol.envelope import VERSION, Envelope, parse_signed, sign
+from p2p_sac_jax.agent.protocol.hello import differences, make_hello
 from p2p_sac_jax.agent.protocol.message_log import REPLY_MESSAGES, MessageLog
 from p2p_sac_jax.agent.protocol.payloads import check_kind, encode_body
 from p2p_sac_jax.agent.protocol.receipt_log import ReceiptLog
@@ -25,8 +25,8 @@ from p2p_sac_jax.agent.transport.base import Transport
 from p2p_sac_jax.config import ConfigError
 
 QUERIES_PER_S, QUERIES_AT_ONCE = 50.0, 500.0  # of one requester
-QUERY_S = 2.0  # of one query of a sync
-SYNC_S = 30.0  # after which a sync leaves the rest to the next
+QUERY_S = 2.0  # of one query to one peer
+SYNC_S = 10.0  # after which a sync leaves the rest of a peer to the next
 # Counters that are kept here; see ``Counters``.
 _COUNTED = "sent", "kept", "bytes_sent", "delivered", "pulled", "duplicates"
 # Refusals of replies that honest peers send too: another reply was faster.
@@ -96,9 +96,22 @@ class PeerNetwork:
         self._dispatch: Dispatch[Delivery] = Dispatch()
         self._refusals = RefusalCounter(self.peers)
         self._counts = dict.fromkeys(_COUNTED, 0)
+        self._must_agree: dict[str, object] = {}
+        self._hello = make_hello({})
+        self._met: set[str] = set()
         self._connected = False
         self._last_sync_s: float | None = None
         self._syncing = asyncio.Lock()
+
+    def must_agree(self, **fields: object) -> None:
+        """Adds settings that all peers must share, read by their ``repr``.
+
+        A peer of other settings counts as unreachable, its messages and queries are
+        refused, and its log names the same reason.
+        """
+        self._must_agree |= fields
+        self._hello = make_hello(self._must_agree)
+        self._transport.announce(self._hello)
 
     async def connect(self) -> None:
         """Starts; other peers may come later, or never.
@@ -111,6 +124,7 @@ class PeerNetwork:
         self._receipt_log.open()
         self._start_again()
         self._connected = True
+        self._transport.announce(self._hello)
         try:
             await self._transport.open(self._on_message, self._on_query)
         except BaseException:
@@ -172,26 +186,15 @@ class PeerNetwork:
         return left
 
     async def sync(self) -> int:
-        """Pulls missing messages from all peers; returns how many arrived."""
-        pulled = page = idle = 0
+        """Pulls missing messages from all peers at once; returns how many arrived.
+
+        Each peer has ``QUERY_S`` for an answer and ``SYNC_S`` for all of them, so a
+        slow one delays nobody's but its own.
+        """
         async with self._syncing:
-            # Honest logs hold no more, so a peer that always has something new, or
-            # delays every reply, cannot prolong a sync without end.
-            end = time.monotonic() + SYNC_S
-            while (
-                self._connected and pulled < self._max_pulled and time.monotonic() < end
-            ):
-                pages = make_digests(
-                    self._roster, self._others, self._receipt_log.received
-                )
-                if idle >= len(pages):  # no digest brought anything new
-                    break
-                digest = pages[page % len(pages)]
-                replies = await self._transport.query(digest, QUERY_S)
-                taken = await self._take_replies(replies)
-                pulled += taken
-                page, idle = page + 1, 0 if taken else idle + 1
-            if self._transport.reachable():
+            peers = self._reachable()
+            pulled = sum(await asyncio.gather(*map(self._pull, peers)))
+            if peers:
                 self._last_sync_s = self._clock()
         return pulled
 
@@ -201,12 +204,13 @@ class PeerNetwork:
 
     def status(self) -> Status:
         """The state at this moment."""
-        peers = self._reachable()
-        since = self._last_sync_s
+        away, since = self._away(), self._last_sync_s
+        peers = tuple(name for name in self._others if name not in away)
         return Status(
             connected=self._connected,
             mode=self.mode,
             peers=peers,
+            away=away,
             last_sync_s=None if since is None else max(0.0, self._clock() - since),
             health=_health(len(peers), len(self._others)),
             counters=Counters(
@@ -230,9 +234,32 @@ class PeerNetwork:
         if last is None or last.epoch != self._epoch:
             self._start()
 
+    def _connections(self) -> dict[str, str]:
+        """Hellos of all connected peers, whatever their settings."""
+        hellos = self._transport.reachable() if self._connected else {}
+        return {name: hellos[name] for name in self._others if name in hellos}
+
     def _reachable(self) -> tuple[str, ...]:
-        reachable = set(self._transport.reachable()) if self._connected else set()
-        return tuple(name for name in self._others if name in reachable)
+        """Connected peers of the same settings."""
+        away = self._away()
+        return tuple(name for name in self._others if name not in away)
+
+    def _away(self) -> dict[str, str]:
+        """Why each of the other peers is unreachable."""
+        hellos = self._connections()
+        self._met |= hellos.keys()
+        away = {}
+        for name in self._others:
+            if name not in hellos:
+                lost = name in self._met
+                away[name] = "connection lost" if lost else "never connected"
+            elif differ := differences(self._hello, hellos[name]):
+                away[name] = f"its settings differ in {', '.join(differ)}"
+        return away
+
+    def _check_settings(self, source: str) -> None:
+        if differ := differences(self._hello, self._connections().get(source, "")):
+            raise RefusalError(Refusal.wrong_settings, ", ".join(differ))
 
     def _may_publish(self, raw: bytes) -> bool:
         if self._audit is None:
@@ -245,6 +272,7 @@ class PeerNetwork:
         if not self._connected:
             return
         try:
+            self._check_settings(source)
             self._take(raw, source)
         except RefusalError as error:
             self._refusals.add(source, error)
@@ -254,6 +282,7 @@ class PeerNetwork:
         try:
             if source and source not in self._roster.keys:
                 raise RefusalError(Refusal.unknown_sender, repr(source))
+            self._check_settings(source)
             if not self._queries.charge(source):
                 raise RefusalError(Refusal.rate, "queries")
             found = self._message_log.missing(parse_digest(self._roster, raw))
@@ -267,18 +296,31 @@ class PeerNetwork:
             return found
         return [raw for raw in found if raw not in own]
 
-    async def _take_replies(self, replies: list[tuple[str, bytes]]) -> int:
+    async def _pull(self, peer: str) -> int:
+        """Pulls missing messages from one peer; returns how many arrived."""
+        pulled = page = idle = 0
+        # An honest log holds no more, so a peer that always has something new, or
+        # delays every reply, cannot prolong a sync without end.
+        end = time.monotonic() + SYNC_S
+        while self._connected and pulled < self._max_pulled and time.monotonic() < end:
+            pages = make_digests(self._roster, self._others, self._receipt_log.received)
+            if idle >= len(pages):  # no digest brought anything new
+                break
+            digest = pages[page % len(pages)]
+            replies = await self._transport.query(peer, digest, QUERY_S)
+            taken = await self._take_replies(peer, replies[:REPLY_MESSAGES])
+            pulled += taken
+            page, idle = page + 1, 0 if taken else idle + 1
+        return pulled
+
+    async def _take_replies(self, peer: str, replies: list[bytes]) -> int:
         """Takes the replies to a digest; returns how many were new."""
         pulled = 0
-        seen: Counter[str] = Counter()
-        for number, (source, raw) in enumerate(replies, 1):
+        for number, raw in enumerate(replies, 1):
             if number % 64 == 0:
                 await asyncio.sleep(0)  # lets other tasks run
             if not self._connected:
                 break
-            seen[source] += 1
-            if source not in self._roster.keys or seen[source] > REPLY_MESSAGES:
-                continue
             try:
                 self._take(raw, None)
                 pulled += 1
@@ -286,9 +328,9 @@ class PeerNetwork:
                 if error.reason in _HARMLESS:
                     self._counts["duplicates"] += 1
                     continue
-                self._refusals.add(source, error)
+                self._refusals.add(peer, error)
                 if error.reason not in _OWN_REASONS:
-                    seen[source] = REPLY_MESSAGES  # ignores the rest of this source
+                    break  # the rest of this reply is not to be trusted
         self._counts["pulled"] += pulled
         return pulled
 

@@ -21,6 +21,7 @@ class Refusal(StrEnum):
     wrong_network = "wrong_network"
     wrong_mode = "wrong_mode"
     wrong_kind = "wrong_kind"
+    wrong_settings = "wrong_settings"  # its hello does not agree with the own one
     unknown_sender = "unknown_sender"  # not in the roster
     wrong_source = "wrong_source"  # the connection belongs to another peer
     echo = "echo"  # own message

@@ -27,6 +27,10 @@ class Transport(Protocol):
         """Inbound messages dropped because the consumer was slow."""
         ...
 
+    def announce(self, hello: str) -> None:
+        """States the hello: what others learn of this peer; it may change."""
+        ...
+
     async def open(self, on_message: OnMessage, on_query: OnQuery) -> None:
         """Starts to accept and make connections; other peers may come later.
 
@@ -49,20 +53,24 @@ class Transport(Protocol):
         """
         ...
 
-    async def query(self, raw: bytes, timeout_s: float) -> list[tuple[str, bytes]]:
-        """Queries every reachable peer.
+    async def query(self, peer: str, raw: bytes, timeout_s: float) -> list[bytes]:
+        """Queries one peer.
 
         Args:
+          peer: that replies.
           raw: the query.
           timeout_s: later replies are ignored.
 
         Returns:
-          All replies as (source, raw message), a pair for each message.
+          Its replies, raw messages.
         """
         ...
 
-    def reachable(self) -> list[str]:
-        """Peers that are connected now, own name left out."""
+    def reachable(self) -> dict[str, str]:
+        """Peers that are connected now and their hellos, own name left out.
+
+        A hello is "" where none has come.
+        """
         ...
 
     def receivers(self) -> list[str]:

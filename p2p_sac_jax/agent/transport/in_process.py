@@ -67,13 +67,10 @@ class Hub:
             target.receive(source, raw)
         return bool(targets)
 
-    def query(self, source: str, raw: bytes) -> list[tuple[str, bytes]]:
-        """Replies of all peers within reach, as (source, raw message)."""
-        return [
-            (other.name, reply)
-            for other in self.others(source)
-            for reply in other.reply(source, raw)
-        ]
+    def query(self, source: str, peer: str, raw: bytes) -> list[bytes]:
+        """Replies of one peer, none if it is out of reach."""
+        reached = {other.name: other for other in self.others(source)}
+        return reached[peer].reply(source, raw) if peer in reached else []
 
     def identity(self, name: str) -> Identity:
         """The identity of a peer of the roster.
@@ -91,10 +88,14 @@ class InProcessTransport:
     """One peer's end of a hub: see ``Transport``."""
 
     def __init__(self, hub: Hub, name: str) -> None:
-        self.name, self.dropped = name, 0
+        self.name, self.dropped, self.hello = name, 0, ""
         self._hub = hub
         self._on_message: OnMessage | None = None
         self._on_query: OnQuery | None = None
+
+    def announce(self, hello: str) -> None:
+        """States the hello."""
+        self.hello = hello
 
     async def open(self, on_message: OnMessage, on_query: OnQuery) -> None:
         """Connects to the hub."""
@@ -109,21 +110,21 @@ class InProcessTransport:
         """Sends to every reachable peer."""
         return self._is_open() and self._hub.send(self.name, raw)
 
-    async def query(self, raw: bytes, timeout_s: float) -> list[tuple[str, bytes]]:
-        """Queries every reachable peer."""
+    async def query(self, peer: str, raw: bytes, timeout_s: float) -> list[bytes]:
+        """Queries one peer."""
         del timeout_s
         await asyncio.sleep(0)  # as every query does: other tasks run meanwhile
-        return self._hub.query(self.name, raw) if self._is_open() else []
+        return self._hub.query(self.name, peer, raw) if self._is_open() else []
 
-    def reachable(self) -> list[str]:
-        """Peers in the same part of the hub."""
+    def reachable(self) -> dict[str, str]:
+        """Peers in the same part of the hub, and their hellos."""
         if not self._is_open():
-            return []
-        return [other.name for other in self._hub.others(self.name)]
+            return {}
+        return {other.name: other.hello for other in self._hub.others(self.name)}
 
     def receivers(self) -> list[str]:
         """As ``reachable``: the hub connects nobody else."""
-        return self.reachable()
+        return list(self.reachable())
 
     def receive(self, source: str, raw: bytes) -> None:
         """Takes a message, from the hub."""

@@ -27,6 +27,7 @@ from p2p_sac_jax.agent.ops.identity import (
 )
 from p2p_sac_jax.agent.protocol.delivery import Inbox, in_thread
 from p2p_sac_jax.agent.protocol.envelope import MAX_BYTES
+from p2p_sac_jax.agent.protocol.hello import MAX_HELLO
 from p2p_sac_jax.agent.transport.base import OnMessage, OnQuery
 from p2p_sac_jax.agent.transport.link_watch import Links, LinkWatch
 from p2p_sac_jax.agent.transport.zenoh_settings import (
@@ -88,7 +89,10 @@ class ZenohTransport:
         self._config = make_settings(folder, self.name, roster, listen, connect)
         self._session: zenoh.Session | None = None
         self._publisher: zenoh.Publisher | None = None
-        self._alive = dict.fromkeys(self._others, False)  # written by zenoh's threads
+        self._hello = ""
+        # Written by zenoh's threads.
+        self._alive = dict.fromkeys(self._others, False)
+        self._hellos: dict[str, str] = {}
         self._replying: set[str] = set()  # requesters whose replies are being sent
         self._dropped = 0
         self._inboxes: tuple[Inbox[bytes], Inbox[zenoh.Query]] | None = None
@@ -97,6 +101,10 @@ class ZenohTransport:
     def dropped(self) -> int:
         """Inbound messages and queries that were dropped."""
         return self._dropped + sum(inbox.dropped for inbox in self._inboxes or ())
+
+    def announce(self, hello: str) -> None:
+        """States the hello; it travels with every message and query."""
+        self._hello = hello
 
     async def open(self, on_message: OnMessage, on_query: OnQuery) -> None:
         """Starts to accept and make connections; other peers may come later.
@@ -202,30 +210,31 @@ class ZenohTransport:
         if self._publisher is None or not self.reachable():
             return False
         try:
-            self._publisher.put(raw)
+            self._publisher.put(raw, attachment=self._hello or None)
         except zenoh.ZError as error:
             _log.warning("zenoh did not publish: %s", error)
             return False
         return True
 
-    async def query(self, raw: bytes, timeout_s: float) -> list[tuple[str, bytes]]:
-        """Queries every reachable peer; returns the replies that came in time."""
+    async def query(self, peer: str, raw: bytes, timeout_s: float) -> list[bytes]:
+        """Queries one peer; returns the replies that came in time."""
         session = self._session
-        if session is None or not self.reachable():
+        if session is None:
             return []
         loop = asyncio.get_running_loop()
         done = asyncio.Event()
-        replies: list[tuple[str, bytes]] = []
-        free = dict.fromkeys(self._others, _REPLY_BYTES)
+        replies: list[bytes] = []
+        free = _REPLY_BYTES
 
         def take(reply: zenoh.Reply) -> None:
+            nonlocal free
             sample = reply.ok
-            if sample is None:
+            if sample is None or self._sender(sample, "pull") != peer:
                 return
-            source, raw = self._sender(sample, "pull"), _read(sample.payload)
-            if free.get(source, 0) >= len(raw):
-                free[source] -= len(raw)
-                replies.append((source, raw))
+            raw = _read(sample.payload)
+            if free >= len(raw):
+                free -= len(raw)
+                replies.append(raw)
 
         def end() -> None:
             with contextlib.suppress(RuntimeError):  # the loop is closed
@@ -233,13 +242,14 @@ class ZenohTransport:
 
         def ask() -> None:
             session.get(
-                pull_key(self._network, "*", self.name),
+                pull_key(self._network, peer, self.name),
                 zenoh.handlers.Callback(take, end, indirect=False),
                 target=zenoh.QueryTarget.ALL,
                 consolidation=zenoh.ConsolidationMode.NONE,
                 timeout=timeout_s,
                 priority=zenoh.Priority.DATA_LOW,
                 payload=raw,
+                attachment=self._hello or None,
                 allowed_destination=_REMOTE,
             )
 
@@ -248,14 +258,15 @@ class ZenohTransport:
                 await in_thread(ask, timeout_s=timeout_s)
                 await done.wait()
         except (zenoh.ZError, TimeoutError) as error:
-            _log.warning("not every peer replied to a query: %r", error)
+            _log.warning("%s did not reply to a query: %r", peer, error)
         return list(replies)
 
-    def reachable(self) -> list[str]:
-        """Peers that are connected now, in the roster's order."""
+    def reachable(self) -> dict[str, str]:
+        """Peers that are connected now and their hellos, in the roster's order."""
         if self._session is None:
-            return []
-        return [name for name in self._others if self._alive[name]]
+            return {}
+        alive = (name for name in self._others if self._alive[name])
+        return {name: self._hellos.get(name, "") for name in alive}
 
     def receivers(self) -> list[str]:
         """Peers that a published message goes to, by their certificates."""
@@ -276,17 +287,22 @@ class ZenohTransport:
         def on_sample(sample: zenoh.Sample) -> None:
             source = self._sender(sample, "insight")
             if source and sample.kind == zenoh.SampleKind.PUT:
+                self._greet(source, sample.attachment)
                 raw = _read(sample.payload)
                 messages.push(source, raw, len(raw))
 
         def on_query(query: zenoh.Query) -> None:
             source = str(query.key_expr).rpartition("/")[2]
+            if source in self._alive:
+                self._greet(source, query.attachment)
             if not queries.push(source, query, len(query.payload or b"")):
                 query.drop()
 
         def on_liveliness(sample: zenoh.Sample) -> None:
             if name := self._sender(sample, "alive"):
                 self._alive[name] = sample.kind == zenoh.SampleKind.PUT
+                if not self._alive[name]:  # it may come back with another one
+                    self._hellos.pop(name, None)
 
         network = self._network
         self._publisher = session.declare_publisher(
@@ -340,6 +356,11 @@ class ZenohTransport:
             raise
         self._replying.add(source)
         threading.Thread(target=send, name=f"reply to {source}", daemon=True).start()
+
+    def _greet(self, source: str, hello: zenoh.ZBytes | None) -> None:
+        """Takes the hello that came with a message or query."""
+        if hello is not None and len(hello) <= MAX_HELLO:
+            self._hellos[source] = bytes(hello).decode("ascii", "replace")
 
     def _sender(self, sample: zenoh.Sample, space: str) -> str:
         """The sender, by the key that access control guards; "" for other keys."""

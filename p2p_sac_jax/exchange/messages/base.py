@@ -26,7 +26,7 @@ class Mode(NamedTuple):
     ``encode(inputs, key, round_index, clock_s)`` writes the message of ONE peer.
     ``key`` is the peer's own and the same in every round: the mode folds the round
     in itself, since noise of running sums is drawn anew from its first round on.
-    ``round_index`` is [] int32 in [0, steps // interval), ``clock_s`` [] seconds.
+    ``round_index`` is [] int32, not negative, ``clock_s`` [] seconds.
 
     ``decode(messages)`` reads the messages of J peers, leaves [J, ...]. ``clamp``
     brings what was read back to what the mode's messages can hold, leaves [J, ...]: a

@@ -70,8 +70,9 @@ def make_noised_sums(
 
     * ``privacy.release="matrix"``: the sums of all rounds are noised as one stream,
       by ``B g`` with ``A = B C`` of prefix sums. One Gaussian mechanism of sensitivity
-      Δ · ``stream_factor`` for the whole run, however many rounds are released: each
-      draw of ``g`` has sd ``demand_noise`` · Δ · ``stream_factor``.
+      Δ · ``stream_factor``, however many rounds are released: each draw of ``g`` has
+      sd ``demand_noise`` · Δ · ``stream_factor``. Beyond ``steps`` the stream goes on
+      at the same cost with more noise.
     * ``"independent"``: each release is a Gaussian mechanism of its own, of sd
       ``demand_noise`` · Δ, and releases compose.
     """
