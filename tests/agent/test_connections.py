@@ -113,12 +113,12 @@ async def test_a_peer_whose_id_is_taken_connects_under_a_fresh_one(
     async with transport(folder, "b", places) as b:
         thief = raw_session(folder, "m", [places["b"]], id=taken)
         token = thief.liveliness().declare_token("p2p/test/alive/m")
-        await until(lambda: b.reachable() == ["m"])
+        await until(lambda: list(b.reachable()) == ["m"])
         monkeypatch.setattr(zenoh, "open", first_with_the_taken_id)
         with caplog.at_level(logging.WARNING):
             async with transport(folder, "a", places, "b") as a:
                 assert str(a._session.info.zid()) == taken
-                await until(lambda: a.reachable() == ["b"])
+                await until(lambda: list(a.reachable()) == ["b"])
                 assert str(a._session.info.zid()) != taken
         del token
         thief.close()
@@ -147,7 +147,7 @@ async def test_a_member_cannot_declare_without_bounds(folder):
             for name in ("m1", "b", "*", "m")
         ]
         await until(lambda: "m" in a.reachable())
-        assert a.reachable() == ["m"]
+        assert list(a.reachable()) == ["m"]
         del tokens
         member.close()
 
@@ -164,14 +164,16 @@ async def test_a_certificate_that_ends_disconnects_and_a_new_one_reconnects(
             transport(folder, "b", places) as b,
         ):
             assert probe(folder / "a", places["b"]).name == "b"
-            await until(lambda: a.reachable() == ["b"])
-            await until(lambda: a.reachable() == [] == b.reachable())
+            await until(lambda: list(a.reachable()) == ["b"])
+            await until(lambda: a.reachable() == {} == b.reachable())
             assert a.receivers() == []
             await until(lambda: "its certificate is refused" in str(reasons(caplog)))
             renew(folder, ["b"], days=5)
             ends = certificate_ends(folder / "b").timestamp()
             await until(lambda: b.certificate_ends == ends)
-            await until(lambda: a.reachable() == ["b"] and b.reachable() == ["a"])
+            await until(
+                lambda: list(a.reachable()) == ["b"] and list(b.reachable()) == ["a"]
+            )
     events = [record.getMessage() for record in caplog.records]
     assert "certificate ends soon" in events
     assert "certificate has ended" in events
