@@ -31,14 +31,17 @@ def effects(data: SweepData) -> Section | None:
 
 def _differences(data: SweepData, measure: str) -> Figure | None:
     """Differences to the control; of very many points the first are shown."""
-    marks = []
-    for point in data.points:
-        row = data.row(point, measure)
-        if row and row["pairs"] and point.arm != data.control:
+    marks, intervals = [], 0
+    for point in data.once(data.points):
+        row, control = data.row(point, measure), data.control_of(point)
+        if row and control and row["pairs"] and control.same != point.same:
             middle, low = row["difference"], row["difference_low"]
             ends = (middle, middle) if low is None else (low, row["difference_high"])
-            seeds = data.of_seeds(point, measure, data.control_of(point))
-            compared = data.compared(point)
+            intervals += low is not None and len(marks) < _MOST_ROWS
+            seeds, compared = (
+                data.of_seeds(point, measure, control),
+                data.compared(point),
+            )
             marks.append(Mark(point.label, point.look, middle, *ends, seeds, compared))
     if not marks:
         return None
@@ -47,10 +50,9 @@ def _differences(data: SweepData, measure: str) -> Figure | None:
     title = f"Difference: {data.label(measure)}"
     shown = marks[:_MOST_ROWS]
     facts = {
-        "points": len(shown),
-        "intervals": sum(mark.low < mark.high for mark in shown),
-        "above": sum(0 < mark.low < mark.high for mark in shown),
-        "below": sum(mark.low < mark.high < 0 for mark in shown),
+        "intervals": intervals,
+        "above": sum(mark.low > 0 for mark in shown),
+        "below": sum(mark.high < 0 for mark in shown),
         "omitted": len(marks) - len(shown),
     }
     return row_figures.rows(title, shown, x)._replace(facts=facts)
@@ -77,17 +79,17 @@ def _trend(data: SweepData, field: str, measure: str) -> Figure | None:
     at, numeric = _positions(values)
     drawn: dict[str, list[tuple[float, FinishedPoint, Row]]] = {}
     levels = []
-    for point in data.points:
-        row = data.row(point, measure)
-        if row is None or not _alike(point, fixed):
-            continue
-        if field not in point.values:  # an arm that the factor does not touch
-            height, compared = labels.centre(row)[0], data.compared(point)
-            levels.append(Level(point.look.label, height, compared))
-            continue
-        name = point.look.label if paneled else labels.arm(point.arm)
-        place = at[values.index(point.values[field])]
-        drawn.setdefault(name, []).append((place, point, row))
+    for place, value in zip(at, values, strict=True):
+        alike = [p for p in data.points if _alike(p, {**fixed, field: value})]
+        for point in data.once(alike):
+            if row := data.row(point, measure):
+                name = point.look.label if paneled else labels.arm(point.arm)
+                drawn.setdefault(name, []).append((place, point, row))
+    for name, places in list(drawn.items()):
+        same = len({point.same for _, point, _ in places}) == 1
+        if same and len(places) == len(values):  # the factor does not touch this arm
+            _, point, row = drawn.pop(name)[0]
+            levels.append(Level(name, labels.centre(row)[0], data.compared(point)))
     if not drawn:
         return None
     if measure == data.early:

@@ -87,13 +87,7 @@ def tables(data: SweepData) -> Section:
 
 def _table(data: SweepData, label: str, form: Callable[[Row | None], str]) -> Table:
     """A line for each point, a column for each measure that any of them has."""
-    rows = list(data.rows.values())
-    fields = [n for n in data.fields if len({repr(row[n]) for row in rows}) > 1]
-    arms = list(dict.fromkeys(row["arm"] for row in rows))
-    points: dict[str, dict[str, Row]] = {}
-    for row in sorted(rows, key=lambda row: arms.index(row["arm"])):
-        values = {n: row[n] for n in fields if row[n] is not None}
-        points.setdefault(labels.point(row["arm"], values), {})[row["measure"]] = row
+    points = {n: of for n, of in data.rows.items() if n not in data.repeated}
     columns = {
         MEASURES[name].column or data.label(name): [
             form(of.get(name)) for of in points.values()

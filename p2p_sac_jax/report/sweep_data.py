@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import pathlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -23,9 +23,9 @@ from p2p_sac_jax.config import ConfigError
 from p2p_sac_jax.config_io import flatten
 from p2p_sac_jax.exchange.topology import DYNAMIC
 from p2p_sac_jax.experiment.statistics import FEWEST_SEEDS, Statistic, iqm
-from p2p_sac_jax.report import labels
+from p2p_sac_jax.report import labels, theme
 from p2p_sac_jax.report.figures import Level, Quantity
-from p2p_sac_jax.report.theme import LOOKS, Look, other_look
+from p2p_sac_jax.report.theme import Look
 
 PEERS, TOPOLOGY = "population.peers", "exchange.topology"
 _GRAPH = (TOPOLOGY, *(f"exchange.{n}" for n in ("matrix", "degree", "edge_chance")))
@@ -48,6 +48,7 @@ class FinishedPoint(NamedTuple):
     runs: list[RunResult]  # finished
     series: Series  # measures by seed
     look: Look  # its label is the arm with what distinguishes it in a figure
+    same: str  # label of the first point with the same runs, its own if there is none
 
     @property
     def label(self) -> str:
@@ -71,8 +72,7 @@ class SweepData:
     main: str  # arm of the headline
     points: list[FinishedPoint]
     series: list[Series]  # measures by seed, of all points and prices
-    fields: list[str]  # that distinguish points and prices
-    rows: dict[str, Row]  # of the table by ``_key``, compared with the control
+    rows: dict[str, dict[str, Row]]  # of the table: label of a point, measure -> row
     repeated: dict[str, str]  # a point's label: that of another with the same runs
 
     @property
@@ -99,7 +99,7 @@ class SweepData:
     @property
     def measures(self) -> list[str]:
         """Measures that some point has."""
-        found = {row["measure"] for row in self.rows.values()}
+        found = {name for of_point in self.rows.values() for name in of_point}
         return [name for name in REPORTED if name in found]
 
     @property
@@ -166,13 +166,19 @@ class SweepData:
         known = [float(value) for value in values if np.isfinite(value)]
         return known if 1 < len(known) < FEWEST_SEEDS else []
 
+    def once(self, points: Sequence[FinishedPoint]) -> list[FinishedPoint]:
+        """Points without those whose runs another one has; the control's are kept."""
+        first = sorted(points, key=lambda point: point.arm != self.control)
+        kept = {point.same: point for point in reversed(first)}
+        return [point for point in points if kept[point.same] is point]
+
     def of_arm(self, arm: str) -> list[FinishedPoint]:
         """Points of an arm."""
         return [point for point in self.points if point.arm == arm]
 
     def row(self, point: FinishedPoint, measure: str) -> Row | None:
         """Row of the table, None where it has no seed."""
-        row = self.rows.get(_key(point.arm, point.values, self.fields, measure))
+        row = self.rows[point.label].get(measure)
         return row if row and row["seeds"] else None
 
     def control_of(self, point: FinishedPoint) -> FinishedPoint | None:
@@ -220,10 +226,10 @@ class SweepData:
         field, compared = self.panel_field, (self.control, self.main)
         points = sorted(self.points, key=lambda point: point.arm not in compared)
         if not field:
-            return {"": points}
+            return {"": self.once(points)}
         first = self.headline().series.settings.get(field)
         panels = {
-            value: [p for p in points if p.values.get(field, value) == value]
+            value: self.once([p for p in points if p.values.get(field, value) == value])
             for value in sorted(self.factors[field], key=lambda value: value != first)
         }
         return {labels.setting(field, value): of for value, of in panels.items() if of}
@@ -243,34 +249,36 @@ def load_sweep_data(folder: pathlib.Path) -> SweepData:
 
 
 def compare(sweep: Sweep, statistic: Statistic) -> SweepData:
-    """Chooses the arms that the report compares, and makes the table.
-
-    Points whose runs are the same, such as a network of one peer and the isolated arm,
-    are one: the control's, or else the first.
-    """
+    """Chooses the arms that the report compares, and makes the table."""
     finished = [point.arm for point in sweep.points if any(point.runs)]
     arms = [arm for arm in sweep.arms if arm in finished]
     isolated = [arm for arm in arms if sweep.arms[arm].get(TOPOLOGY) == "empty"]
     control = next((arm for arm in (*_CONTROLS, *isolated) if arm in arms), "")
-    kept: dict[str, PointResult] = {}
-    repeated = {}
+    first: dict[str, str] = {}
+    repeated = {}  # such as a network of one peer, which is the isolated arm
     for point in sorted(sweep.points, key=lambda point: point.arm != control):
         label = labels.point(point.arm, point.values)
-        same = kept.setdefault(_computed(point) or label, point)
-        if same is not point:
-            repeated[label] = labels.point(same.arm, same.values)
-    points = [point for point in sweep.points if any(point is p for p in kept.values())]
-    arms = [arm for arm in arms if any(p.arm == arm and any(p.runs) for p in points)]
+        same = first.setdefault(_computed(point) or label, label)
+        if same != label:
+            repeated[label] = same
+    own = {p.arm for p in sweep.points if labels.point(p.arm, p.values) not in repeated}
     connected = [arm for arm in arms if arm not in (*_CONTROLS, *isolated)]
     wanted = ("network", *reversed(connected), *reversed(arms))
-    main = next((arm for arm in wanted if arm in arms and arm != control), control)
-    once = sweep._replace(points=points)
-    series = read_series(once)
-    rows = make_table(
-        once, control, measures=REPORTED, statistic=statistic, series=series
+    others = [arm for arm in wanted if arm in arms and arm in own and arm != control]
+    main = others[0] if others else control
+    series = read_series(sweep)
+    table = make_table(
+        sweep, control, measures=REPORTED, statistic=statistic, series=series
     )
-    columns = list(rows[0])
-    fields = columns[1 : columns.index("measure")]  # the first one is the arm
+    order = [one.arm for one in series]
+    rows: dict[str, dict[str, Row]] = {}
+    for row in sorted(table, key=lambda row: order.index(row["arm"])):
+        values = {
+            name: value
+            for name, value in list(row.items())[1 : list(row).index("measure")]
+            if value is not None  # the arm sets it, or it is no matter of a price
+        }
+        rows.setdefault(labels.point(row["arm"], values), {})[row["measure"]] = row
     data = SweepData(
         sweep=sweep,
         factors={name: v for name, v in sweep.factors.items() if len(v) > 1},
@@ -279,11 +287,10 @@ def compare(sweep: Sweep, statistic: Statistic) -> SweepData:
         main=main,
         points=[],
         series=series,
-        fields=fields,
-        rows={_key(row["arm"], row, fields, row["measure"]): row for row in rows},
+        rows=rows,
         repeated=repeated,
     )
-    return dataclasses.replace(data, points=list(_finished(data, points)))
+    return dataclasses.replace(data, points=list(_finished(data)))
 
 
 def _computed(point: PointResult) -> str:
@@ -300,18 +307,14 @@ def _computed(point: PointResult) -> str:
     return repr(known) if known else ""
 
 
-def _key(arm: str, values: dict[str, Any], fields: list[str], measure: str) -> str:
-    return repr((arm, [values.get(name) for name in fields], measure))
-
-
-def _finished(data: SweepData, points: list[PointResult]) -> Iterator[FinishedPoint]:
+def _finished(data: SweepData) -> Iterator[FinishedPoint]:
     """Points that have results, each with a look that it keeps in every figure.
 
     What differs in the panel's factor alone never meets in a panel and looks alike.
     """
     looks: dict[str, Look] = {}
     of_points = [one for one in data.series if one.arm not in PRICES]
-    for point, series in zip(points, of_points, strict=True):
+    for point, series in zip(data.sweep.points, of_points, strict=True):
         runs = [run for run in point.runs if run is not None]
         if not runs:
             continue
@@ -322,15 +325,8 @@ def _finished(data: SweepData, points: list[PointResult]) -> Iterator[FinishedPo
         }
         mark = repr((point.arm, named))
         if mark not in looks:
-            looks[mark] = _look(point.arm, named, list(looks.values()))
-        yield FinishedPoint(point.arm, point.values, runs, series, looks[mark])
-
-
-def _look(arm: str, named: dict[str, Any], taken: list[Look]) -> Look:
-    """The arm's own look where it is free, else the next of the others."""
-    label = labels.point(arm, named)
-    used = [one.colour for one in taken]
-    if arm in LOOKS and LOOKS[arm].colour not in used:
-        return LOOKS[arm]._replace(label=label)
-    reserved = [one.colour for one in LOOKS.values()]
-    return other_look(label, sum(colour not in reserved for colour in used))
+            label = labels.point(point.arm, named)
+            looks[mark] = theme.look(point.arm, label, list(looks.values()))
+        label = labels.point(point.arm, point.values)
+        same = data.repeated.get(label, label)
+        yield FinishedPoint(point.arm, point.values, runs, series, looks[mark], same)

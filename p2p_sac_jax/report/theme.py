@@ -7,6 +7,7 @@ distinguish; every arm also has a dash pattern and a marker of its own.
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from importlib import resources
 from typing import Any, NamedTuple
 
@@ -58,14 +59,16 @@ _DASHES = ((0, (3, 1, 1, 1)), (0, (7, 1.5)), (0, (2, 1)))
 _MARKERS = ("D", "^", "v", "P", "d", "<", ">")
 
 
-def other_look(label: str, index: int) -> Look:
-    """Look of what has none of its own; the first twenty differ."""
-    return _look(
-        label,
-        _HUES[index % len(_HUES)],
-        _DASHES[index // len(_HUES) % len(_DASHES)],
-        _MARKERS[index % len(_MARKERS)],
-    )
+def look(arm: str, label: str, taken: Sequence[Look] = ()) -> Look:
+    """An arm's own look where it is free, else the next; the first twenty differ."""
+    used = [one.colour for one in taken]
+    if arm in LOOKS and LOOKS[arm].colour not in used:
+        return LOOKS[arm]._replace(label=label)
+    reserved = [one.colour for one in LOOKS.values()]
+    index = sum(colour not in reserved for colour in used)
+    hue = _HUES[index % len(_HUES)]
+    dashes = _DASHES[index // len(_HUES) % len(_DASHES)]
+    return _look(label, hue, dashes, _MARKERS[index % len(_MARKERS)])
 
 
 def themed(svg: str) -> str:

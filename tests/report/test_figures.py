@@ -11,11 +11,11 @@ from p2p_sac_jax.experiment import statistics
 from p2p_sac_jax.report import figures, labels, row_figures
 from p2p_sac_jax.report import learning_curves as learning
 from p2p_sac_jax.report.frame import frame
-from p2p_sac_jax.report.theme import other_look
+from p2p_sac_jax.report.theme import look as look_of
 
 
 def test_far_outliers_do_not_squeeze_a_forest():
-    look = other_look("an arm", 0)
+    look = look_of("an arm", "an arm")
     near = row_figures.Mark("near", look, 0.01, 0.008, 0.011)
     far = row_figures.Mark("far", look, -0.3, -0.32, -0.28, compared=False)
     points = figures.Quantity("difference", "points")
@@ -28,7 +28,7 @@ def test_far_outliers_do_not_squeeze_a_forest():
 
 def test_an_axis_shows_what_is_compared():
     """Plain SAC, and what is not learned yet, do not stretch it; both are named."""
-    x, look = np.arange(100.0), other_look("ours", 0)
+    x, look = np.arange(100.0), look_of("ours", "ours")
     ours = figures.line(look, x, np.where(x < 5, 0.2, 0.97 + 0.0001 * x))
     plain = figures.line(look._replace(label="plain"), x, 0.6 + 0.002 * x)
     plain = plain._replace(compared=False)
@@ -62,7 +62,7 @@ def test_a_frame_holds_all_that_is_compared(values, other):
 
 
 def test_censored_points_are_drawn_at_the_end():
-    look = other_look("an arm", 0)
+    look = look_of("an arm", "an arm")
     never = np.array([np.inf, 40.0])
     trace = figures.Trace(look, np.arange(2.0), never, never, never)
     axes = figures.Quantity("peers"), figures.Quantity("weeks", "steps")

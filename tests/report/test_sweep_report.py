@@ -148,17 +148,6 @@ def test_tables_hold_every_point(data):
             assert {f"{arm}, 2 peers", f"{arm}, 4 peers"} <= {*points}
 
 
-def test_tooltips_hold_the_values_of_the_runs(folder, page):
-    curves = curves_of_runs(
-        folder, "network", **{"population.peers": 4, "exchange.topology": "complete"}
-    )
-    kept = [arrays["oracle_fraction"][-1].mean() for arrays in curves]
-    found = [re.match(r"network, complete, week 52: ([\d.]+)\s%", t) for t in page.tips]
-    assert float(next(filter(None, found))[1]) == pytest.approx(
-        100 * np.mean(kept), abs=0.06
-    )
-
-
 def test_one_seed_claims_nothing(tmp_path):
     small = write_sweep(tmp_path / "small", {}, seeds=1)
     path = write_report(small)
@@ -311,7 +300,7 @@ def test_axes_count_what_they_say(data):
 def test_the_same_population_is_drawn_once(folder, data, page):
     """A ring of two peers is the complete graph, a network of one peer isolated."""
     assert data.repeated == {"network, 2 peers, ring": "network, 2 peers, complete"}
-    assert "drawn once: network, 2 peers, ring is network, 2 peers" in page.words
+    assert "once: network, 2 peers, ring is network, 2 peers, complete." in page.words
     assert not any("network, ring, number of peers 2" in tip for tip in page.tips)
 
 
@@ -319,7 +308,8 @@ def test_a_network_of_one_peer_is_the_isolated_arm(tmp_path):
     swept = {"population.peers": [1]}
     data = load_sweep_data(write_sweep(tmp_path / "one", swept, seeds=1))
     assert data.repeated == {"network, 1 peer": "own memory, 1 peer"}
-    assert [point.arm for point in data.points] == [data.main] == ["memory"]
+    assert data.main == data.control == "memory"
+    assert [point.arm for point in data.panels()[""]] == ["memory"]
     assert (
         "no arm to compare it with" in check_page(write_report(tmp_path / "one")).words
     )
@@ -354,6 +344,19 @@ def test_a_factor_of_privacy(tmp_path):
     page = check_page(write_report(folder))
     assert "Final score by value noise" in page.words
     assert any("value noise 4:" in tip for tip in page.tips)
+    # The isolated arm has no noise: one run, compared with at every value, drawn once.
+    data = load_sweep_data(folder)
+    assert [point.arm for point in data.panels()["value noise 1"]] == [
+        "memory",
+        "network",
+    ]
+    (trend, *_) = comparisons.factors(data).content["trends"]
+    assert ">own memory<" in trend.svg
+    assert "own memory, value noise" not in trend.svg
+    table = headline.tables(data).content["differences"]
+    assert [row[0].rpartition(" ")[2] for row in table.rows if "network" in row[0]] == [
+        "0.5", "1", "4",
+    ]  # fmt: skip
 
 
 def test_without_a_control_nothing_is_compared(tmp_path):
