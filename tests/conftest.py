@@ -70,9 +70,10 @@ def pytest_xdist_make_scheduler(config, log):
     return GroupedFiles(config, log) if config.option.dist == "loadfile" else None
 
 
-# Compiled programs of files long done would fill the memory of a worker.
-MAX_RESIDENT_BYTES = 1_500_000_000
-MAX_PEAK_BYTES = 2_500_000_000  # of any test file, with what was left before it
+# Compiled programs of tests long done would fill the memory of a worker.
+MAX_BETWEEN_FILES = 1_500_000_000
+MAX_WITHIN_FILE = 2_000_000_000  # dropping programs that are still needed costs time
+MAX_PEAK = 2_500_000_000
 
 
 def memory_bytes(field):
@@ -82,18 +83,19 @@ def memory_bytes(field):
 
 
 def pytest_runtest_teardown(item, nextitem):
-    """After the last test of a file a worker that has grown drops its programs."""
-    if sys.platform != "linux" or (nextitem and nextitem.path == item.path):
+    """A worker that has grown drops its programs; no test takes it beyond the peak."""
+    if sys.platform != "linux":
         return
     peak = memory_bytes("VmHWM")
-    if memory_bytes("VmRSS") > MAX_RESIDENT_BYTES:
+    same_file = nextitem is not None and nextitem.path == item.path
+    if memory_bytes("VmRSS") > (MAX_WITHIN_FILE if same_file else MAX_BETWEEN_FILES):
         jax.clear_caches()
         gc.collect()
         ctypes.CDLL(None).malloc_trim(0)  # freed pages go back to the system
-    with contextlib.suppress(OSError), open("/proc/self/clear_refs", "w") as file:
-        file.write("5")  # the next file has a peak of its own
-    if peak > MAX_PEAK_BYTES:
-        pytest.fail(f"{item.path.name} took the process to {peak / 1e9:.1f} GB")
+    if peak > MAX_PEAK:
+        with contextlib.suppress(OSError), open("/proc/self/clear_refs", "w") as file:
+            file.write("5")  # the next test has a peak of its own
+        pytest.fail(f"{item.nodeid} took the process to {peak / 1e9:.1f} GB")
 
 
 def pytest_collection_modifyitems(items):

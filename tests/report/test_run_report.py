@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import re
-import subprocess
 import sys
 
 import numpy as np
@@ -231,11 +230,3 @@ def test_command_line(tmp_path, capsys):
     with pytest.raises(SystemExit):
         report.main(["report"])
     assert "no folder" in capsys.readouterr().err
-
-
-def test_exit_status_of_a_user_error(tmp_path):
-    command = [sys.executable, "-m", "launch.report", str(tmp_path)]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    assert done.returncode == 2
-    assert len(done.stderr.splitlines()) == 1
-    assert "holds no run" in done.stderr
