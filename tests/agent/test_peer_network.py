@@ -282,3 +282,26 @@ async def test_handlers_may_send_and_partitions_stop_messages_in_flight():
     assert recorders["peer1"].sequences("peer0") == [1]
     assert await networks["peer1"].sync() == 1
     assert recorders["peer1"].sequences("peer0") == [1, 2]
+
+
+@run
+async def test_a_peer_that_answers_late_delays_no_other(monkeypatch):
+    hub = hub_of(3)
+    networks, recorders = await peers_of(hub)
+    hub.loss = 1.0
+    await networks["peer0"].broadcast(KIND, FIELDS)
+    hub.loss = 0.0
+    release, query = asyncio.Event(), InProcessTransport.query
+
+    async def late(transport, name, raw, timeout_s):
+        if name == "peer2":
+            await release.wait()
+        return await query(transport, name, raw, timeout_s)
+
+    monkeypatch.setattr(InProcessTransport, "query", late)
+    sync = asyncio.create_task(networks["peer1"].sync())
+    while not recorders["peer1"].received:
+        await asyncio.sleep(0)
+    assert not sync.done()
+    release.set()
+    assert await sync == 1

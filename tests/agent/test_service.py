@@ -1,6 +1,7 @@
 """A running peer: its clock, slow markets and failing disks."""
 
 import asyncio
+import json
 import shutil
 import threading
 
@@ -50,8 +51,8 @@ def no_wait_for_peers(monkeypatch):
     monkeypatch.setattr("p2p_sac_jax.agent.service.FIRST_PEER_S", 0.0)
 
 
-def open_service(folder, market, weeks, peers=NAMES):
-    network = in_process_network(Hub(peers), NAMES[0])
+def open_service(folder, market, weeks, peers=NAMES, hub=None):
+    network = in_process_network(hub or Hub(peers), NAMES[0])
     agent = P2PSACAgent(
         market.observation_dim,
         market.action_dim,
@@ -149,3 +150,39 @@ async def test_a_failing_disk_does_not_end_a_peer(tmp_path):
     await running
     assert agent.steps == 2
     assert service.metrics["save_errors"] >= 1
+
+
+@run
+async def test_the_log_names_peers_figures_and_messages(tmp_path, caplog, monkeypatch):
+    monkeypatch.setattr("p2p_sac_jax.agent.service._WATCH_S", 0.01)
+    caplog.set_level("INFO", "p2p_sac_jax")
+    hub, weeks, stop = Hub(NAMES), Weeks(), asyncio.Event()
+    market = SimulatedMarket(CONFIG, 0)
+    _, service = open_service(tmp_path, market, weeks, hub=hub)
+
+    def logged(event):
+        found = [record for record in caplog.records if record.getMessage() == event]
+        return [record.data for record in found]
+
+    running = asyncio.create_task(service.run(stop))
+    await until(lambda: len(logged("week")) == 1)
+    other = in_process_network(hub, NAMES[1])
+    await other.connect()
+    await until(lambda: logged("peer up"))
+    weeks.now = 1.0
+    await until(lambda: len(logged("week")) == 2)
+    other.must_agree(interval=99)
+    await until(lambda: logged("peer down"))
+    stop.set()
+    await running
+    assert logged("compiling")[0] == {"elapsed_s": 0.0}
+    assert logged("ready")[0]["week"] == 0
+    assert logged("peer up") == [{"peer": NAMES[1]}]
+    why = "its settings differ in interval"
+    assert logged("peer down") == [{"peer": NAMES[1], "reason": why}]
+    first, second = logged("week")
+    assert first["away"] == dict.fromkeys(NAMES[1:], "never connected")
+    assert (second["health"], list(second["away"])) == ("degraded", [NAMES[2]])
+    assert second["messages"]["sent"] == 2  # both kinds of the first round
+    assert {"price", "units", "achieved"} <= set(second["figures"])
+    assert json.loads(json.dumps(second)) == second

@@ -44,6 +44,21 @@ async def test_missing_messages_are_requested_when_due(monkeypatch):
 
 
 @run
+async def test_weeks_do_not_wait_for_a_sync(monkeypatch):
+    monkeypatch.setattr("p2p_sac_jax.agent.connection.FIRST_SYNC_S", 0.0)
+    network, begun = in_process_network(Hub(NAMES), NAMES[0]), []
+
+    async def endless():
+        begun.append(True)
+        await asyncio.Event().wait()
+
+    monkeypatch.setattr(network, "sync", endless)
+    agent = make_agent(PRIVATE, network, sync_interval=0.0)
+    await run_weeks(agent, Store(PRIVATE, 0), 4)
+    assert (agent.steps, begun) == (4, [True])  # no second one beside it
+
+
+@run
 async def test_a_resumed_agent_syncs_before_it_exchanges(monkeypatch, tmp_path):
     hub = Hub(NAMES)
     agent, store = make_agent(PRIVATE, (await networks(hub))[0]), Store(PRIVATE, 0)
