@@ -10,7 +10,6 @@ BIN := $(VENV)/bin
 TABLE := p2p_sac_jax/environments/data/orange_juice.csv
 INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 BENCH := .venv-bench
-LAST = $$(ls runs 2>/dev/null | grep -E '^[0-9]+$$' | sort -n | tail -n 1)
 
 .DEFAULT_GOAL := help
 .PHONY: help setup train resume test test-all style lint calibrate network \
@@ -22,16 +21,14 @@ help: ## this list
 setup: $(VENV)/stamp-run ## install the package and what runs need
 
 train: $(VENV)/stamp-run ## train in a new folder runs/NNN (CONFIG, ARGS)
-	@last=$(LAST); \
-	new=runs/$$(printf '%03d' $$(expr "$${last:-0}" + 1)); \
-	echo "workdir: $$new"; \
-	exec $(BIN)/python -m launch.train --config=$(CONFIG) --workdir="$$new" $(ARGS)
+	@exec $(BIN)/python -m launch.train --config=$(CONFIG) --runs=runs $(ARGS)
 
 resume: $(VENV)/stamp-run ## continue the last folder in runs/ (ARGS)
-	@last=$(LAST); \
+	@last=$$(ls -d runs/[0-9]*/run.json 2>/dev/null | sort -t/ -n -k2 | tail -n 1); \
+	last=$${last%/run.json}; \
 	test -n "$$last" || { echo "nothing to resume: runs/ is empty" >&2; exit 2; }; \
-	echo "workdir: runs/$$last"; \
-	exec $(BIN)/python -m launch.train --workdir="runs/$$last" $(ARGS)
+	echo "workdir: $$last"; \
+	exec $(BIN)/python -m launch.train --workdir="$$last" $(ARGS)
 
 test: style ## style and tests: minutes (ARGS)
 	$(BIN)/python -m pytest -n 2 --dist loadfile $(ARGS)

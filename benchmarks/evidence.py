@@ -37,10 +37,10 @@ _MEASURES = (
 )
 
 PROGRAM = Program(__doc__)
-_WORKDIR = PROGRAM.string(
+_WORKDIR = PROGRAM.path(
     "workdir", "runs/evidence", "folder of all ablations; resumes what stopped there"
 )
-_TABLES = PROGRAM.string("tables", "docs/evidence", "folder for the tables")
+_TABLES = PROGRAM.path("tables", "docs/evidence", "folder for the tables")
 _ABLATIONS = PROGRAM.strings("ablations", "only these; all if empty")
 _SEEDS = PROGRAM.integer("seeds", 0, "seeds of each ablation; 0 is its own number")
 _COMPUTE = PROGRAM.boolean(
@@ -66,7 +66,7 @@ def main() -> int | None:
     chosen = [
         name for name in known if name in _ABLATIONS.value or not _ABLATIONS.value
     ]
-    work, tables = Path(_WORKDIR.value), Path(_TABLES.value)
+    work, tables = _WORKDIR.value, _TABLES.value
     tables.mkdir(parents=True, exist_ok=True)
     try:
         for name in chosen:

@@ -9,9 +9,7 @@ import dataclasses
 import difflib
 import hashlib
 import json
-import os
 from collections.abc import Iterable, Iterator, Mapping
-from pathlib import Path
 from typing import Any
 
 from p2p_sac_jax.config import ConfigError, TrainConfig
@@ -101,28 +99,6 @@ def _build(kind: type, mapping: Any, prefix: str) -> Any:
         else:
             find_field(path)
     return kind(**values)
-
-
-def load_json(path: str | os.PathLike[str]) -> dict[str, Any]:
-    """Nested dict stored in a JSON file.
-
-    Raises:
-      ConfigError: the file cannot be read or does not hold a JSON object.
-    """
-    try:
-        loaded = json.loads(Path(path).read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise ConfigError(f"{path} is not a readable configuration: {error}") from error
-    if not isinstance(loaded, dict):
-        raise ConfigError(f"{path} does not hold a configuration")
-    return loaded
-
-
-def save_json(path: Path, content: Any) -> None:
-    """Writes through a temporary file, so that a reader never sees half of it."""
-    temporary = path.with_name(path.name + ".tmp")
-    temporary.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
-    temporary.replace(path)
 
 
 def config_hash(config: TrainConfig) -> str:

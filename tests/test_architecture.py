@@ -20,9 +20,11 @@ BASE = {
     "config",
     "config_io",
     "fields",
+    "files",
     "folder_lock",
     "hyper",
     "linalg",
+    "streams",
     "tree",
     "validation",
 }

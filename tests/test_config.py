@@ -245,16 +245,6 @@ def test_from_dict_takes_whole_numbers_for_floats_and_fills_defaults():
     assert type(config.sac.tau) is float
 
 
-def test_load_json(tmp_path):
-    good, bad, other = tmp_path / "good", tmp_path / "bad", tmp_path / "other"
-    good.write_text(json.dumps(config_io.to_dict(TrainConfig())))
-    bad.write_text("{")
-    other.write_text("[]")
-    assert config_io.from_dict(config_io.load_json(good)) == TrainConfig()
-    for path in (bad, other, tmp_path / "missing"):
-        assert str(path) in refusal(config_io.load_json, path)
-
-
 @pytest.mark.parametrize("name", sorted(FIELDS))
 def test_hash_and_differences_see_every_field(name):
     value = FIELDS[name].default

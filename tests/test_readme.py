@@ -80,7 +80,7 @@ def test_picture_is_self_contained_and_reproducible(quick_start):
 @pytest.mark.slow
 def test_checkpoint_page_names_the_arrays_of_a_real_checkpoint(quick_start):
     folder, _ = quick_start
-    step = folder / "runs" / "first" / "checkpoints" / "24" / "default"
+    step = folder / "runs" / "first" / "checkpoints" / "24"
     names = set(ocp.StandardCheckpointer().restore(step))
     page = (ROOT / "docs" / "checkpoints.md").read_text("utf-8")
     rows = re.findall(r"^\| (`.*?) \|", page, re.MULTILINE)

@@ -22,6 +22,7 @@ from p2p_sac_jax.environments.registry import make_world
 from p2p_sac_jax.experiment.build import Experiment, adjacency_of, build_experiment
 from p2p_sac_jax.experiment.device_memory import check_fits, state_memory
 from p2p_sac_jax.experiment.devices import Placement, choose_placement
+from p2p_sac_jax.experiment.input_files import digests, read_inputs
 from p2p_sac_jax.experiment.metrics import Row
 from p2p_sac_jax.experiment.programs import Programs, compile_programs, train_chunk
 from p2p_sac_jax.experiment.provenance import describe_run
@@ -97,6 +98,7 @@ def train_batch(
             "config": to_dict(run.config),
             "seed": run.config.seed,
             "adjacency": adjacency_of(run.config).astype(int).tolist(),
+            "inputs": digests(read_inputs(run.config)),
         }
         trained.results.append((run, RunResult(own | meta, curves)))
     return trained

@@ -1,13 +1,15 @@
 """Trains the missing runs of a grid, batch after batch; may be stopped at any time.
 
 A run is finished or absent. A sweep that is killed and started again trains what is
-missing only, and a run that several points share is trained once.
+missing only, and a run that several points share is trained once. Processes that share
+a folder claim their runs, and wait for those of the others at the end.
 """
 
 from __future__ import annotations
 
 import time
 from collections.abc import Sequence
+from contextlib import ExitStack
 from pathlib import Path
 from typing import NamedTuple
 
@@ -35,6 +37,7 @@ from p2p_sac_jax.experiment.devices import find_devices, request_devices
 from p2p_sac_jax.experiment.programs import Programs
 from p2p_sac_jax.experiment.signals import Interrupted, StopRequest
 
+_POLL_S = 1.0  # between two looks at runs that are computed elsewhere
 _MIN_MEASURED_S = 2.0  # shorter batches do not measure throughput
 
 
@@ -121,20 +124,45 @@ class _SweepTrainer:
         self._runs, self._throughput = runs, throughput
         self._compiled: dict[Shape, Programs] = {}
         self._waiting: list[Batch] = []
+        self._elsewhere: list[Run] = []  # claimed by other processes
         self._computed = self._failed = self._compilations = 0
 
     def train(self, plan: Plan) -> SweepOutcome:
         began = time.perf_counter()
+        self._train_plan(plan)
+        if self._elsewhere:
+            self._reporter.log(f"{len(self._elsewhere)} runs are computed elsewhere")
+        while self._elsewhere:  # a process that dies leaves its runs to this one
+            self._on_chunk(0, 1)
+            time.sleep(_POLL_S)
+            runs, self._elsewhere = self._elsewhere, []
+            self._train_plan(make_plan(runs, self._throughput))
+        seconds = time.perf_counter() - began
+        return SweepOutcome(self._computed, self._failed, self._compilations, seconds)
+
+    def _train_plan(self, plan: Plan) -> None:
         self._waiting = batches_of(plan)
         for family in plan:
             larger: list[Batch] = []  # of the family, with a compiled program
             for batch in family:
                 self._waiting.remove(batch)
                 for part in self._masked_if_cheaper(batch, larger):
-                    if self._train_batch(part):
+                    if self._train_claimed(part):
                         larger.append(part)
-        seconds = time.perf_counter() - began
-        return SweepOutcome(self._computed, self._failed, self._compilations, seconds)
+
+    def _train_claimed(self, batch: Batch) -> bool:
+        """Trains those runs of a batch that no other process computes."""
+        with ExitStack() as claims:
+            mine = []
+            for run in batch.runs:
+                claim = results.claim_run(self._folder, run.key)
+                if claim is None:
+                    self._elsewhere.append(run)
+                    continue
+                claims.enter_context(claim)
+                if not results.is_done(self._folder, run):
+                    mine.append(run)
+            return bool(mine) and self._train_batch(batch._replace(runs=mine))
 
     def _masked_if_cheaper(self, batch: Batch, larger: Sequence[Batch]) -> list[Batch]:
         """``batch`` in a program of its own, or masked in one of more peers."""

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import os
+import io
 from collections.abc import Sequence
-from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
@@ -81,15 +80,14 @@ def curves_of_rows(rows: Sequence[Row], joins: Array, byzantine: Array) -> Curve
     )
 
 
-def save_curves(path: Path, curves: Curves) -> None:
-    """Writes a compressed ``.npz`` atomically."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    with temporary.open("wb") as file:
-        np.savez_compressed(file, **curves._asdict())
-    temporary.replace(path)
+def curves_bytes(curves: Curves) -> bytes:
+    """Content of a compressed ``.npz`` file."""
+    stream = io.BytesIO()
+    np.savez_compressed(stream, **curves._asdict())
+    return stream.getvalue()
 
 
-def load_curves(path: Path) -> Curves:
-    """Reads what ``save_curves`` wrote."""
-    with np.load(path) as file:
+def parse_curves(content: bytes) -> Curves:
+    """What ``curves_bytes`` wrote."""
+    with np.load(io.BytesIO(content)) as file:
         return Curves(**{name: file[name] for name in Curves._fields})

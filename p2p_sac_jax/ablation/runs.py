@@ -19,6 +19,7 @@ from p2p_sac_jax.config import (
 )
 from p2p_sac_jax.config_io import flatten, replace_fields, to_dict
 from p2p_sac_jax.exchange.topology import DYNAMIC
+from p2p_sac_jax.experiment.input_files import MATRIX, digests, read_inputs
 from p2p_sac_jax.fields import fields_of
 
 _DEFAULTS = TrainConfig()
@@ -57,7 +58,8 @@ def make_run(config: TrainConfig, overrides: Mapping[str, Any], seed: int) -> Ru
     """The run of ``config`` with ``overrides`` at ``seed``.
 
     The key hashes the fields that differ from their defaults, so a new field does not
-    rename existing runs; ``results.is_done`` compares the whole configuration.
+    rename existing runs, and the files that fields name; ``results.is_done`` compares
+    the whole configuration.
 
     Args:
       config: the base.
@@ -65,7 +67,8 @@ def make_run(config: TrainConfig, overrides: Mapping[str, Any], seed: int) -> Ru
       seed: of the population.
 
     Raises:
-      ConfigError: a field is unknown or a value has the wrong type.
+      ConfigError: a field is unknown, a value has the wrong type, or a file cannot be
+        read.
     """
     config = dataclasses.replace(
         replace_fields(config, overrides),
@@ -79,6 +82,8 @@ def make_run(config: TrainConfig, overrides: Mapping[str, Any], seed: int) -> Ru
         config = _canonical_isolated(config)
     defaults = _fields(_DEFAULTS)
     changed = {n: v for n, v in _fields(config).items() if v != defaults[n]}
+    if config.exchange.topology == "matrix":
+        changed["files"] = digests(read_inputs(config))[MATRIX]
     return Run(config, _digest(changed))
 
 

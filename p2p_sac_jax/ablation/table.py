@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import io
 import math
 from collections.abc import Collection, Iterable, Sequence
 from pathlib import Path
@@ -16,6 +17,7 @@ from p2p_sac_jax.ablation.series import PRICES, Series, counterpart, read_series
 from p2p_sac_jax.config import ConfigError
 from p2p_sac_jax.experiment import statistics
 from p2p_sac_jax.experiment.statistics import Estimate, Statistic
+from p2p_sac_jax.files import write_atomic
 
 Row = dict[str, Any]
 Array = np.ndarray
@@ -161,10 +163,11 @@ def _rounded(number: float | None) -> float | None:
 
 def write_csv(path: Path, rows: Sequence[Row]) -> None:
     """Writes rows under a header; None is an empty field."""
-    with path.open("w", encoding="utf-8", newline="") as file:
-        writer = csv.DictWriter(file, list(rows[0]), lineterminator="\n")
-        writer.writeheader()
-        writer.writerows(rows)
+    text = io.StringIO()
+    writer = csv.DictWriter(text, list(rows[0]), lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
+    write_atomic(path, text.getvalue().encode())
 
 
 def format_table(rows: Sequence[Row], measures: Sequence[str]) -> dict[str, Any]:

@@ -20,10 +20,11 @@ from p2p_sac_jax.ablation.results import SWEEP
 from p2p_sac_jax.commands.flags import Program
 from p2p_sac_jax.commands.slurm import Queue
 from p2p_sac_jax.config import ConfigError, TrainConfig
-from p2p_sac_jax.config_io import from_dict, load_json
+from p2p_sac_jax.config_io import from_dict
+from p2p_sac_jax.files import load_json
 
 PROGRAM = Program(__doc__, config=True)
-_WORKDIR = PROGRAM.string(
+_WORKDIR = PROGRAM.path(
     "workdir", "", "folder of the sweep; a stopped sweep there resumes"
 )
 _SWEEP = PROGRAM.repeated(
@@ -49,7 +50,7 @@ def main() -> int | None:
     logging.set_verbosity(logging.WARNING)
     if not _WORKDIR.value:
         raise ConfigError("--workdir is missing; for example --workdir=runs/sweep")
-    folder = Path(_WORKDIR.value)
+    folder = _WORKDIR.value
     index, count = _SHARD.value, _NUM_SHARDS.value
     if not 0 <= index < count:
         raise ConfigError(f"--shard={index} must be in [0, {count}), as --num_shards")

@@ -19,14 +19,15 @@ import numpy as np
 from p2p_sac_jax.commands.flags import Program
 from p2p_sac_jax.config import ConfigError
 from p2p_sac_jax.environments import calibration, estimation
+from p2p_sac_jax.files import write_atomic
 
 PACKAGE = "r-cran-bayesm"
 TOLERANCE = 1e-6
 
 PROGRAM = Program(__doc__)
-_PACKAGE = PROGRAM.string("package", "", "the Debian package of bayesm (.deb)")
-_RDA = PROGRAM.string("rda", "", "orangeJuice.rda; takes the place of the package")
-_OUTPUT = PROGRAM.string("output", "", "file to write the table to (.csv)")
+_PACKAGE = PROGRAM.path("package", "", "the Debian package of bayesm (.deb)")
+_RDA = PROGRAM.path("rda", "", "orangeJuice.rda; takes the place of the package")
+_OUTPUT = PROGRAM.path("output", "", "file to write the table to (.csv)")
 _CHECK = PROGRAM.boolean(
     "check",
     False,
@@ -47,35 +48,31 @@ def main() -> None:
         if not worst <= TOLERANCE:
             raise ConfigError(f"the table differs by more than {TOLERANCE:g}")
     if _OUTPUT.value:
-        try:
-            text = calibration.format_table(table)
-            Path(_OUTPUT.value).write_text(text, encoding="ascii")
-        except OSError as error:
-            raise ConfigError(f"--output: {error}") from error
+        write_atomic(_OUTPUT.value, calibration.format_table(table).encode("ascii"))
         print(f"{len(table['store'])} rows written to {_OUTPUT.value}")
 
 
-def download(folder: str) -> str:
+def download(folder: str) -> Path:
     """Path of the Debian package, fetched into ``folder`` by apt-get."""
     _call(["apt-get", "download", PACKAGE], folder)
     found = sorted(Path(folder).glob(f"{PACKAGE}_*.deb"))
     if not found:
         raise ConfigError(f"apt-get download {PACKAGE} left no package")
-    return str(found[0])
+    return found[0]
 
 
-def unpack(package: str, folder: str) -> str:
+def unpack(package: Path, folder: str) -> Path:
     """Path of orangeJuice.rda, unpacked from ``package`` below ``folder``."""
-    if not Path(package).is_file():
+    if not package.is_file():
         raise ConfigError(f"no such package: {package}")
-    _call(["dpkg-deb", "-x", str(Path(package).resolve()), "x"], folder)
+    _call(["dpkg-deb", "-x", str(package.resolve()), "x"], folder)
     found = sorted(Path(folder, "x").rglob("orangeJuice.rda"))
     if not found:
         raise ConfigError(f"{package} holds no orangeJuice.rda")
-    return str(found[0])
+    return found[0]
 
 
-def make_table(rda: str) -> calibration.Table:
+def make_table(rda: Path) -> calibration.Table:
     """The whole table, demographics included, from orangeJuice.rda."""
     try:
         import rdata
@@ -83,7 +80,7 @@ def make_table(rda: str) -> calibration.Table:
         raise ConfigError(
             "the PyPI package rdata is missing: pip install rdata"
         ) from error
-    if not Path(rda).is_file():
+    if not rda.is_file():
         raise ConfigError(f"no such file: {rda}")
     try:
         with warnings.catch_warnings():  # rdata warns before it fails: one line will do

@@ -13,17 +13,16 @@ A program is a module like this::
     if __name__ == "__main__":
         main()
 
-A user error ends in one line on stderr and exit status 2, an interrupt in status 130.
-A program whose stdout has lost its reader ends without a word, in status 141.
-Nothing here loads JAX.
+A user error and a file that cannot be written end in one line on stderr and exit
+status 2, an interrupt in status 130. Standard streams that are closed, full or without
+a reader change nothing, except where the text is all that was asked for: status 141
+without a reader, else 2. Nothing here loads JAX.
 """
 
 from __future__ import annotations
 
 import functools
-import os
 import re
-import select
 import sys
 import textwrap
 from collections.abc import Callable, Mapping, Sequence
@@ -35,8 +34,10 @@ from ml_collections import config_flags
 
 from p2p_sac_jax.commands.presets import Preset, load_preset
 from p2p_sac_jax.config import ConfigError, TrainConfig
-from p2p_sac_jax.config_io import flatten, from_dict, load_json, suggestion
+from p2p_sac_jax.config_io import flatten, from_dict, suggestion
 from p2p_sac_jax.fields import fields_of
+from p2p_sac_jax.files import load_json, user_path
+from p2p_sac_jax.streams import guard_standard_streams, tolerant
 from p2p_sac_jax.validation import validate
 
 USER_ERROR, INTERRUPTED, BROKEN_PIPE = 2, 130, 141
@@ -78,12 +79,18 @@ class Program:
         self._report = report or _print_error
         self._takes_config, self._takes_arguments = config, arguments
         self._values = absl_flags.FlagValues()
+        self._paths: list[str] = []
         self.arguments: list[str] = []
         self.preset: Preset | None = None
 
     def string(self, name: str, default: str | None, text: str) -> Flag:
         """A flag that takes any text."""
         return absl_flags.DEFINE_string(name, default, text, self._values)
+
+    def path(self, name: str, default: str, text: str) -> Flag:
+        """A flag that takes a path, see ``user_path``; "" stays as it is."""
+        self._paths.append(name)
+        return self.string(name, default, text)
 
     def strings(self, name: str, text: str) -> Flag:
         """A flag that takes texts separated by commas; none by default."""
@@ -115,7 +122,7 @@ class Program:
         """A flag that takes one of ``choices``."""
         return absl_flags.DEFINE_enum(name, default, choices, text, self._values)
 
-    def get_config(self, workdir: str | Path = "") -> TrainConfig:
+    def get_config(self, workdir: Path | str = "") -> TrainConfig:
         """The configuration that the command line asks for, validated.
 
         Args:
@@ -127,8 +134,8 @@ class Program:
         """
         if self.preset is not None:
             config = from_dict(self.preset.config.to_dict())
-        elif workdir and (Path(workdir) / "run.json").is_file():
-            config = from_dict(load_json(Path(workdir) / "run.json").get("config", {}))
+        elif workdir and Path(workdir, "run.json").is_file():
+            config = from_dict(load_json(Path(workdir, "run.json")).get("config", {}))
         else:
             raise ConfigError(f"--config is missing; for example {_EXAMPLE}")
         validate(config)
@@ -148,26 +155,23 @@ class Program:
         @functools.wraps(function)
         def start(argv: Sequence[str] | None = None) -> NoReturn:
             argv = sys.argv if argv is None else argv
+            guard_standard_streams()
             try:
                 status = self._run(function, argv)
-                sys.stdout.flush()
-                sys.exit(status)
-            except BrokenPipeError:
-                if not _reader_has_left():
-                    raise
-                sys.exit(BROKEN_PIPE)
-            except ConfigError as error:
-                self._report(_one_line(error))
-                sys.exit(USER_ERROR)
+            except (ConfigError, OSError) as error:
+                self._report(explain(error))
+                status = USER_ERROR
             except KeyboardInterrupt:
                 print("SIGINT: interrupted", file=sys.stderr)
-                sys.exit(INTERRUPTED)
+                status = INTERRUPTED
+            sys.stdout.flush()
+            sys.exit(status)
 
         return start
 
     def _run(self, function: Callable[[], int | None], argv: Sequence[str]) -> Any:
         if _HELP.intersection(argv[1:]):
-            return print(self.help(full="--helpfull" in argv))
+            return print_result(self.help(full="--helpfull" in argv))
         self.parse(argv)
         absl_flags.FLAGS.mark_as_parsed()  # libraries read flags of their own
         return function()
@@ -194,11 +198,11 @@ class Program:
         Raises:
           ConfigError: it has a user error.
         """
-        words = list(argv)
         fields: dict[str, Any] = {}
-        if self._takes_config:
-            words, fields = self._define_config(words)
         try:
+            words = self._values.read_flags_from_files(list(argv))
+            if self._takes_config:
+                words, fields = self._define_config(words)
             self.arguments = self._values(words)[1:]
         except absl_flags.UnrecognizedFlagError as error:
             hint = suggestion(error.flagname, list(self._values), "--")
@@ -207,6 +211,9 @@ class Program:
             raise ConfigError(_explain_value(str(error), fields)) from error
         except absl_flags.Error as error:
             raise ConfigError(_one_line(error)) from error
+        for name in self._paths:
+            if text := self._values[name].value:
+                self._values[name].value = user_path(text, f"--{name}")
         if self.arguments and not self._takes_arguments:
             raise ConfigError(f"unexpected argument {self.arguments[0]!r}")
 
@@ -274,14 +281,27 @@ def _entry(name: str, text: str) -> str:
     return textwrap.fill(f"  {name}  {_one_line(text)}", 88, subsequent_indent=6 * " ")
 
 
-def _reader_has_left() -> bool:
-    """Whether stdout is a pipe without a reader; what is left to write is dropped."""
-    poll = select.poll()
-    poll.register(sys.stdout.fileno(), 0)  # errors are always reported
-    left = bool(poll.poll(0))
-    if left:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-    return left
+def print_result(text: str) -> None:
+    """Prints what the program was asked for.
+
+    Raises:
+      SystemExit: standard output has lost its reader; nothing is said.
+      ConfigError: it is full.
+    """
+    try:
+        tolerant(sys.stdout).write_or_fail(f"{text}\n")
+    except BrokenPipeError:
+        sys.exit(BROKEN_PIPE)
+    except OSError as error:
+        raise ConfigError(f"standard output: {error.strerror}") from error
+
+
+def explain(error: Exception) -> str:
+    """A user error, or a file that cannot be used, in one line."""
+    if isinstance(error, OSError) and error.strerror:
+        place = f"{error.filename}: " if error.filename else ""
+        return _one_line(f"{place}{error.strerror}")
+    return _one_line(error)
 
 
 def _print_error(line: str) -> None:

@@ -15,13 +15,11 @@ copy DIR/a over the folder on the machine of a, and start the peer again.
 
 from __future__ import annotations
 
-from pathlib import Path
-
 from p2p_sac_jax.commands.flags import Program
 from p2p_sac_jax.config import ConfigError
 
 PROGRAM = Program(__doc__)
-_FOLDER = PROGRAM.string("folder", "", "folder of the network")
+_FOLDER = PROGRAM.path("folder", "", "folder of the network")
 _NETWORK = PROGRAM.string("network", "", "name of the network")
 _MODE = PROGRAM.string("mode", "", "private, consortium or public")
 _NAMES = PROGRAM.strings("names", "names of the new peers, separated by commas")
@@ -48,7 +46,7 @@ def main() -> None:
         raise ConfigError(what)
     if not 0 < _DAYS.value <= 3650:
         raise ConfigError(f"--days={_DAYS.value:g} must be in (0, 3650]")
-    folder, validity = Path(_FOLDER.value), {"hosts": _HOSTS.value, "days": _DAYS.value}
+    folder, validity = _FOLDER.value, {"hosts": _HOSTS.value, "days": _DAYS.value}
     if _RENEW.value or _RENEW_ALL.value:
         names = renew(folder, _RENEW.value, **validity)
         print(f"renewed for {_DAYS.value:g} days: {', '.join(names)}")

@@ -14,6 +14,7 @@ from ml_collections import ConfigDict
 
 from p2p_sac_jax.config import ConfigError
 from p2p_sac_jax.config_io import suggestion
+from p2p_sac_jax.files import user_path
 
 FOLDER = Path(__file__).parents[1] / "configs"
 
@@ -60,7 +61,7 @@ def load_preset(text: str) -> Preset:
 
 
 def _find(text: str) -> Path:
-    path = Path(text)
+    path = user_path(text, "--config")
     if path.is_file():
         return path
     name = path.with_suffix("") if path.suffix == ".py" else path

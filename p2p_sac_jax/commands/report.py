@@ -7,8 +7,6 @@ Exit status 0 when done, 2 if a folder holds neither a run nor a sweep, or no re
 
 from __future__ import annotations
 
-from pathlib import Path
-
 from p2p_sac_jax.commands.flags import Program
 from p2p_sac_jax.config import ConfigError
 from p2p_sac_jax.report import write_report
@@ -22,10 +20,7 @@ def main() -> None:
     if not PROGRAM.arguments:
         raise ConfigError("no folder given; for example p2p-sac-report runs/001")
     for folder in PROGRAM.arguments:
-        try:
-            print(write_report(Path(folder)))
-        except OSError as error:
-            raise ConfigError(f"{folder}: {error}") from error
+        print(write_report(folder))
 
 
 if __name__ == "__main__":

@@ -34,9 +34,9 @@ def _report(line: str) -> None:
 
 
 PROGRAM = Program(__doc__, config=True, report=_report)
-_IDENTITY = PROGRAM.string("identity", "", "folder of the peer's identity")
+_IDENTITY = PROGRAM.path("identity", "", "folder of the peer's identity")
 _NAME = PROGRAM.string("name", "", "expected name of the peer; empty accepts any")
-_WORKDIR = PROGRAM.string("workdir", "", "folder of state, audit and message logs")
+_WORKDIR = PROGRAM.path("workdir", "", "folder of state, audit and message logs")
 _LISTEN = PROGRAM.strings("listen", "HOST:PORT to accept peers at")
 _CONNECT = PROGRAM.strings("connect", "HOST:PORT of other peers, separated by commas")
 _STORE = PROGRAM.integer(
@@ -150,7 +150,7 @@ async def _serve(config: TrainConfig) -> None:
 
 def _make_folder() -> Path:
     os.umask(0o077)  # state and logs are private to the peer
-    folder = Path(_WORKDIR.value)
+    folder: Path = _WORKDIR.value
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -165,7 +165,7 @@ def _check_network(identity: Any, week: float) -> None:
     if _NAME.value not in ("", identity.name):
         raise ConfigError(
             f"--name={_NAME.value!r} must be {identity.name!r}, the name in"
-            f" --identity={_IDENTITY.value!r}"
+            f" --identity={str(_IDENTITY.value)!r}"
         )
     if not 0 <= week <= LAST_CLOCK:
         raise ConfigError(
@@ -181,7 +181,7 @@ def _make_agent(
     from p2p_sac_jax.agent.agent import P2PSACAgent
     from p2p_sac_jax.agent.ops.state_file import has_state
 
-    folder = Path(_WORKDIR.value) / "state"
+    folder = _WORKDIR.value / "state"
     agent = P2PSACAgent(
         market.observation_dim,
         market.action_dim,

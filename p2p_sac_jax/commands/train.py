@@ -16,14 +16,19 @@ from pathlib import Path
 
 from absl import logging
 
-from p2p_sac_jax.commands.flags import USER_ERROR, Program
+from p2p_sac_jax.commands.flags import USER_ERROR, Program, print_result
 from p2p_sac_jax.config import ConfigError, TrainConfig
 from p2p_sac_jax.config_io import find_field, to_dict
 from p2p_sac_jax.experiment.cluster import MODES
+from p2p_sac_jax.folder_lock import claim_number
+from p2p_sac_jax.streams import tolerant
 
 PROGRAM = Program(__doc__, config=True)
-_WORKDIR = PROGRAM.string(
-    "workdir", "", "folder of the run; a stopped run there resumes"
+_WORKDIR = PROGRAM.path("workdir", "", "folder of the run; a stopped run there resumes")
+_RUNS = PROGRAM.path(
+    "runs",
+    "",
+    "folder of numbered runs; trains in a new one where --workdir is missing",
 )
 _OVERWRITE = PROGRAM.boolean("overwrite", False, "remove the run in --workdir first")
 _PRINT_CONFIG = PROGRAM.boolean(
@@ -55,14 +60,13 @@ def main() -> int | None:
     if _DEVICE.value is not None:
         config = dataclasses.replace(config, device=_DEVICE.value)
     if _PRINT_CONFIG.value:
-        print(json.dumps(to_dict(config), indent=1))
-        return None
-    if not _WORKDIR.value:
+        return print_result(json.dumps(to_dict(config), indent=1))
+    if not (_WORKDIR.value or _RUNS.value):
         raise ConfigError("--workdir is missing; for example --workdir=runs/001")
-    return _train(config, _WORKDIR.value)
+    return _train(config)
 
 
-def _train(config: TrainConfig, workdir: str) -> int | None:
+def _train(config: TrainConfig) -> int | None:
     from p2p_sac_jax.experiment import distributed
     from p2p_sac_jax.experiment.signals import Interrupted
     from p2p_sac_jax.experiment.train import train
@@ -77,9 +81,10 @@ def _train(config: TrainConfig, workdir: str) -> int | None:
     try:
         if distributed.processes() > 1:
             _redirect_library_output()
+        workdir = _WORKDIR.value or distributed.broadcast_from_main(_new_workdir)
         train(config, workdir, overwrite=_OVERWRITE.value)
         if distributed.is_main():
-            _write_report(Path(workdir))
+            _write_report(workdir)
     except Interrupted as stop:
         if distributed.is_main():
             print(stop, file=sys.stderr)
@@ -94,6 +99,12 @@ def _train(config: TrainConfig, workdir: str) -> int | None:
         distributed.abandon(error)
     distributed.stop()
     return status
+
+
+def _new_workdir() -> Path:
+    workdir = claim_number(_RUNS.value)
+    print(f"workdir: {workdir}", flush=True)
+    return workdir
 
 
 def _write_report(workdir: Path) -> None:
@@ -111,7 +122,7 @@ def _redirect_library_output() -> None:
     sys.stdout.flush()
     own = os.dup(sys.stdout.fileno())
     os.dup2(sys.stderr.fileno(), sys.stdout.fileno())
-    sys.stdout = os.fdopen(own, "w", buffering=1, encoding="utf-8")
+    sys.stdout = tolerant(os.fdopen(own, "w", buffering=1, encoding="utf-8"))
 
 
 if __name__ == "__main__":

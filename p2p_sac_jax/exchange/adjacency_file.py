@@ -2,23 +2,25 @@
 
 from __future__ import annotations
 
-import os
+import io
 import warnings
 from typing import Any
 
 import numpy as np
 
 from p2p_sac_jax.config import ConfigError
+from p2p_sac_jax.files import user_path
 
 Matrix = np.ndarray[Any, np.dtype[np.floating[Any]]]
 
 
-def load_matrix(path: str, peers: int) -> Matrix:
+def load_matrix(path: str, peers: int, content: bytes | None = None) -> Matrix:
     """Reads an explicit adjacency from a file.
 
     Args:
       path: a .npy array, or a .csv of comma-separated rows without a header.
       peers: P.
+      content: of the file, where it has been read; None reads it.
 
     Returns:
       [P, P] float32.
@@ -30,15 +32,17 @@ def load_matrix(path: str, peers: int) -> Matrix:
     field = f"exchange.matrix={path!r}"
     if not path.endswith((".npy", ".csv")):
         raise ConfigError(f"{field} must name a .npy or .csv file")
-    if not os.path.isfile(path):
+    file = user_path(path, "exchange.matrix")
+    if content is None and not file.is_file():
         raise ConfigError(f"{field} is not a file; it must name a .npy or .csv file")
     try:
+        stream = io.BytesIO(file.read_bytes() if content is None else content)
         if path.endswith(".npy"):
-            matrix = np.load(path, allow_pickle=False)
+            matrix = np.load(stream, allow_pickle=False)
         else:
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")  # an empty file is refused below
-                matrix = np.loadtxt(path, delimiter=",", ndmin=2)
+                matrix = np.loadtxt(stream, delimiter=",", ndmin=2)
     except (OSError, ValueError, EOFError) as error:
         reason = (str(error).splitlines() or [type(error).__name__])[0]
         raise ConfigError(

@@ -19,6 +19,7 @@ from p2p_sac_jax.exchange.adjacency_file import load_matrix
 from p2p_sac_jax.exchange.similarity import context_similarity
 from p2p_sac_jax.experiment import distributed
 from p2p_sac_jax.experiment.devices import Placement
+from p2p_sac_jax.experiment.input_files import MATRIX, Inputs
 from p2p_sac_jax.experiment.privacy_budget import build_accountant
 from p2p_sac_jax.hyper import make_hyper
 from p2p_sac_jax.privacy.accountant import PrivacyAccountant
@@ -55,6 +56,7 @@ def build_experiment(
     placement: Placement,
     world: World | None = None,
     runs: Sequence[RunSpec] | None = None,
+    inputs: Inputs | None = None,
 ) -> Experiment:
     """Builds population and inputs; every arm at every seed is one run.
 
@@ -64,6 +66,7 @@ def build_experiment(
       world: environment and peers; None makes those that ``config`` names.
       runs: instead of every arm at every seed. They may differ from ``config`` in
         traced fields and in a topology that does not change with time.
+      inputs: content of the files that ``config`` names; None reads them.
 
     Raises:
       ConfigError: arms, population, adjacency or privacy budget are impossible.
@@ -72,14 +75,14 @@ def build_experiment(
         world = make_world(config.environment, config.population)
     peers, padded = config.population.peers, placement.peers
     runs = planned_runs(config) if runs is None else runs
-    adjacency = adjacency_of(config)
+    adjacency = adjacency_of(config, inputs)
     schedule = _schedule(config)
     _check_min_peers(config, adjacency, schedule)
     accountant = build_accountant(config, world)
     edges = np.zeros((padded, len(runs), padded), np.float32)
     for index, run in enumerate(runs):
         if not run.isolated:
-            edges[:peers, index, :peers] = _mixing_weights(run.config, world)
+            edges[:peers, index, :peers] = _mixing_weights(run.config, world, inputs)
     hypers = [make_hyper(run.config) for run in runs]
     senders = _participation(config, padded)
     peer_inputs = PeerInputs(
@@ -111,19 +114,29 @@ def build_experiment(
     )
 
 
-def _mixing_weights(config: TrainConfig, world: World) -> np.ndarray:
+def _mixing_weights(
+    config: TrainConfig, world: World, inputs: Inputs | None
+) -> np.ndarray:
     """[P, P] weight of each sender for each receiver, before trust and filters."""
-    weights = mixing.mixing_weights(config.exchange.mixing, adjacency_of(config))
+    weights = mixing.mixing_weights(
+        config.exchange.mixing, adjacency_of(config, inputs)
+    )
     width = config.weights.similarity_width
     return weights * context_similarity(world.context, width)
 
 
-def adjacency_of(config: TrainConfig) -> np.ndarray:
-    """[P, P] receiver, sender; 1 where there is an edge. Without padding."""
+def adjacency_of(config: TrainConfig, inputs: Inputs | None = None) -> np.ndarray:
+    """[P, P] receiver, sender; 1 where there is an edge. Without padding.
+
+    Args:
+      config: of the run.
+      inputs: content of the files that ``config`` names; None reads them.
+    """
     peers, exchange = config.population.peers, config.exchange
     matrix = None
     if exchange.topology == "matrix":
-        matrix = load_matrix(exchange.matrix, peers)
+        content = None if inputs is None else inputs[MATRIX]
+        matrix = load_matrix(exchange.matrix, peers, content)
     return topology.adjacency(
         exchange.topology,
         peers,

@@ -1,6 +1,7 @@
 """Output on the terminal: log lines, progress, the closing table.
 
-The table goes to standard output, everything else to standard error.
+The table goes to standard output, everything else to standard error. Both may be
+closed or full: nothing depends on what is printed.
 """
 
 from __future__ import annotations
@@ -14,6 +15,8 @@ from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TimeRemainingColumn
 from rich.table import Table
 
+from p2p_sac_jax.streams import tolerant
+
 
 class Reporter:
     """A progress bar on a terminal, a line per tenth of the run elsewhere."""
@@ -21,7 +24,7 @@ class Reporter:
     def __init__(self, quiet: bool = False) -> None:
         """``quiet`` prints nothing."""
         self._quiet = quiet
-        self._console = Console(stderr=True, quiet=quiet, soft_wrap=True)
+        self._console = Console(file=tolerant(sys.stderr), quiet=quiet, soft_wrap=True)
         self._progress = Progress(
             "{task.description}",
             BarColumn(),
@@ -74,5 +77,5 @@ class Reporter:
             drawn.add_column(escape(column), justify="left" if index == 0 else "right")
         for row in table["rows"]:
             drawn.add_row(*map(escape, row))
-        wide = None if sys.stdout.isatty() else 160
-        Console(width=wide, soft_wrap=False).print(drawn)
+        wide = None if tolerant(sys.stdout).isatty() else 160
+        Console(file=tolerant(sys.stdout), width=wide, soft_wrap=False).print(drawn)

@@ -122,7 +122,7 @@ def abandon(error: BaseException) -> NoReturn:
     status = 1
     if isinstance(error, KeyboardInterrupt):
         text, status = "SIGINT: nothing to save yet", 130
-    elif isinstance(error, ConfigError):
+    elif isinstance(error, (ConfigError, OSError)):
         text, status = f"error: {error}", _USER_ERROR
     elif isinstance(error, jax.errors.JaxRuntimeError):
         reason = [*str(error).splitlines(), ""][0]

@@ -7,22 +7,25 @@ read nothing but rows.
 
 from __future__ import annotations
 
+import hashlib
 import json
+import logging
 import math
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
-from p2p_sac_jax.config import ConfigError
 from p2p_sac_jax.experiment import distributed
 from p2p_sac_jax.experiment.build import Experiment
+from p2p_sac_jax.files import write_atomic
 from p2p_sac_jax.peer import Evaluation, PeerMetrics
 from p2p_sac_jax.simulation.population import RoundMetrics
 from p2p_sac_jax.types import Score
 
 Row = dict[str, Any]
+_log = logging.getLogger(__name__)
 
 _STEP_MEANS = (
     "behaviour_std",
@@ -180,53 +183,86 @@ def _population_columns(rows: list[Row]) -> Row:
     return result
 
 
+class FileMark(NamedTuple):
+    """A place in a file that only grows, and what stands before it."""
+
+    size: int  # bytes
+    sha256: str  # of these bytes
+
+
 class MetricsFile:
-    """The rows of one run: in memory in every process, on disk by process 0."""
+    """The rows of one run: in memory in every process, on disk by process 0.
 
-    def __init__(self, path: Path, step: int) -> None:
-        """Opens the file and drops every row after ``step``.
+    Attributes:
+      rows: of the run so far.
+    """
 
-        Raises:
-          ConfigError: the rows end before ``step``.
-        """
+    def __init__(self, path: Path) -> None:
+        """Opens the file of a run; ``resume`` reads its rows."""
         self._path = path
-        self.rows = distributed.broadcast_from_main(lambda: _truncate(path, step))
+        self.rows: list[Row] = []
+        self._size, self._digest = 0, hashlib.sha256()
+
+    def holds(self, mark: FileMark) -> bool:
+        """Whether the file still begins as it did when ``mark`` was taken."""
+        try:
+            with self._path.open("rb") as file:
+                content = file.read(mark.size)
+        except FileNotFoundError:
+            content = b""
+        same = hashlib.sha256(content).hexdigest() == mark.sha256
+        return same and len(content) == mark.size
+
+    def resume(self, mark: FileMark | None) -> None:
+        """Drops everything behind ``mark``, everything if it is None."""
+
+        def keep() -> bytes:
+            content = self._path.read_bytes()[: mark.size] if mark else b""
+            write_atomic(self._path, content)
+            return content
+
+        content = distributed.broadcast_from_main(keep)
+        self._size, self._digest = len(content), hashlib.sha256(content)
+        self.rows = [json.loads(line) for line in content.splitlines()]
 
     def append(self, rows: Iterable[Row]) -> None:
         """Adds rows and writes them."""
         rows = list(rows)
         self.rows.extend(rows)
-        if distributed.is_main():
-            with self._path.open("a", encoding="utf-8") as file:
-                file.write("".join(map(_line, rows)))
+        if not distributed.is_main():
+            return
+        content = "".join(json.dumps(row) + "\n" for row in rows).encode()
+        self._size += len(content)
+        self._digest.update(content)
+        try:
+            with self._path.open("ab") as file:
+                file.write(content)
+        except OSError as error:  # names no file where the disk is full
+            raise OSError(error.errno, error.strerror, str(self._path)) from error
 
-
-def _truncate(path: Path, step: int) -> list[Row]:
-    """Rows up to ``step``; the file keeps no others."""
-    rows = [row for row in read_rows(path) if row["step"] <= step]
-    reached = max((row["step"] for row in rows), default=0)
-    if reached != step:
-        raise ConfigError(
-            f"{path} ends at step {reached}, but the checkpoint is of step {step};"
-            " --overwrite starts the run anew"
-        )
-    temporary = path.with_name(path.name + ".tmp")
-    temporary.write_text("".join(map(_line, rows)), encoding="utf-8")
-    temporary.replace(path)
-    return rows
+    def mark(self) -> FileMark:
+        """The end of the file."""
+        return FileMark(self._size, self._digest.hexdigest())
 
 
 def read_rows(path: Path) -> list[Row]:
-    """Rows of a metrics file, without a last line cut short by a crash."""
+    """Rows of a metrics file, without damaged lines, which are logged.
+
+    A last line that was cut short by a crash, or is being written, is no damage.
+    """
     if not path.exists():
         return []
-    rows = []
-    for line in path.read_text(encoding="utf-8").splitlines(keepends=True):
-        if not line.endswith("\n"):
-            break
-        rows.append(json.loads(line))
+    *lines, _ = path.read_bytes().split(b"\n")
+    rows, damaged = [], []
+    for number, line in enumerate(lines, 1):
+        try:
+            row = json.loads(line)
+            rows.append({**row, "step": row["step"]})
+        except (ValueError, TypeError, KeyError):
+            damaged.append(number)
+    if damaged:
+        _log.warning(
+            "%s: %d damaged lines are left out, the first is line %d",
+            *(path, len(damaged), damaged[0]),
+        )
     return rows
-
-
-def _line(row: Row) -> str:
-    return json.dumps(row) + "\n"

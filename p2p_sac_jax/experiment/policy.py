@@ -11,12 +11,14 @@ import jax.numpy as jnp
 import numpy as np
 
 from p2p_sac_jax.config import ConfigError, TrainConfig
-from p2p_sac_jax.config_io import from_dict, load_json
+from p2p_sac_jax.config_io import from_dict
 from p2p_sac_jax.demand.base import Posterior
 from p2p_sac_jax.environments import pricing
 from p2p_sac_jax.experiment.build import Experiment, build_experiment
 from p2p_sac_jax.experiment.checkpoint import Checkpoints
 from p2p_sac_jax.experiment.devices import Placement
+from p2p_sac_jax.experiment.input_files import digests, read_inputs, run_identity
+from p2p_sac_jax.files import load_json, user_path
 from p2p_sac_jax.hyper import Hyper
 from p2p_sac_jax.peer import PeerState
 from p2p_sac_jax.peer.behaviour import candidates_of, greedy_policy
@@ -142,10 +144,12 @@ def load_policy(
     Raises:
       ConfigError: the folder holds no such policy.
     """
-    workdir = Path(workdir)
-    config = _read_config(workdir)
+    workdir = user_path(workdir, "workdir")
+    run = load_json(workdir / "run.json")
+    config = _check_config(workdir, from_dict(run.get("config", {})))
     placement = Placement("vmap", None, config.population.peers, 0)
-    experiment = build_experiment(config, placement)
+    inputs = read_inputs(config, workdir, run.get("inputs", {}))
+    experiment = build_experiment(config, placement, inputs=inputs)
     label = arm, config.seed if seed is None else seed
     if label not in experiment.labels:
         known = ", ".join(
@@ -156,25 +160,26 @@ def load_policy(
         raise ConfigError(f"peer={peer} must be in [0, {config.population.peers})")
     if not (workdir / "checkpoints").is_dir():
         raise ConfigError(f"workdir={str(workdir)!r} holds no checkpoint yet")
-    checkpoints = Checkpoints(workdir, config.population.peers, reading=True)
+    if not (workdir / "checkpoints").is_dir():
+        raise ConfigError(f"workdir={str(workdir)!r} holds no checkpoint yet")
+    identity = run_identity(config, digests(inputs))
+    checkpoints = Checkpoints(workdir, config.population.peers, identity, reading=True)
     try:
-        step = checkpoints.latest()
-        if step is None:
-            raise ConfigError(f"workdir={str(workdir)!r} holds no checkpoint yet")
         shapes = jax.eval_shape(
             experiment.population.init, experiment.peer_inputs, experiment.run_inputs
         )
-        state = checkpoints.restore(step, shapes)
+        restored = checkpoints.restore(shapes)
     finally:
         checkpoints.close()
-    run = experiment.labels.index(label)
-    mine = jax.tree.map(lambda leaf: leaf[peer, run], state)
-    hyper = jax.tree.map(lambda leaf: leaf[run], experiment.run_inputs.hyper)
+    if restored is None:
+        raise ConfigError(f"workdir={str(workdir)!r} holds no checkpoint yet")
+    index = experiment.labels.index(label)
+    mine = jax.tree.map(lambda leaf: leaf[peer, index], restored.state)
+    hyper = jax.tree.map(lambda leaf: leaf[index], experiment.run_inputs.hyper)
     return Policy(experiment, mine, hyper, peer)
 
 
-def _read_config(workdir: Path) -> TrainConfig:
-    config = from_dict(load_json(workdir / "run.json").get("config", {}))
+def _check_config(workdir: Path, config: TrainConfig) -> TrainConfig:
     if config.environment.name != "pricing" or config.memory.kind != "demand":
         raise ConfigError(
             f"workdir={str(workdir)!r} holds a run of"

@@ -21,9 +21,7 @@ from p2p_sac_jax.experiment.devices import Placement
 from p2p_sac_jax.experiment.privacy_budget import describe_privacy
 
 _PACKAGES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy")
-# Fields that may change between start and resume, and what of ``run.json`` then
-# decides whether the results are bit-identical.
-PLACEMENT_FIELDS = frozenset({"layout", "device", "devices"})
+# What of ``run.json`` decides whether a resumed run is bit-identical.
 BIT_RELEVANT = (
     "layout",
     "layout_devices",

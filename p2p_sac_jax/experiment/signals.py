@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
 import signal
-import sys
 import threading
 from types import FrameType, TracebackType
 from typing import Any
@@ -20,9 +21,12 @@ class Interrupted(Exception):
 
 
 class StopRequest:
-    """Records SIGINT and SIGTERM inside its ``with`` block; a second one kills."""
+    """Records signals that end a run inside its ``with`` block; a second one kills.
 
-    _SIGNALS = (signal.SIGINT, signal.SIGTERM)
+    SIGHUP, of a terminal that has gone, is one of them unless it is ignored.
+    """
+
+    _SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
     def __init__(self) -> None:
         """No signal so far."""
@@ -33,6 +37,9 @@ class StopRequest:
         """Installs the handlers; Python allows it in the main thread only."""
         if threading.current_thread() is threading.main_thread():
             for number in self._SIGNALS:
+                ignored = signal.getsignal(number) is signal.SIG_IGN
+                if ignored and number == signal.SIGHUP:  # as by nohup
+                    continue
                 self._earlier_handlers[number] = signal.signal(number, self._record)
         return self
 
@@ -49,5 +56,6 @@ class StopRequest:
     def _record(self, number: int, frame: FrameType | None) -> None:
         del frame
         self.signal = number
-        sys.stderr.write("stopping after this step; the same signal again kills\n")
+        with contextlib.suppress(OSError):  # not sys.stderr, which may be in use
+            os.write(2, b"stopping after this step; the same signal again kills\n")
         signal.signal(number, signal.SIG_DFL)

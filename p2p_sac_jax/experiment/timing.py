@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from pathlib import Path
 from typing import Any
 
-from p2p_sac_jax.config_io import load_json, save_json
 from p2p_sac_jax.experiment import distributed
+from p2p_sac_jax.files import DamagedFile, load_json, save_json
 from p2p_sac_jax.peer import PeerState
 
 FILE = "times.json"
+_log = logging.getLogger(__name__)
 _NAMES = ("compile_s", "run_s", "wall_s")
 
 
@@ -27,13 +29,20 @@ class RunTimer:
         """
         self._path = workdir / FILE
         self._saved = distributed.broadcast_from_main(
-            lambda: load_json(self._path) if step and self._path.exists() else {}
+            lambda: self._load() if step and self._path.exists() else {}
         )
         earlier = self._saved.get(str(step), {})
         self._earlier = {name: earlier.get(name, 0.0) for name in _NAMES}
         self._started = started
         self._compile_s = 0.0
         self._training_since = 0.0
+
+    def _load(self) -> dict[str, Any]:
+        try:
+            return load_json(self._path)
+        except DamagedFile as error:
+            _log.warning("%s; times count from here", error)
+            return {}
 
     def start_training(self, compile_s: float) -> None:
         """Compiling, which took ``compile_s``, is over."""

@@ -1,13 +1,16 @@
 """Training: a Python loop over one compiled chunk, safe to kill at any moment.
 
 Every chunk ends with its rows written first and its checkpoint second. Resuming takes
-the newest checkpoint and drops the rows after it, so rows and state always agree.
+the newest checkpoint that is whole, as are its rows, and drops the rows after it, so
+rows and state always agree.
 """
 
 from __future__ import annotations
 
+import contextlib
 import shutil
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -15,18 +18,12 @@ import jax
 import numpy as np
 
 from p2p_sac_jax.config import ConfigError, TrainConfig
-from p2p_sac_jax.config_io import (
-    config_hash,
-    differing_fields,
-    load_json,
-    save_json,
-    to_dict,
-)
+from p2p_sac_jax.config_io import config_hash, differing_fields, to_dict
 from p2p_sac_jax.experiment import distributed
 from p2p_sac_jax.experiment.build import Experiment, build_experiment
 from p2p_sac_jax.experiment.checkpoint import Checkpoints
 from p2p_sac_jax.experiment.compilation_cache import (
-    cache_folder,
+    cache_words,
     use_compilation_cache,
 )
 from p2p_sac_jax.experiment.console import Reporter
@@ -42,12 +39,19 @@ from p2p_sac_jax.experiment.devices import (
     find_devices,
     request_devices,
 )
+from p2p_sac_jax.experiment.input_files import FOLDER as INPUTS
+from p2p_sac_jax.experiment.input_files import (
+    PLACEMENT_FIELDS,
+    digests,
+    keep_inputs,
+    read_inputs,
+    run_identity,
+)
 from p2p_sac_jax.experiment.metrics import MetricsFile
 from p2p_sac_jax.experiment.privacy_budget import exhausted_budgets
 from p2p_sac_jax.experiment.programs import compile_programs, train_chunk
 from p2p_sac_jax.experiment.provenance import (
     BIT_RELEVANT,
-    PLACEMENT_FIELDS,
     describe_run,
     exchange_channels,
 )
@@ -58,6 +62,8 @@ from p2p_sac_jax.experiment.summary import (
     summarise,
 )
 from p2p_sac_jax.experiment.timing import RunTimer, throughput
+from p2p_sac_jax.files import DamagedFile, load_json, save_json, user_path
+from p2p_sac_jax.folder_lock import FolderLock
 from p2p_sac_jax.validation import validate
 
 Summary = dict[str, Any]
@@ -75,8 +81,8 @@ def train(
     Args:
       config: of the run; see ``docs/configuration.md``.
       workdir: folder of the run, created if need be. It will hold ``run.json``,
-        ``metrics.jsonl``, ``checkpoints/``, ``times.json``, ``summary.json`` and
-        ``stores.json``; ``write_report`` adds ``report.html``.
+        ``inputs/``, ``metrics.jsonl``, ``checkpoints/``, ``times.json``,
+        ``summary.json`` and ``stores.json``; ``write_report`` adds ``report.html``.
       overwrite: remove an earlier run in ``workdir`` first.
       quiet: print nothing.
 
@@ -87,8 +93,9 @@ def train(
     call this with the same configuration; process 0 alone uses ``workdir`` and prints.
 
     Raises:
-      ConfigError: the configuration is impossible, or ``workdir`` cannot be used or
-        holds another run.
+      ConfigError: the configuration is impossible, or ``workdir`` cannot be used,
+        is in use by another process or holds another run.
+      OSError: a file cannot be written; the run resumes from the last checkpoint.
       Interrupted: SIGINT or SIGTERM arrived; the state is saved.
     """
     validate(config)
@@ -96,36 +103,69 @@ def train(
     if distributed.processes() > 1:
         find_devices(config)  # the processes communicate through their devices
         distributed.check_same("configuration", config_hash(config))
-    workdir, reporter = Path(workdir), Reporter(quiet or not distributed.is_main())
-    earlier, finished = distributed.broadcast_from_main(
-        lambda: _find_earlier_run(config, workdir, overwrite)
-    )
-    if finished:
+    workdir = distributed.run_on_all(lambda: user_path(workdir, "workdir"))
+    reporter = Reporter(quiet or not distributed.is_main())
+    if not overwrite and distributed.broadcast_from_main(
+        lambda: _find_earlier_run(config, workdir, log=lambda line: None)[1]
+    ):
         reporter.log(f"{workdir} is finished; --overwrite starts it anew")
         return _show_summary(config, reporter, workdir)
     started = time.perf_counter()
+    with contextlib.ExitStack() as ownership:
+
+        def own_folder() -> None:
+            ownership.enter_context(FolderLock(workdir))
+
+        distributed.broadcast_from_main(own_folder)
+        _train_in_folder(config, workdir, overwrite, reporter, started)
+    return _show_summary(config, reporter, workdir)
+
+
+def _train_in_folder(
+    config: TrainConfig,
+    workdir: Path,
+    overwrite: bool,
+    reporter: Reporter,
+    started: float,
+) -> None:
+    """Trains in a folder that this process owns."""
+    earlier: Summary | None = None
+    if not overwrite:
+        earlier, _ = distributed.broadcast_from_main(
+            lambda: _find_earlier_run(config, workdir, reporter.log)
+        )
+    recorded = (earlier or {}).get("inputs", {})
+    inputs = distributed.broadcast_from_main(
+        lambda: read_inputs(config, workdir, recorded)
+    )
     use_compilation_cache()
     placement = distributed.run_on_all(lambda: choose_placement(config))
-    experiment = distributed.run_on_all(lambda: build_experiment(config, placement))
+    experiment = distributed.run_on_all(
+        lambda: build_experiment(config, placement, inputs=inputs)
+    )
     needed, devices = state_memory(experiment), placement.local_devices
     reporter.log(f"memory: {needed}; {readable(free_memory(devices))} free")
     distributed.run_on_all(
         lambda: check_fits(config, "the state", needed.state, devices)
     )
-    description = describe_run(experiment, placement)
-    # The request is known to be possible: an earlier run may be removed.
-    distributed.broadcast_from_main(lambda: _make_folder(workdir, overwrite))
-    if earlier is None:
-        _save_on_main(workdir / "run.json", description)
-    else:
+    description = describe_run(experiment, placement) | {"inputs": digests(inputs)}
+    if overwrite and distributed.is_main():
+        # The request is known to be possible: an earlier run may be removed.
+        _remove_run(workdir)
+    identity = run_identity(config, digests(inputs))
+    checkpoints = Checkpoints(
+        workdir, config.population.peers, identity, log=reporter.log
+    )
+    if earlier is not None:
         _log_bit_relevant_changes(reporter, earlier, description)
-    checkpoints = Checkpoints(workdir, config.population.peers)
+    elif distributed.is_main():
+        keep_inputs(config, workdir, inputs)
+        save_json(workdir / "run.json", description)
     try:
         with StopRequest() as stop:
             _train(experiment, workdir, checkpoints, reporter, stop, started)
     finally:
         checkpoints.close()
-    return _show_summary(config, reporter, workdir)
 
 
 def _train(
@@ -148,13 +188,14 @@ def _train(
         f"{config.population.peers} peers x {len(experiment.labels)} runs on "
         f"{len(state.steps.devices())} {jax.default_backend()} device(s)"
         f"{f' of {processes} processes' if processes > 1 else ''}; "
-        f"compiled in {programs.compile_s:.1f} s, kept in {cache_folder()}"
+        f"compiled in {programs.compile_s:.1f} s, {cache_words()}"
     )
-    start = checkpoints.latest() or 0
-    if start:
-        state = checkpoints.restore(start, state)
+    metrics_file = MetricsFile(workdir / "metrics.jsonl")
+    start, restored = 0, checkpoints.restore(state, metrics_file.holds)
+    if restored is not None:
+        start, state = restored.step, restored.state
         reporter.log(f"resuming at step {start}")
-    metrics_file = MetricsFile(workdir / "metrics.jsonl", start)
+    metrics_file.resume(restored and restored.rows)
     timer = RunTimer(workdir, start, started)
     timer.start_training(programs.compile_s)
     with reporter:
@@ -169,7 +210,7 @@ def _train(
             planned = done % config.checkpoint_every == 0 or done == config.steps
             signal = distributed.allreduce_max(stop.signal)
             if planned or signal:
-                checkpoints.save(done, state)
+                checkpoints.save(done, state, metrics_file.mark())
                 timer.save(done)
             if signal and done < config.steps:
                 raise Interrupted(signal, f"saved at step {done}")
@@ -193,17 +234,18 @@ def _save_on_main(path: Path, content: Any) -> None:
 
 
 def _find_earlier_run(
-    config: TrainConfig, workdir: Path, overwrite: bool
+    config: TrainConfig, workdir: Path, log: Callable[[str], None]
 ) -> tuple[dict[str, Any] | None, bool]:
     """The ``run.json`` to resume, None for a new run, and whether it is finished.
+
+    A damaged one is written anew: the checkpoints know their configuration.
 
     Raises:
       ConfigError: ``workdir`` holds a run of another configuration.
     """
-    path = workdir / "run.json"
-    if overwrite or not path.exists():
+    earlier = _load_or_log(workdir / "run.json", log)
+    if earlier is None:
         return None, False
-    earlier = load_json(path)
     names = differing_fields(earlier.get("config", {}), to_dict(config))
     differing = [name for name in names if name not in PLACEMENT_FIELDS]
     if differing:
@@ -211,7 +253,18 @@ def _find_earlier_run(
             f"workdir={str(workdir)!r} holds a run that differs in "
             f"{', '.join(differing)}; choose another folder or add --overwrite"
         )
-    return earlier, (workdir / "summary.json").exists()
+    return earlier, _load_or_log(workdir / "summary.json", log) is not None
+
+
+def _load_or_log(path: Path, log: Callable[[str], None]) -> dict[str, Any] | None:
+    """The object in a file; None, with a line, if it is damaged; None without one."""
+    if not path.exists():
+        return None
+    try:
+        return load_json(path)
+    except DamagedFile as error:
+        log(f"{error}; it is written anew")
+        return None
 
 
 def _log_bit_relevant_changes(
@@ -226,24 +279,18 @@ def _log_bit_relevant_changes(
         reporter.log(f"not bit-identical to the start: {'; '.join(changed)}")
 
 
-def _make_folder(workdir: Path, overwrite: bool) -> None:
-    """Creates the folder, or removes the files of an earlier run and nothing else.
+def _remove_run(workdir: Path) -> None:
+    """Removes the files of an earlier run and nothing else.
 
     The files that mark a run as finished go first and those that mark it as begun go
     last: after a crash in between, the run is unfinished, never finished without state.
     """
-    try:
-        workdir.mkdir(parents=True, exist_ok=True)
-        if overwrite:
-            for name in ("summary.json", "report.html", "stores.json", "times.json"):
-                (workdir / name).unlink(missing_ok=True)
-            shutil.rmtree(workdir / "checkpoints", ignore_errors=True)
-            for name in ("metrics.jsonl", "run.json"):
-                (workdir / name).unlink(missing_ok=True)
-    except OSError as error:
-        raise ConfigError(
-            f"workdir={str(workdir)!r} cannot be used: {error.strerror}"
-        ) from error
+    for name in ("summary.json", "report.html", "stores.json", "times.json"):
+        (workdir / name).unlink(missing_ok=True)
+    shutil.rmtree(workdir / "checkpoints", ignore_errors=True)
+    for name in ("metrics.jsonl", "run.json"):
+        (workdir / name).unlink(missing_ok=True)
+    shutil.rmtree(workdir / INPUTS, ignore_errors=True)
 
 
 def _latest_scores(rows: list[dict[str, Any]]) -> str:

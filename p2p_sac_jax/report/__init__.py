@@ -8,6 +8,7 @@ from __future__ import annotations
 import pathlib
 
 from p2p_sac_jax.ablation.results import is_sweep
+from p2p_sac_jax.files import user_path, write_atomic
 from p2p_sac_jax.report.contents import make_page
 from p2p_sac_jax.report.page import render
 from p2p_sac_jax.report.run_data import load_run_data
@@ -30,13 +31,12 @@ def write_report(workdir: str | pathlib.Path) -> pathlib.Path:
       ConfigError: the folder holds neither or no results, a file is broken, or the
         extra `report` is not installed.
     """
-    workdir = pathlib.Path(workdir)
+    workdir = user_path(workdir, "workdir")
     if is_sweep(workdir):
         html = render(make_page(load_sweep_data(workdir)))
     else:
         run = load_run_data(workdir)
         html = render(make_page(run.data, run))
-    path, draft = workdir / "report.html", workdir / "report.html.part"
-    draft.write_text(html, "utf-8")
-    draft.replace(path)  # a reader never meets half a page
+    path = workdir / "report.html"
+    write_atomic(path, html.encode())
     return path

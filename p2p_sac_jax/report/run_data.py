@@ -19,8 +19,9 @@ from p2p_sac_jax.ablation.grid import standard_arms
 from p2p_sac_jax.ablation.results import PointResult, RunResult, Sweep
 from p2p_sac_jax.ablation.run_curves import curves_of_rows
 from p2p_sac_jax.config import ConfigError
-from p2p_sac_jax.config_io import from_dict, load_json
+from p2p_sac_jax.config_io import from_dict
 from p2p_sac_jax.experiment.metrics import Row, read_rows
+from p2p_sac_jax.files import load_json
 from p2p_sac_jax.report import labels
 from p2p_sac_jax.report.figures import Array
 from p2p_sac_jax.report.sweep_data import SweepData, compare

@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -19,6 +20,7 @@ from p2p_sac_jax.ablation.plan import Throughput
 from p2p_sac_jax.ablation.run_curves import Curves
 from p2p_sac_jax.config_io import from_dict
 from p2p_sac_jax.experiment import programs
+from p2p_sac_jax.experiment.console import Reporter
 from p2p_sac_jax.experiment.metrics import read_rows
 from p2p_sac_jax.experiment.train import train
 from tests.configs import sweep as tiny
@@ -123,6 +125,39 @@ def test_nothing_is_computed_twice(computed, tmp_path):
     again = ablate(grid(), folder)
     assert (again.computed, again.compilations) == (0, 0)
     assert [path.stat().st_mtime_ns for path in metas] == before
+
+
+def test_a_run_that_another_process_computes_is_awaited(computed, tmp_path):
+    folder = shutil.copytree(computed[0], tmp_path / "copy")
+    key = sorted(path.name for path in (folder / "runs").iterdir())[0]
+    finished = results.load_run(folder, key)
+    (folder / "runs" / key / "run.json").unlink()
+    claim = results.claim_run(folder, key)
+    assert claim is not None
+    assert results.claim_run(folder, key) is None
+
+    class OtherProcess(Reporter):
+        def log(self, text):
+            if text == "1 runs are computed elsewhere":
+                results.save_run(folder, key, finished)
+                claim.release()
+
+    outcome = ablate(grid(), folder, reporter=OtherProcess(quiet=True))
+    assert (outcome.computed, outcome.failed, outcome.compilations) == (0, 0, 0)
+    assert not [*folder.rglob("lock")]
+
+
+@pytest.mark.thorough
+def test_two_sweeps_in_one_folder_share_the_work(tmp_path):
+    folder = tmp_path / "sweep"
+    flags = f"--config={FILE}", "--seeds=2", "--sweep=sac.batch_size=8,9"
+    ends = [finish(process) for process in [launch(folder, *flags) for _ in range(2)]]
+    assert [end.returncode for end in ends] == [0, 0], ends
+    assert "Traceback" not in ends[0].stderr + ends[1].stderr
+    counts = [int(re.search(r"(\d+) runs computed in", end.stderr)[1]) for end in ends]
+    assert sum(counts) == 12
+    tables = [end.stdout for end in ends]
+    assert tables[0] == tables[1]
 
 
 @pytest.mark.thorough

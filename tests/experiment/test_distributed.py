@@ -13,10 +13,11 @@ import pytest
 from jax._src.clusters import ClusterEnv
 
 from p2p_sac_jax.config import ConfigError
-from p2p_sac_jax.config_io import from_dict, save_json, to_dict
+from p2p_sac_jax.config_io import from_dict, to_dict
 from p2p_sac_jax.experiment import device_memory, devices, distributed
 from p2p_sac_jax.experiment.cluster import Cluster, find_cluster
 from p2p_sac_jax.experiment.devices import choose_placement
+from p2p_sac_jax.files import save_json
 from tests.configs import tiny
 from tests.helpers.populations import small_config
 from tests.helpers.processes import ROOT, TINY, finish, launch_all

@@ -1,6 +1,5 @@
 """Training: its files, its numbers, and a kill at any moment that loses nothing."""
 
-import json
 import os
 import re
 import shutil
@@ -13,6 +12,8 @@ from p2p_sac_jax import ConfigError, load_policy, observation, train, write_repo
 from p2p_sac_jax.config_io import from_dict
 from p2p_sac_jax.experiment.metrics_columns import KEY, PEER, POPULATION, columns_table
 from p2p_sac_jax.experiment.signals import StopRequest
+from p2p_sac_jax.files import save_json
+from p2p_sac_jax.folder_lock import FolderInUse, FolderLock
 from tests.configs import tiny
 from tests.helpers.commands import run_each
 from tests.helpers.processes import (
@@ -234,6 +235,50 @@ def test_a_user_error_is_one_line_and_status_2(commands, name, message):
     assert done.stderr.count("\n") == 1
 
 
+def test_a_folder_in_use_is_refused_and_left_alone(copy):
+    config = from_dict(read(copy, "run.json")["config"])
+    (copy / "summary.json").unlink()
+    before = {path: path.stat().st_mtime_ns for path in copy.rglob("*")}
+    with FolderLock(copy):
+        for overwrite in (False, True):
+            with pytest.raises(FolderInUse, match=f"process {os.getpid()} of"):
+                train(config, copy, overwrite=overwrite, quiet=True)
+    assert before == {path: path.stat().st_mtime_ns for path in copy.rglob("*")}
+
+
+def test_an_input_that_has_changed_is_refused_by_name(copy):
+    run = read(copy, "run.json")
+    (name,) = run["inputs"]
+    assert (copy / "inputs" / "orange_juice.csv").stat().st_size > 200_000
+    run["inputs"][name] = "0" * 64
+    save_json(copy / "run.json", run)
+    (copy / "summary.json").unlink()
+    message = f"{name}=.* has changed since the run in workdir=.*; .* --overwrite"
+    with pytest.raises(ConfigError, match=message):
+        train(from_dict(run["config"]), copy, quiet=True)
+    with pytest.raises(ConfigError, match=message):
+        load_policy(copy)
+
+
+@pytest.mark.thorough
+def test_damage_costs_work_and_nothing_else(finished, copy):
+    """Of the newest checkpoint, of rows before the one before, of four JSON files."""
+    rows_file, newest = copy / "metrics.jsonl", copy / "checkpoints" / "24"
+    lines = rows_file.read_bytes().splitlines(keepends=True)
+    rows_file.write_bytes(b"".join([*lines[:-40], b"\0" * 99, *lines[-7:]]))
+    for path in (newest / "manifest.ocdbt", copy / "run.json", copy / "summary.json"):
+        path.write_bytes(path.read_bytes()[:90])
+    (copy / "times.json").write_bytes(b"")
+    done = finish(launch(TINY, TWO, f"--workdir={copy}"))
+    assert done.returncode == 0, done.stderr
+    assert "Traceback" not in done.stderr
+    assert "run.json is damaged" in done.stderr
+    assert f"checkpoint 24 in {str(newest.parent)!r} is damaged\n" in done.stderr
+    assert "metrics.jsonl is damaged before its rows of step 16" in done.stderr
+    assert "resuming at step 8" in done.stderr
+    assert_same_run(copy, finished)
+
+
 @pytest.mark.thorough
 def test_overwrite_replaces_a_run(copy):
     config = read(copy, "run.json")["config"]
@@ -283,7 +328,7 @@ def test_loading_a_policy_leaves_a_save_in_progress_alone(copy):
 def test_a_checkpoint_of_another_shape_is_refused_in_one_line(copy):
     description = read(copy, "run.json")
     description["config"]["sac"]["hidden"] = 16
-    (copy / "run.json").write_text(json.dumps(description))
+    save_json(copy / "run.json", description)
     with pytest.raises(ConfigError, match=r"checkpoint 24 in .* does not hold"):
         load_policy(copy)
 
@@ -294,7 +339,7 @@ def test_a_checkpoint_of_another_shape_is_refused_in_one_line(copy):
         ({"peer": 4}, r"peer=4 must be in \[0, 4\)"),
         ({"arm": "netwrk"}, "arm='netwrk', seed=0 must be one of: plain at seed 0, "),
         ({"seed": 9}, "seed=9 must be one of"),
-        ({"workdir": "nowhere"}, r"nowhere/run\.json is not a readable conf"),
+        ({"workdir": "nowhere"}, r"nowhere/run\.json cannot be read: No such"),
     ],
 )
 def test_a_policy_that_is_not_there_is_named_in_one_line(finished, wrong, message):

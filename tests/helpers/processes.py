@@ -16,6 +16,8 @@ from pathlib import Path
 import numpy as np
 import orbax.checkpoint as ocp
 
+from p2p_sac_jax.files import load_json
+
 ROOT = Path(__file__).parents[2]
 TINY = f"--config={ROOT / 'tests' / 'configs' / 'tiny.py'}"
 CLUSTER = (
@@ -112,14 +114,15 @@ def saved_steps(workdir: Path) -> list[int]:
 def arrays(workdir: Path, step: int) -> dict[str, np.ndarray]:
     """A checkpoint, read without the package."""
     with ocp.PyTreeCheckpointer() as reader:
-        folder = workdir / "checkpoints" / str(step) / "default"
+        folder = workdir / "checkpoints" / str(step)
         restored = reader.restore(folder.absolute())
     return {name: np.asarray(value) for name, value in restored.items()}
 
 
 def read(workdir: Path, name: str) -> dict:
-    """One of the run's JSON files."""
-    return json.loads((workdir / name).read_text(encoding="utf-8"))
+    """One of the run's JSON files, without its digest."""
+    content = json.loads((workdir / name).read_text(encoding="utf-8"))
+    return load_json(workdir / name) if isinstance(content, dict) else content
 
 
 def rows(workdir: Path) -> list[dict]:

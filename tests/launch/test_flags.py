@@ -39,7 +39,7 @@ main()
 def parse(*arguments, workdir=""):
     """The configuration of a program with these arguments."""
     program = flags.Program("", config=True)
-    program.string("workdir", "", "folder")
+    program.path("workdir", "", "folder")
     program.parse(["program", *arguments])
     return program.get_config(workdir)
 
@@ -232,3 +232,85 @@ def test_a_program_ends_quietly_when_its_reader_leaves():
     done = run("bash", "-o", "pipefail", "-c", command)
     assert (done.stderr, done.stdout.count("\n")) == ("", 0)
     assert done.returncode == flags.BROKEN_PIPE
+
+
+def test_a_result_that_cannot_be_printed_is_an_error():
+    command = f"{sys.executable} -m launch.train --config=smoke --print_config"
+    done = run("bash", "-c", f"{command} > /dev/full")
+    assert (done.returncode, done.stderr) == (
+        flags.USER_ERROR,
+        "error: standard output: No space left on device\n",
+    )
+
+
+# Prints more than a pipe or a buffer holds, in the middle and at the end.
+CHATTY = """
+import os, signal, sys
+from pathlib import Path
+from p2p_sac_jax.commands.flags import Program
+from p2p_sac_jax.experiment.console import Reporter
+from p2p_sac_jax.experiment.signals import StopRequest
+
+PROGRAM = Program("What it does.")
+_RESULT = PROGRAM.path("result", "", "file")
+
+@PROGRAM.main
+def main():
+    reporter = Reporter()
+    with StopRequest() as stop:
+        for index in range(2000):
+            print("a line of text on standard output")
+            reporter.log("a line of text on standard error")
+        os.kill(os.getpid(), signal.SIGTERM)
+        assert stop.signal == signal.SIGTERM
+    reporter.table({"columns": ["a"], "rows": [["b"]] * 2000}, "table", "caption")
+    with open(_RESULT.value, "w") as file:
+        assert file.fileno() > 2
+        print("result", file=file)
+
+main()
+"""
+
+
+@pytest.mark.parametrize(
+    "streams",
+    [">&-", ">&- 2>&-", "<&- >&- 2>&-", ">/dev/full", "2>/dev/full", "| true",
+     "2>&1 | head -n 1"],
+)  # fmt: skip
+def test_what_a_program_prints_does_not_decide_about_its_results(tmp_path, streams):
+    (tmp_path / "chatty.py").write_text(CHATTY)
+    result = tmp_path / "result"
+    command = f"{sys.executable} {tmp_path / 'chatty.py'} --result={result} {streams}"
+    done = run("bash", "-c", f"{command}; exit ${{PIPESTATUS[0]}}")
+    assert done.returncode == 0, done.stderr
+    assert not {"Traceback", "Exception ignored"} & {*done.stderr.split(":")}
+    assert "Error" not in done.stderr
+    assert result.read_text() == "result\n"
+
+
+def test_paths_are_those_that_the_user_means(tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    program = flags.Program("")
+    flag = program.path("workdir", "", "folder")
+    program.parse(["program", "--workdir=~/x"])
+    assert flag.value == tmp_path / "x"
+    for text, reason in {
+        "~nobody-of-this-name/x": "Could not determine home directory.",
+        "x" * 300: "File name too long",
+        "a/" * 5000: "File name too long",
+        "a\0b": "embedded null byte",
+    }.items():
+        with pytest.raises(ConfigError) as error:
+            program.parse(["program", f"--workdir={text}"])
+        assert str(error.value) == f"--workdir={text!r}: {reason}"
+
+
+def test_a_file_of_flags_counts_as_the_command_line(tmp_path):
+    file = tmp_path / "flags"
+    file.write_text(f"{PRICING}\n--config.seed=7\n")
+    assert parse(f"--flagfile={file}").seed == 7
+    file.write_text("--config.sac.tua=1\n")
+    with pytest.raises(ConfigError, match=r"mean --config\.sac\.tau\?"):
+        parse(PRICING, f"--flagfile={file}")
+    with pytest.raises(ConfigError, match="nowhere"):
+        parse(PRICING, f"--flagfile={tmp_path / 'nowhere'}")

@@ -20,6 +20,7 @@ from p2p_sac_jax.config import (
     TrainConfig,
     WeightsConfig,
 )
+from p2p_sac_jax.files import load_json, save_json
 from p2p_sac_jax.report import (
     background,
     comparisons,
@@ -179,9 +180,9 @@ def test_two_seeds_are_shown_one_by_one(tmp_path):
 def test_rates_leave_masked_runs_out(tmp_path):
     folder = write_sweep(tmp_path / "rates", {"population.peers": [2, 4]}, seeds=1)
     for path in (folder / "runs").glob("*/run.json"):
-        meta = json.loads(path.read_text())
+        meta = load_json(path)
         peers = meta["config"]["population"]["peers"]
-        path.write_text(json.dumps(meta | {"masked_to": 4 if peers == 2 else 0}))
+        save_json(path, meta | {"masked_to": 4 if peers == 2 else 0})
     rows = dict(background.sections(load_sweep_data(folder))[1].content["runs"].rows)
     # 24 steps of 4 peers took 0.002 * 4 * 24 s in each run.
     assert rows["environment steps per second, 4 peers"] == pytest.approx(500)
@@ -370,7 +371,7 @@ def test_without_a_control_nothing_is_compared(tmp_path):
 def test_runs_of_different_code_are_listed(tmp_path):
     folder = write_sweep(tmp_path / "small", {}, seeds=2)
     path = next((folder / "runs").iterdir()) / "run.json"
-    path.write_text(json.dumps(json.loads(path.read_text()) | {"git_commit": "f00"}))
+    save_json(path, load_json(path) | {"git_commit": "f00"})
     content = background.sections(load_sweep_data(folder))[1].content
     rows = dict(content["runs"].rows)
     assert "f00 (1 runs)" in rows["code: differs between runs"]

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from p2p_sac_jax import train
-from p2p_sac_jax.config_io import load_json
+from p2p_sac_jax.files import load_json
 from tests.helpers.populations import (
     assert_identical,
     peer_of,

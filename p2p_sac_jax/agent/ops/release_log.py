@@ -13,7 +13,7 @@ from pathlib import Path
 
 from p2p_sac_jax.agent.ops.state_file import write_durable
 from p2p_sac_jax.config import ConfigError, TrainConfig
-from p2p_sac_jax.config_io import load_json
+from p2p_sac_jax.files import load_json
 from p2p_sac_jax.privacy.accountant import UNLIMITED, PrivacyAccountant
 
 _FILE = "releases.json"
