@@ -59,11 +59,7 @@ class MarketInterface(Protocol):
     action_dim: int
 
     def reset(self, clock: int) -> NDArray[np.float32]:
-        """The observation [D] of step ``clock``, the first or the first after a stop.
-
-        Args:
-          clock: step of the network's clock.
-        """
+        """The observation [D] of step ``clock``, at the first and after a stop."""
         ...
 
     def step(self, action: NDArray[np.float32], clock: int) -> MarketOutcome:
@@ -134,9 +130,12 @@ async def step_market(
     figures = outcome.metrics
     if not isinstance(figures, Mapping):
         raise ConfigError(f"market.step: metrics={figures!r} must be numbers by name")
-    for name, value in figures.items():
-        number(f"market.step: metrics[{name!r}]", 0.0 if missing(value) else value)
-    return outcome
+    known = {
+        name: number(f"market.step: metrics[{name!r}]", value)
+        for name, value in figures.items()
+        if not missing(value)
+    }
+    return outcome._replace(metrics=known)
 
 
 def _reason(error: Exception) -> str:

@@ -133,14 +133,10 @@ def past_steps(
 ) -> Iterator[AgentStep | None]:
     """One step for each week, oldest first; None for a week that is left out.
 
-    The reward is the demand model's for this price and these units. A week goes into
-    the replay if an action can name its price and the next observation holds price
-    and sales. Other weeks, the last among them, update the memory alone.
-
-    Args:
-      weeks: from ``read_history``.
-      environment: with a demand model, if there are weeks.
-      params: its parameters, of this store.
+    The reward is the demand model's for this price and these units, under the
+    parameters of the store. A week goes into the replay if an action can name its
+    price and the next observation holds price and sales. Other weeks, the last among
+    them, update the memory alone.
     """
     if environment.demand is None or not len(weeks.obs):
         return

@@ -193,7 +193,7 @@ class Service:
             "save_errors": self._save_errors,
             **train,
         }
-        if math.isfinite(outcome.reward):  # else the week is lost
+        if not missing(outcome.reward):
             self.metrics["reward"] = outcome.reward
             self._earned += outcome.metrics.get("achieved", outcome.reward)
         if self._best:

@@ -26,7 +26,7 @@ from p2p_sac_jax.environments.base import Environment
 from p2p_sac_jax.environments.registry import ENVIRONMENTS, make_world
 from p2p_sac_jax.exchange import mixing
 from p2p_sac_jax.hyper import make_hyper
-from p2p_sac_jax.types import Array, Score
+from p2p_sac_jax.types import Score
 from p2p_sac_jax.validation import validate
 
 _log = logging.getLogger(__name__)
@@ -47,17 +47,12 @@ def generic_environment(state_dim: int, action_dim: int) -> Environment:
     return Environment(
         reset=_elsewhere,
         step=_elsewhere,
-        cell=_only_cell,
+        cell=lambda obs: jnp.zeros((), jnp.int32),
         score=lambda info: Score(zero, zero, zero),
         observation_dim=state_dim,
         action_dim=action_dim,
         num_cells=1,
     )
-
-
-def _only_cell(obs: Array) -> Array:
-    del obs
-    return jnp.zeros((), jnp.int32)
 
 
 def _elsewhere(*_: Any) -> NoReturn:
@@ -177,15 +172,7 @@ def make_agent_setup(
     peer_id: int | None = None,
     price_history: PriceHistory | None = None,
 ) -> AgentSetup:
-    """Builds the setup of an agent.
-
-    Args:
-      config: of a training run.
-      environment: of the peer.
-      network: None is an agent alone.
-      params: of the environment; see ``P2PSACAgent``.
-      peer_id: by default its number in the roster.
-      price_history: of the store.
+    """Builds the setup of an agent; for the arguments see ``P2PSACAgent``.
 
     Raises:
       ConfigError: ``config`` is invalid or has a setting that needs a simulation, or

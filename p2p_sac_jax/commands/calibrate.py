@@ -104,7 +104,7 @@ def make_table(rda: Path) -> calibration.Table:
         table = estimation.estimate_table(panel)
         where = {store: row for row, store in enumerate(ids)}
         rows = [where[store] for store in table["store"]]
-    except (KeyError, ValueError, TypeError, EOFError, NotImplementedError) as error:
+    except Exception as error:  # a damaged file raises anything in rdata
         reason = " ".join(f"{type(error).__name__}: {error}".split())
         raise ConfigError(
             f"{rda} is not bayesm's orange juice data ({reason})"

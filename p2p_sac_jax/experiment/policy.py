@@ -10,6 +10,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from p2p_sac_jax.arguments import numbers
 from p2p_sac_jax.config import ConfigError, TrainConfig
 from p2p_sac_jax.config_io import from_dict
 from p2p_sac_jax.demand.base import Posterior
@@ -89,13 +90,7 @@ class Policy:
         return [PriceRegion(*row) for row in rows]
 
     def _check(self, observation: np.ndarray) -> np.ndarray:
-        obs = np.asarray(observation, np.float32)
-        if obs.shape != (self._observation_dim,) or not np.isfinite(obs).all():
-            raise ConfigError(
-                f"observation of shape {obs.shape} must be {self._observation_dim}"
-                " finite numbers"
-            )
-        return obs
+        return numbers("observation", observation, (self._observation_dim,))
 
 
 def _belief_and_candidates(

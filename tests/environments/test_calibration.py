@@ -5,6 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from p2p_sac_jax.commands import calibrate
 from p2p_sac_jax.config import ConfigError
 from p2p_sac_jax.environments import calibration, estimation
 from tests.reference.estimation import reml_tau, simulate_panel
@@ -285,10 +286,23 @@ def test_names():
 @pytest.mark.evidence
 def test_table_regenerates_from_the_package(tmp_path):
     pytest.importorskip("rdata")
-    calibrate = pytest.importorskip("p2p_sac_jax.commands.calibrate")
     try:
         rda = calibrate.unpack(calibrate.download(str(tmp_path)), str(tmp_path))
     except ConfigError as error:
         pytest.skip(str(error))
     table = calibrate.make_table(rda)
     assert calibrate.largest_difference(table, calibration.load_table()) <= 1e-6
+
+
+def test_a_damaged_source_is_refused_in_one_line(tmp_path):
+    """Whatever a flipped byte of a compressed file makes its reader raise."""
+    rdata = pytest.importorskip("rdata")
+    path = tmp_path / "orangeJuice.rda"
+    rdata.write_rda(str(path), {"orangeJuice": {"yx": np.arange(200.0)}})
+    whole = path.read_bytes()
+    for position in range(0, len(whole), 29):
+        damaged = bytearray(whole)
+        damaged[position] ^= 0x55
+        path.write_bytes(bytes(damaged))
+        with pytest.raises(ConfigError, match="is not bayesm's orange juice data"):
+            calibrate.make_table(str(path))
