@@ -33,7 +33,9 @@ _TRAINING = {
 
 def worst(data: SweepData) -> Section:
     """The worst peer against time, and every peer at the end."""
-    main, points = data.headline(), next(iter(data.panels().values()))[:MOST_LINES]
+    main, panel = data.headline(), next(iter(data.panels().values()))
+    points = [p for p in panel if p is not main and p.names == main.names]
+    points = [main, *points][:MOST_LINES]
     y = data.score._replace(label=f"{data.score.label}, worst peer")
     traces: list[Trace] = []
     final: dict[theme.Look, tuple[Array, bool]] = {}
@@ -49,7 +51,7 @@ def worst(data: SweepData) -> Section:
         for look, (values, compared) in final.items():
             value = float(values[peer])
             if np.isfinite(value):
-                name = data.peer_name(peer)
+                name = main.names[peer]
                 marks.append(Mark(name, look, value, value, value, (), compared))
     usual, level = data.historical(main, "final"), "historical price (mean)"
     if usual is None:
@@ -80,12 +82,9 @@ def _every_peer(data: SweepData, points: Sequence[FinishedPoint]) -> Table:
     byzantine = data.headline().runs[0].curves.byzantine
     rows = [
         [
-            data.peer_name(peer),
+            points[0].names[peer],
             f"{peer} (byzantine)" if byzantine[peer] else str(peer),
-            *(
-                labels.quantity(unit, float(values[peer]))
-                for values in columns.values()
-            ),
+            *(labels.quantity(unit, float(v[peer])) for v in columns.values()),
         ]
         for peer in range(len(byzantine))
     ]
@@ -122,7 +121,7 @@ def prices(run: RunData) -> Section | None:
             looks = {"cost": theme.COST, "price": charged}
             looks["oracle_price"] = theme.BEST_PRICE
             figure = figures.lines(
-                f"{run.data.peer_name(peer)} ({place}), {point.look.label}",
+                f"{run.data.headline().names[peer]} ({place}), {point.look.label}",
                 [line(look, path["step"], path[name]) for name, look in looks.items()],
                 run.data.time,
                 _PRICE,
@@ -158,7 +157,7 @@ def demand(run: RunData) -> Section | None:
         truth = line(theme.TRUTH, traces[0].x, np.array(rows[0]["true"], float))
         top = min(max(t.high.max() for t in traces), 2.5 * truth.middle.max())
         figure = figures.lines(
-            f"{run.data.peer_name(peer)} ({place})",
+            f"{run.data.headline().names[peer]} ({place})",
             [*traces, truth],
             _PRICE,
             Quantity("demand (usual units = 1)", "units"),

@@ -60,6 +60,12 @@ class FinishedPoint(NamedTuple):
         """Number of peers."""
         return self.runs[0].meta["config"]["population"]["peers"]
 
+    @property
+    def names(self) -> list[str]:
+        """Names of its peers, their numbers where they have none."""
+        names = self.runs[0].meta.get("names") or [None] * self.peers
+        return [str(name or f"peer {peer}") for peer, name in enumerate(names)]
+
 
 @dataclasses.dataclass(frozen=True)
 class SweepData:
@@ -144,11 +150,6 @@ class SweepData:
         """Whether figures have to show all of a point: of the headline, or control."""
         return point.arm in (self.main, self.control)
 
-    def peer_name(self, peer: int) -> str:
-        """Name of a peer of the headline's population, its number where it has none."""
-        names = self.headline().runs[0].meta.get("names") or []
-        return str((peer < len(names) and names[peer]) or f"peer {peer}")
-
     def of_seeds(
         self, point: FinishedPoint, measure: str, control: FinishedPoint | None = None
     ) -> list[float]:
@@ -215,7 +216,8 @@ class SweepData:
             others = {n: v for n, v in point.values.items() if n != PEERS}
             return point.peers, sum(base[n] == v for n, v in others.items())
 
-        return max(self.of_arm(self.main), key=rank)
+        points = self.of_arm(self.main)
+        return max([p for p in points if p.same == p.label] or points, key=rank)
 
     def panels(self) -> dict[str, list[FinishedPoint]]:
         """Points by the value of the panels' factor, that of the headline first.

@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
+from p2p_sac_jax.config import ExchangeConfig, TrainConfig
 from p2p_sac_jax.experiment import statistics
-from p2p_sac_jax.report import figures, labels, row_figures
+from p2p_sac_jax.report import figures, labels, peers, row_figures, write_report
 from p2p_sac_jax.report import learning_curves as learning
 from p2p_sac_jax.report.frame import frame
+from p2p_sac_jax.report.sweep_data import load_sweep_data
 from p2p_sac_jax.report.theme import look as look_of
+from tests.helpers.pages import check_page
+from tests.helpers.sweeps import write_sweep
 
 
 def test_far_outliers_do_not_squeeze_a_forest():
@@ -99,3 +105,27 @@ def test_band_agrees_with_the_interval_of_one_place():
         np.testing.assert_allclose(high[place], exact.high, atol=0.008)
     alone = learning.band(values[:1])
     np.testing.assert_array_equal(alone, [values[0]] * 3)
+
+
+def test_the_headline_is_among_single_peers(tmp_path):
+    """Also where its graph is that of another point, or more points than lines."""
+    swept = {"exchange.topology": ["complete", "ring", "star", "torus", "line"]}
+    swept |= {"exchange.interval": [2, 4]}
+    config = TrainConfig(steps=24, evaluate_every=4)
+    config = dataclasses.replace(config, exchange=ExchangeConfig(topology="line"))
+    data = load_sweep_data(write_sweep(tmp_path / "s", swept, seeds=1, config=config))
+    assert (
+        f"final, {data.headline().look.label}"
+        in peers.worst(data).content["table"].columns
+    )
+
+
+def test_a_network_of_one_peer_is_the_isolated_arm(tmp_path):
+    swept = {"population.peers": [1]}
+    data = load_sweep_data(write_sweep(tmp_path / "one", swept, seeds=1))
+    assert data.repeated == {"network, 1 peer": "own memory, 1 peer"}
+    assert data.main == data.control == "memory"
+    assert [point.arm for point in data.panels()[""]] == ["memory"]
+    assert (
+        "no arm to compare it with" in check_page(write_report(tmp_path / "one")).words
+    )
