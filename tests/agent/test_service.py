@@ -186,3 +186,26 @@ async def test_the_log_names_peers_figures_and_messages(tmp_path, caplog, monkey
     assert second["messages"]["sent"] == 2  # both kinds of the first round
     assert {"price", "units", "achieved"} <= set(second["figures"])
     assert json.loads(json.dumps(second)) == second
+
+
+@run
+async def test_a_lost_week_is_skipped_and_what_was_charged_is_learned(tmp_path):
+    class Shop(SimulatedMarket):
+        def step(self, action, clock):
+            if clock == 9:
+                raise TimeoutError("till server did not answer")
+            charged = np.array([0.5], np.float32)
+            return super().step(action, clock)._replace(charged=charged)
+
+    market, weeks = Shop(CONFIG, 0), Weeks()
+    weeks.now = 9.5
+    agent, service = open_service(tmp_path, market, weeks)
+    running = asyncio.create_task(service.run(asyncio.Event(), weeks=1))
+    await until(lambda: agent.clock == 10)
+    assert agent.steps == 0
+    weeks.now = 10.0
+    await running
+    assert (agent.steps, agent.clock) == (1, 11)
+    assert service.metrics["weeks_left_out"] == 1
+    assert np.isfinite(service.metrics["profit_share"])
+    assert np.asarray(agent._state.peer.replay.rows)[0, 11] == np.float32(0.5)
