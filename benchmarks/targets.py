@@ -71,8 +71,7 @@ def read_figures(sweep: Sweep) -> Figures:
         key = point.arm, point.values.get(field)
         own[key], historical[key] = [], []
         for run in point.runs:
-            weeks = run.meta["config"]["evaluation_weeks"] if run else 0
-            found = measure(run.curves, evaluation_weeks=weeks) if run else None
+            found = measure(run.curves) if run else None
             own[key].append(found.arm if found else {})
             historical[key].append(found.historical if found else {})
     return Figures(own, historical, float(sweep.meta["config"]["steps"]))

@@ -3,10 +3,10 @@
 The public API; everything else may change without notice:
 
 - ``TrainConfig`` and its sections, ``validate``, ``ConfigError``
-- ``train(config, workdir) -> summary``, ``Interrupted``
+- ``train(config, workdir) -> summary``, ``Interrupted``, ``Diverged``
 - ``load_policy(workdir) -> Policy``, ``PriceAdvice``, ``PriceRegion``,
   ``observation``
-- ``write_report(workdir) -> path``
+- ``write_report(workdir) -> path``, ``read_metrics(workdir) -> DataFrame``
 
 Names load on first use, so importing the package starts nothing.
 """
@@ -29,6 +29,8 @@ if TYPE_CHECKING:
         TrainConfig,
     )
     from p2p_sac_jax.environments.observation import observation
+    from p2p_sac_jax.experiment.divergence import Diverged
+    from p2p_sac_jax.experiment.metrics_frame import read_metrics
     from p2p_sac_jax.experiment.policy import (
         Policy,
         PriceAdvice,
@@ -55,6 +57,8 @@ _MODULES = {
         "TrainConfig",
     ),
     "environments.observation": ("observation",),
+    "experiment.divergence": ("Diverged",),
+    "experiment.metrics_frame": ("read_metrics",),
     "experiment.policy": ("Policy", "PriceAdvice", "PriceRegion", "load_policy"),
     "report": ("write_report",),
     "experiment.signals": ("Interrupted",),
@@ -65,6 +69,7 @@ _MODULE_OF = {name: module for module, names in _MODULES.items() for name in nam
 
 __all__ = [
     "ConfigError",
+    "Diverged",
     "EnvironmentConfig",
     "ExchangeConfig",
     "ExplorationConfig",
@@ -79,6 +84,7 @@ __all__ = [
     "TrainConfig",
     "load_policy",
     "observation",
+    "read_metrics",
     "train",
     "validate",
     "write_report",

@@ -11,6 +11,7 @@ read these declarations.
 
 from __future__ import annotations
 
+import ctypes
 import dataclasses
 import functools
 import importlib
@@ -34,6 +35,7 @@ class Field(NamedTuple):
     description: str
     interval: str = ""  # of a number; a round bracket excludes the end
     names: tuple[str, ...] = ()  # of a choice: values, and registries "module:NAME"
+    form: str = ""  # of other values of a choice, which its user checks
     traced: bool = False  # an input of the compiled program: may differ by run
     name: str = ""  # dotted
     type: type = str
@@ -53,7 +55,8 @@ class Field(NamedTuple):
 
     def allowed(self) -> str:
         """What the field accepts, in a few words."""
-        return self.interval or ", ".join(self.choices()) or _ANYTHING[self.type]
+        listed = ", ".join([*self.choices(), *([self.form] if self.form else [])])
+        return self.interval or listed or _ANYTHING[self.type]
 
     def summary(self) -> tuple[str, str]:
         """``name=default``, and the description with the type and what is allowed."""
@@ -76,13 +79,17 @@ class Field(NamedTuple):
         return value
 
     def check(self, value: Any) -> None:
-        """Checks range or choice.
+        """Checks range or choice; a number also as the 32 bits that compute with it.
 
         Raises:
           ConfigError: the value is not allowed.
         """
         if self.interval and not _inside(value, self.interval):
             refuse(self.name, value, f"must be in {self.interval}")
+        if self.interval and not _inside(_in_32_bits(value), self.interval):
+            refuse(self.name, value, f"must be in {self.interval} in 32 bits")
+        if self.form and ":" in value:
+            return
         if self.names and value not in self.choices():
             refuse(self.name, value, f"must be one of {self.allowed()}")
 
@@ -117,6 +124,7 @@ def choice(
     description: str,
     *,
     traced: bool = False,
+    form: str = "",
 ) -> Any:
     """One of several names.
 
@@ -126,9 +134,10 @@ def choice(
         are values; it is imported when its keys are needed, since it may load JAX.
       description: what is chosen.
       traced: whether the index of the value is an input of the compiled program.
+      form: of values beside those, "a:b", which whoever reads the field checks.
     """
     names = (names,) if isinstance(names, str) else names
-    return _declare(default, Field(description, names=names, traced=traced))
+    return _declare(default, Field(description, names=names, form=form, traced=traced))
 
 
 def text(default: str, description: str) -> Any:
@@ -169,6 +178,12 @@ def resolve(reference: str) -> Any:
     """The object that "module:NAME" refers to, a module of this package."""
     module, _, name = reference.partition(":")
     return getattr(importlib.import_module(f"{_PACKAGE}.{module}"), name)
+
+
+def _in_32_bits(value: float) -> float:
+    if isinstance(value, int):
+        return value if -(2**31) <= value < 2**31 else math.inf
+    return ctypes.c_float(value).value
 
 
 def _inside(value: float, interval: str) -> bool:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import os
 from pathlib import Path
 from typing import Any
@@ -72,12 +73,30 @@ def write_atomic(path: Path, content: bytes, mode: int = 0o666) -> None:
         os.close(folder)
 
 
+def strict_json(content: Any) -> str:
+    """JSON that every reader accepts: a number that is not finite becomes null."""
+    try:
+        return json.dumps(content, allow_nan=False)
+    except ValueError:
+        return json.dumps(_finite(content), allow_nan=False)
+
+
+def _finite(content: Any) -> Any:
+    if isinstance(content, dict):
+        return {name: _finite(value) for name, value in content.items()}
+    if isinstance(content, list | tuple):
+        return [_finite(value) for value in content]
+    odd = isinstance(content, float) and not math.isfinite(content)
+    return None if odd else content
+
+
 def save_json(path: Path, content: Any) -> None:
     """Writes JSON atomically; an object carries a digest that ``load_json`` checks.
 
     Raises:
       OSError: the write failed; the file is unchanged.
     """
+    content = _finite(content)
     if isinstance(content, dict):
         content = content | {_DIGEST: _digest(content)}
     write_atomic(path, (json.dumps(content, indent=1) + "\n").encode())

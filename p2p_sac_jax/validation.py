@@ -12,6 +12,7 @@ from p2p_sac_jax.fields import fields_of, refuse, resolve
 # asked, or void a privacy claim; a setting that merely has no effect is allowed.
 # Rules may load JAX, so they are named here and imported when needed.
 RULES = (
+    "jax_settings:check",
     "environments.rules:check",
     "peer.rules:check",
     "exchange.rules:check",

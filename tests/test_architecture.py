@@ -23,6 +23,7 @@ BASE = {
     "files",
     "folder_lock",
     "hyper",
+    "jax_settings",
     "linalg",
     "streams",
     "tree",

@@ -4,6 +4,7 @@ import dataclasses
 import json
 from pathlib import Path
 
+import jax
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -96,6 +97,10 @@ LEAVES = {"faults.churn": 0.5, "faults.leave_step": 9}
             {"attack.kind": "ipm", "attack.byzantine": 16},
             "attack.byzantine=16 must be below the 16 peers that are there from",
         ),
+        (
+            {"sac.target_entropy": 0.7},
+            "sac.target_entropy=0.7 must be below 0.693 nats, which no policy on",
+        ),
         ({"exchange.topology": "matrix"}, "exchange.matrix='' must name a .npy or"),
         ({"arms": "plain,wrong"}, "arms='plain,wrong' must name each of"),
         ({"arms": "memory,memory"}, "arms='memory,memory' must name each of"),
@@ -151,6 +156,26 @@ def test_rules_are_functions():
     assert all(callable(resolve(rule)) for rule in RULES)
 
 
+@pytest.mark.parametrize(
+    ("setting", "value"),
+    [
+        ("jax_enable_x64", True),
+        ("jax_disable_jit", True),
+        ("jax_numpy_dtype_promotion", "strict"),
+        ("jax_default_prng_impl", "rbg"),
+    ],
+)
+def test_a_setting_of_jax_that_breaks_programs_is_refused_in_one_line(setting, value):
+    before = getattr(jax.config, setting)
+    jax.config.update(setting, value)
+    try:
+        message = refusal(validate, TrainConfig())
+    finally:
+        jax.config.update(setting, getattr(before, "value", before))
+    assert message.startswith(f"{setting.upper()}={value} must be ")
+    validate(TrainConfig())
+
+
 def test_wrong_types_are_found_in_a_configuration_made_by_hand():
     config = dataclasses.replace(TrainConfig(), steps="208")
     assert refusal(validate, config) == "steps='208' must be of type int"
@@ -179,6 +204,10 @@ def test_arms_override_traced_fields_alone():
 @pytest.mark.parametrize("name", PRESETS)
 def test_presets_are_valid(name):
     validate(preset(name))
+
+
+def test_the_default_run_has_the_defaults_of_every_field():
+    assert preset("pricing") == TrainConfig()
 
 
 def test_presets_differ_only_where_they_say():

@@ -53,6 +53,21 @@ def test_range_ends_are_refused_or_accepted_as_written(name):
         assert message == f"{name}={value!r} must be in {field.interval}"
 
 
+@pytest.mark.parametrize("name", NUMBERS)
+def test_a_number_is_judged_as_the_32_bits_that_compute_with_it(name):
+    """1e39 is infinite and 1e-50 is zero in 32 bits, 2^31 overflows an integer."""
+    field = FIELDS[name]
+    low, high = (float(end) for end in field.interval[1:-1].split(","))
+    values = [1e39] if field.type is float else [2**31]
+    if field.type is float and field.interval.startswith("(0,"):
+        values.append(1e-50)
+    for value in values:
+        if not low <= value <= high:
+            continue
+        message = refusal(validate, changed({name: value}))
+        assert message == f"{name}={value!r} must be in {field.interval} in 32 bits"
+
+
 @pytest.mark.parametrize("name", CHOICES)
 def test_the_keys_of_a_registry_are_the_choices(name):
     field, wanted = FIELDS[name], []
@@ -63,7 +78,8 @@ def test_the_keys_of_a_registry_are_the_choices(name):
     for value in wanted:
         field.check(value)
     message = refusal(validate, changed({name: "wrong"}))
-    assert message == f"{name}='wrong' must be one of {', '.join(wanted)}"
+    assert message == f"{name}='wrong' must be one of {field.allowed()}"
+    assert field.allowed().startswith(", ".join(wanted))
 
 
 def test_a_name_added_to_a_registry_is_a_choice(monkeypatch):

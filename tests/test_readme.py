@@ -12,7 +12,9 @@ from pathlib import Path
 import orbax.checkpoint as ocp
 import pytest
 
+from p2p_sac_jax.config_io import differing_fields, to_dict
 from p2p_sac_jax.report.picture import save_picture
+from tests.helpers.configs import preset
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text("utf-8")
@@ -52,6 +54,15 @@ def test_readme_is_short():
 def test_readme_names_two_commands_that_exist():
     commands = re.findall(r"^    (make .*?)(?:\s+#.*)?$", README, re.MULTILINE)
     assert commands == ["make train", "make test"]
+
+
+def test_python_example_is_a_short_default_run():
+    (block,) = blocks("python")
+    given = {}
+    exec(block.partition("summary =")[0], given)
+    pair = map(to_dict, (given["config"], preset("pricing")))
+    shortened = {"steps", "checkpoint_every", "evaluation_weeks", "population.peers"}
+    assert set(differing_fields(*pair)) == shortened
 
 
 @pytest.mark.slow

@@ -53,7 +53,8 @@ def _table(title: str, kind: type, fields: list[Field]) -> str:
 
 
 def _row(field: Field) -> str:
-    allowed = ", ".join(f"`{name}`" for name in field.choices()) or field.allowed()
+    names = [*field.choices(), *([field.form] if field.form else [])]
+    allowed = ", ".join(f"`{name}`" for name in names) or field.allowed()
     mark = "yes" if field.traced else ""
     return (
         f"| `{field.name}` | {field.type.__name__} | `{field.default!r}` | {allowed}"

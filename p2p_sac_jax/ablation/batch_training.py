@@ -22,6 +22,7 @@ from p2p_sac_jax.environments.registry import make_world
 from p2p_sac_jax.experiment.build import Experiment, adjacency_of, build_experiment
 from p2p_sac_jax.experiment.device_memory import check_fits, state_memory
 from p2p_sac_jax.experiment.devices import Placement, choose_placement
+from p2p_sac_jax.experiment.divergence import describe_divergence
 from p2p_sac_jax.experiment.input_files import digests, read_inputs
 from p2p_sac_jax.experiment.metrics import Row
 from p2p_sac_jax.experiment.programs import Programs, compile_programs, train_chunk
@@ -88,12 +89,11 @@ def train_batch(
     meta = _shared_meta(batch, experiment, placement, trained)
     joins = np.asarray(experiment.run_inputs.senders.joins)[: config.population.peers]
     for run in batch.runs:
-        curves = curves_of_rows(rows[run.key], joins, experiment.byzantine)
-        diverged = np.flatnonzero(~np.isfinite(curves.score[-1])).tolist()
+        diverged = next((row for row in rows[run.key] if "diverged" in row), None)
         if diverged:
-            reason = f"training diverged: peers {diverged} end without a finite score"
-            trained.failures.append((run, reason))
+            trained.failures.append((run, describe_divergence(diverged)))
             continue
+        curves = curves_of_rows(rows[run.key], joins, experiment.byzantine)
         own = {
             "config": to_dict(run.config),
             "seed": run.config.seed,

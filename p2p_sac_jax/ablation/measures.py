@@ -86,7 +86,6 @@ class PopulationMeasures(NamedTuple):
 def measure(
     curves: Curves,
     *,
-    evaluation_weeks: int,
     uniform_fraction: ArrayLike | None = None,
 ) -> PopulationMeasures:
     """The measures of one population.
@@ -101,11 +100,10 @@ def measure(
 
     Where the oracle is known, all of these are shares of it and exist for the
     historical price too and, but for earnings, for the best uniform price. Where it is
-    not, there are returns of an evaluation episode, up to ``return_area``.
+    not, there are returns of an episode, up to ``return_area``.
 
     Args:
       curves: of the population.
-      evaluation_weeks: steps of an evaluation episode.
       uniform_fraction: [P] share of the oracle's that each peer's best constant price
         earns, if known.
     """
@@ -117,10 +115,10 @@ def measure(
         historical = _shares(curves, curves.baseline_fraction)
         historical |= _earnings(curves, curves.baseline)
         if uniform_fraction is not None:
-            constant = np.broadcast_to(uniform_fraction, curves.score.shape)
+            constant = np.broadcast_to(uniform_fraction, curves.oracle_fraction.shape)
             uniform = _shares(curves, constant)
     else:
-        scores = _scores(curves, curves.score * evaluation_weeks)
+        scores = _scores(curves, curves.episode_return)
         values = {f"return_{name}": value for name, value in scores.items()}
     # Every byte that reached a peer had left another one.
     values[BYTES] = float(np.nansum(curves.bytes_received) / len(curves.joins))

@@ -11,7 +11,12 @@ import numpy as np
 from p2p_sac_jax.experiment.metrics import Row
 
 Array = np.ndarray
-_EVALUATED = ("score", "oracle_fraction", "baseline_fraction", "bytes_received")
+_EVALUATED = (
+    "episode_return",
+    "oracle_fraction",
+    "baseline_fraction",
+    "bytes_received",
+)
 
 
 class Curves(NamedTuple):
@@ -24,8 +29,8 @@ class Curves(NamedTuple):
     steps: Array  # [E] int32 environment steps taken at each evaluation
     joins: Array  # [P] int32 step at which each peer joins
     byzantine: Array  # [P] bool
-    score: Array  # [E, P] mean reward per step of the greedy policy
-    oracle_fraction: Array  # [E, P] that score as a share of the oracle's
+    episode_return: Array  # [E, P] of the greedy policy, where no oracle is known
+    oracle_fraction: Array  # [E, P] its reward as a share of the oracle's
     baseline_fraction: Array  # [E, P] historical price as a share of the oracle's
     achieved: Array  # [T, P] expected reward of each training step
     oracle: Array  # [T, P] the oracle's, on the same noise

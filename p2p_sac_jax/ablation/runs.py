@@ -24,7 +24,7 @@ from p2p_sac_jax.fields import fields_of
 
 _DEFAULTS = TrainConfig()
 # These fields decide where a run is computed, not what it computes.
-_PLACEMENT = ("layout", "devices", "device", "seeds")
+_PLACEMENT = ("layout", "devices", "device", "seeds", "on_divergence")
 # The edges are an input of the compiled program, one row per run.
 _EDGES = (
     "exchange.topology",

@@ -54,11 +54,7 @@ def read_series(sweep: Sweep) -> list[Series]:
 def _measures(run: RunResult | None) -> PopulationMeasures:
     if run is None:
         return _NO_MEASURES
-    return measure(
-        run.curves,
-        evaluation_weeks=run.meta["config"]["evaluation_weeks"],
-        uniform_fraction=run.meta.get("uniform_fraction"),
-    )
+    return measure(run.curves, uniform_fraction=run.meta.get("uniform_fraction"))
 
 
 def _is_market(field: str) -> bool:

@@ -23,7 +23,7 @@ from p2p_sac_jax.arguments import whole
 from p2p_sac_jax.config import ConfigError, EnvironmentConfig, FaultsConfig, TrainConfig
 from p2p_sac_jax.config_io import replace_fields
 from p2p_sac_jax.environments.base import Environment
-from p2p_sac_jax.environments.registry import ENVIRONMENTS, make_world
+from p2p_sac_jax.environments.registry import make_environment, make_world
 from p2p_sac_jax.exchange import mixing
 from p2p_sac_jax.hyper import make_hyper
 from p2p_sac_jax.types import Score
@@ -36,8 +36,12 @@ _ALONE = "alone"  # name of a peer without network
 
 @functools.cache
 def named_environment(config: EnvironmentConfig) -> Environment:
-    """The environment of a configuration; the same object at every call."""
-    return ENVIRONMENTS[config.name].make(config)
+    """The environment of a configuration; the same object at every call.
+
+    Raises:
+      ConfigError: it is unknown or does not load.
+    """
+    return make_environment(config)
 
 
 @functools.cache

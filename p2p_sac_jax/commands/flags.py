@@ -22,6 +22,7 @@ without a reader, else 2. Nothing here loads JAX.
 from __future__ import annotations
 
 import functools
+import os
 import re
 import sys
 import textwrap
@@ -172,6 +173,8 @@ class Program:
     def _run(self, function: Callable[[], int | None], argv: Sequence[str]) -> Any:
         if _HELP.intersection(argv[1:]):
             return print_result(self.help(full="--helpfull" in argv))
+        if os.getcwd() not in sys.path:  # a console script has its own folder only
+            sys.path.append(os.getcwd())  # for environment.name=module:factory
         self.parse(argv)
         absl_flags.FLAGS.mark_as_parsed()  # libraries read flags of their own
         return function()

@@ -2,8 +2,9 @@
 
     p2p-sac-train --config=PRESET --workdir=DIR [--config.FIELD=VALUE ...]
 
-Exit status 0 when done, 2 after a user error, 130 or 143 after a signal: the state is
-saved and the same command resumes. docs/scaling.md describes several processes.
+Exit status 0 when done, 2 after a user error, 3 where a peer diverged, 130 or 143 after
+a signal: the state is saved and the same command resumes. docs/scaling.md describes
+several processes.
 """
 
 from __future__ import annotations
@@ -31,6 +32,9 @@ _RUNS = PROGRAM.path(
     "folder of numbered runs; trains in a new one where --workdir is missing",
 )
 _OVERWRITE = PROGRAM.boolean("overwrite", False, "remove the run in --workdir first")
+_TENSORBOARD = PROGRAM.boolean(
+    "tensorboard", False, "write TensorBoard events to DIR/tensorboard as well"
+)
 _PRINT_CONFIG = PROGRAM.boolean(
     "print_config", False, "print the resolved configuration as JSON and exit"
 )
@@ -68,6 +72,7 @@ def main() -> int | None:
 
 def _train(config: TrainConfig) -> int | None:
     from p2p_sac_jax.experiment import distributed
+    from p2p_sac_jax.experiment.divergence import Diverged
     from p2p_sac_jax.experiment.signals import Interrupted
     from p2p_sac_jax.experiment.train import train
 
@@ -82,10 +87,15 @@ def _train(config: TrainConfig) -> int | None:
         if distributed.processes() > 1:
             _redirect_library_output()
         workdir = _WORKDIR.value or distributed.broadcast_from_main(_new_workdir)
-        train(config, workdir, overwrite=_OVERWRITE.value)
+        train(
+            config,
+            workdir,
+            tensorboard=_TENSORBOARD.value,
+            overwrite=_OVERWRITE.value,
+        )
         if distributed.is_main():
             _write_report(workdir)
-    except Interrupted as stop:
+    except (Diverged, Interrupted) as stop:
         if distributed.is_main():
             print(stop, file=sys.stderr)
         status = stop.exit_status

@@ -1,25 +1,30 @@
-"""Environments by name; the names are the choices of ``environment.name``.
+"""Environments by name: those shipped, and a user's own.
 
-To add an environment, write a file with an ``EnvironmentFactory`` and add one line to
-``ENVIRONMENTS``.
+To ship an environment, write a file with an ``EnvironmentFactory`` and add one line to
+``ENVIRONMENTS``. One's own needs no edit here: ``environment.name`` may be
+``module:factory``, and ``own_environment`` enters one that a program made itself.
 """
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+import importlib
+from typing import Any, NamedTuple, NoReturn
 
 import numpy as np
 
-from p2p_sac_jax.config import EnvironmentConfig, PopulationConfig
-from p2p_sac_jax.environments.base import Environment, EnvironmentFactory
+from p2p_sac_jax.config import ConfigError, EnvironmentConfig, PopulationConfig
+from p2p_sac_jax.environments.base import Environment, EnvironmentFactory, PeerDraw
 from p2p_sac_jax.environments.control import LQR, PENDULUM
 from p2p_sac_jax.environments.pricing import PRICING
+from p2p_sac_jax.fields import refuse
 
 ENVIRONMENTS: dict[str, EnvironmentFactory] = {
     "pricing": PRICING,
     "pendulum": PENDULUM,
     "lqr": LQR,
 }
+_FIELD = "environment.name"
+_own: dict[str, EnvironmentFactory] = {}  # entered by the running program
 
 
 class World(NamedTuple):
@@ -35,7 +40,103 @@ def make_world(config: EnvironmentConfig, population: PopulationConfig) -> World
     """Builds the environment and draws the peers' parameters.
 
     Raises:
-      ConfigError: the population cannot be drawn.
+      ConfigError: the environment is unknown, or the population cannot be drawn.
     """
-    factory = ENVIRONMENTS[config.name]
-    return World(factory.make(config), *factory.draw_peers(config, population))
+    draw = environment_factory(config.name).draw_peers(config, population)
+    return World(make_environment(config), *draw)
+
+
+def make_environment(config: EnvironmentConfig) -> Environment:
+    """The environment that a configuration names.
+
+    Raises:
+      ConfigError: there is none, it does not load, or it is no ``Environment``.
+    """
+    factory = environment_factory(config.name)
+    if config.name in ENVIRONMENTS:
+        return factory.make(config)
+    try:
+        environment = factory.make(config)
+    except Exception as error:  # the user's own program
+        _refuse_load(config.name, error)
+    if not isinstance(environment, Environment):
+        reason = f"makes no Environment but {type(environment).__name__}"
+        refuse(_FIELD, config.name, reason)
+    return environment
+
+
+def environment_factory(name: str) -> EnvironmentFactory:
+    """The factory of an environment.
+
+    Args:
+      name: of a shipped environment, or ``module:factory``: an
+        ``EnvironmentFactory``, or a function from an ``EnvironmentConfig`` to an
+        ``Environment`` whose peers have no parameters.
+
+    Raises:
+      ConfigError: there is none of that name, or it does not load.
+    """
+    for known in (ENVIRONMENTS, _own):
+        if name in known:
+            return known[name]
+    module, colon, leaf = name.partition(":")
+    if not colon:
+        allowed = f"{', '.join(ENVIRONMENTS)}, or module:factory"
+        refuse(_FIELD, name, f"must be one of {allowed}")
+    try:
+        found = getattr(importlib.import_module(module), leaf)
+    except Exception as error:  # the user's own program
+        _refuse_load(name, error)
+    if isinstance(found, EnvironmentFactory):
+        return found
+    if not callable(found):
+        reason = f"must be a function or an EnvironmentFactory, not {found!r:.80}"
+        refuse(_FIELD, name, reason)
+    make: Any = found
+    return EnvironmentFactory(make, _peers_without_parameters)
+
+
+def own_environment(given: Environment | EnvironmentFactory) -> str:
+    """Enters a user's own environment for the time of this program.
+
+    Args:
+      given: the environment; peers that differ in parameters need a factory.
+
+    Returns:
+      The name by which a configuration finds it: where its ``step`` is defined.
+
+    Raises:
+      ConfigError: it is neither.
+    """
+    if isinstance(given, Environment):
+        factory = EnvironmentFactory(lambda _: given, _peers_without_parameters)
+        source = given.step
+    elif isinstance(given, EnvironmentFactory):
+        factory = given
+        source = given.make
+    else:
+        reason = "must be an Environment or an EnvironmentFactory"
+        raise ConfigError(f"environment={type(given).__name__} {reason}")
+    module = getattr(source, "__module__", "unknown")
+    name = f"{module}:{getattr(source, '__qualname__', type(source).__name__)}"
+    if name in ENVIRONMENTS:
+        raise ConfigError(f"{_FIELD}={name!r} is the name of a shipped environment")
+    _own[name] = factory
+    return name
+
+
+def _peers_without_parameters(
+    config: EnvironmentConfig, population: PopulationConfig
+) -> PeerDraw:
+    """Peers that differ by their random draws alone."""
+    del config
+    peers = population.peers
+    names = [f"peer {peer}" for peer in range(peers)]
+    return PeerDraw((), names, np.zeros((peers, 1), np.float32))
+
+
+def _refuse_load(name: str, error: Exception) -> NoReturn:
+    reason = " ".join(str(error).split())
+    raise ConfigError(
+        f"{_FIELD}={name!r} does not load: {type(error).__name__}: {reason}"
+    ) from error

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from p2p_sac_jax.config import TrainConfig
-from p2p_sac_jax.environments.registry import ENVIRONMENTS
+from p2p_sac_jax.environments.registry import make_environment
 from p2p_sac_jax.fields import refuse
 
 
@@ -21,7 +21,7 @@ def check(config: TrainConfig) -> None:
             "must be 0 where environment.reference_effect > 0: "
             "no exact oracle is known for both together",
         )
-    demand = ENVIRONMENTS[environment.name].make(environment).demand
+    demand = make_environment(environment).demand
     if demand is None and kind != "none":
         reason = f"must be 'none' for environment.name={environment.name!r}"
         refuse("memory.kind", kind, f"{reason}: it sells nothing")

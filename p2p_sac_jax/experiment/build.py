@@ -13,7 +13,8 @@ from jax.sharding import PartitionSpec as P
 
 from p2p_sac_jax.arms import RunSpec, planned_runs
 from p2p_sac_jax.config import ConfigError, TrainConfig
-from p2p_sac_jax.environments.registry import World, make_world
+from p2p_sac_jax.environments.conformance import check_protocol
+from p2p_sac_jax.environments.registry import ENVIRONMENTS, World, make_world
 from p2p_sac_jax.exchange import mixing, topology
 from p2p_sac_jax.exchange.adjacency_file import load_matrix
 from p2p_sac_jax.exchange.similarity import context_similarity
@@ -69,10 +70,13 @@ def build_experiment(
       inputs: content of the files that ``config`` names; None reads them.
 
     Raises:
-      ConfigError: arms, population, adjacency or privacy budget are impossible.
+      ConfigError: arms, population, adjacency or privacy budget are impossible, or
+        the environment does not follow its protocol.
     """
     if world is None:
         world = make_world(config.environment, config.population)
+    if config.environment.name not in ENVIRONMENTS:
+        check_protocol(world)
     peers, padded = config.population.peers, placement.peers
     runs = planned_runs(config) if runs is None else runs
     adjacency = adjacency_of(config, inputs)

@@ -20,6 +20,7 @@ from p2p_sac_jax.simulation.peer_axis import make_mesh
 
 _SMALL = 64 * 64  # hidden x batch
 _MAX_BATCHED = 4  # learners of small networks, see BUILD_NOTES.md
+_CPUS = "jax_num_cpu_devices"
 _PLATFORMS = {"cpu": "cpu", "gpu": "cuda", "tpu": "tpu"}
 
 
@@ -94,13 +95,16 @@ def _map_batch_size(config: TrainConfig, held: int, runs: int) -> int:
 def request_devices(config: TrainConfig) -> None:
     """Configures the JAX backend without starting it; no effect once it runs.
 
-    A CPU has one device per core, or more where ``devices`` asks for more.
+    A CPU has one device per core, or as many as JAX_NUM_CPU_DEVICES says, or more
+    where ``devices`` asks for more.
     """
     count = config.devices // distributed.processes()
+    given = getattr(jax.config, _CPUS)  # -1 where nobody chose
+    cpus = given if given > 0 else cores()
     try:
         if config.device != "auto":
             jax.config.update("jax_platforms", _PLATFORMS[config.device])
-        jax.config.update("jax_num_cpu_devices", max(cores(), count))
+        jax.config.update(_CPUS, max(cpus, count))
     except RuntimeError:
         return  # JAX runs already: its devices are given
 

@@ -17,7 +17,7 @@ FOLDER = "inputs"  # in the folder of a run
 MATRIX = "exchange.matrix"
 _TABLE = "environments/data/orange_juice.csv"
 # Fields that may change between start and resume.
-PLACEMENT_FIELDS = frozenset({"layout", "device", "devices"})
+PLACEMENT_FIELDS = frozenset({"layout", "device", "devices", "on_divergence"})
 
 Inputs = dict[str, bytes]  # content by what names the file
 

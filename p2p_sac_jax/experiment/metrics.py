@@ -19,10 +19,10 @@ import numpy as np
 
 from p2p_sac_jax.experiment import distributed
 from p2p_sac_jax.experiment.build import Experiment
-from p2p_sac_jax.files import write_atomic
+from p2p_sac_jax.experiment.divergence import first_divergences
+from p2p_sac_jax.files import strict_json, write_atomic
 from p2p_sac_jax.peer import Evaluation, PeerMetrics
 from p2p_sac_jax.simulation.population import RoundMetrics
-from p2p_sac_jax.types import Score
 
 Row = dict[str, Any]
 _log = logging.getLogger(__name__)
@@ -37,10 +37,15 @@ _STEP_LISTS = ("price", "oracle_price", "cost")  # where an environment has them
 
 
 def oracle_fraction(achieved: Any, oracle: Any) -> Any:
-    """Share of the oracle's reward: 1 is the oracle, also where rewards are costs."""
-    return 1.0 - (oracle - achieved) / np.abs(oracle)
+    """Share of the oracle's reward: 1 is the oracle, also where rewards are costs.
+
+    NaN where the oracle earns nothing either.
+    """
+    whole = np.where(np.equal(oracle, 0.0), np.nan, np.abs(oracle))
+    return 1.0 - np.subtract(oracle, achieved) / whole
 
 
+@np.errstate(invalid="ignore", over="ignore")  # what diverged is named in the rows
 def chunk_rows(
     experiment: Experiment,
     step: int,
@@ -63,6 +68,7 @@ def chunk_rows(
     metrics, evaluation, trust = distributed.gather((metrics, evaluation, trust))
     joins = np.asarray(experiment.run_inputs.senders.joins)
     peers = [p for p in range(experiment.config.population.peers) if joins[p] < step]
+    diverged = first_divergences(metrics.peer, evaluation, step)
     rows: list[Row] = []
     for run, (arm, seed) in enumerate(experiment.labels):
         key = {"run": arm, "seed": seed, "step": step}
@@ -70,10 +76,11 @@ def chunk_rows(
             {
                 **key,
                 "peer": peer,
-                **_evaluation_columns(experiment, evaluation.score, peer, run),
+                **_evaluation_columns(experiment, evaluation, peer, run),
                 **_training_columns(experiment, metrics.peer, peer, run),
                 **_exchange_columns(experiment, metrics, peer, run),
                 **_trust_column(experiment, trust[peer, run]),
+                **_divergence_column(diverged.get((peer, run))),
             }
             for peer in peers
         ]
@@ -85,14 +92,20 @@ def chunk_rows(
     return rows
 
 
+def _divergence_column(text: str | None) -> Row:
+    return {} if text is None else {"diverged": text}
+
+
 def _evaluation_columns(
-    experiment: Experiment, score: Score, peer: int, run: int
+    experiment: Experiment, evaluation: Evaluation, peer: int, run: int
 ) -> Row:
-    achieved, oracle, baseline = (float(leaf[peer, run]) for leaf in score)
-    row = {"score": achieved}
+    achieved, oracle, baseline = (float(x[peer, run]) for x in evaluation.score)
+    row = {"evaluation_reward": achieved}
     if experiment.world.environment.has_oracle:
         row["oracle_fraction"] = float(oracle_fraction(achieved, oracle))
         row["baseline_fraction"] = float(oracle_fraction(baseline, oracle))
+    else:
+        row["episode_return"] = float(evaluation.episode_return[peer, run])
     return row
 
 
@@ -172,7 +185,11 @@ def _calibration_column(evaluation: Evaluation, rows: list[Row], run: int) -> Ro
 
 def _population_columns(rows: list[Row]) -> Row:
     """Means over the honest peers."""
-    result = {"score": float(np.mean([row["score"] for row in rows]))}
+    result = {
+        name: float(np.mean([row[name] for row in rows]))
+        for name in ("evaluation_reward", "episode_return")
+        if name in rows[0]
+    }
     if "oracle_fraction" in rows[0]:
         fractions = np.array([row["oracle_fraction"] for row in rows])
         baseline = np.mean([row["baseline_fraction"] for row in rows])
@@ -223,7 +240,7 @@ class MetricsFile:
 
         content = distributed.broadcast_from_main(keep)
         self._size, self._digest = len(content), hashlib.sha256(content)
-        self.rows = [json.loads(line) for line in content.splitlines()]
+        self.rows = [_with_nan(json.loads(line)) for line in content.splitlines()]
 
     def append(self, rows: Iterable[Row]) -> None:
         """Adds rows and writes them."""
@@ -231,7 +248,7 @@ class MetricsFile:
         self.rows.extend(rows)
         if not distributed.is_main():
             return
-        content = "".join(json.dumps(row) + "\n" for row in rows).encode()
+        content = "".join(strict_json(row) + "\n" for row in rows).encode()
         self._size += len(content)
         self._digest.update(content)
         try:
@@ -257,7 +274,7 @@ def read_rows(path: Path) -> list[Row]:
     for number, line in enumerate(lines, 1):
         try:
             row = json.loads(line)
-            rows.append({**row, "step": row["step"]})
+            rows.append(_with_nan({**row, "step": row["step"]}))
         except (ValueError, TypeError, KeyError):
             damaged.append(number)
     if damaged:
@@ -266,3 +283,16 @@ def read_rows(path: Path) -> list[Row]:
             *(path, len(damaged), damaged[0]),
         )
     return rows
+
+
+def _with_nan(row: Row) -> Row:
+    """A null stands for a number that is not finite; in ``epsilon``, for no bound."""
+
+    def number(value: Any) -> Any:
+        return math.nan if value is None else value
+
+    return {
+        name: [*map(number, value)] if isinstance(value, list) else number(value)
+        for name, value in row.items()
+        if name != "epsilon"
+    } | {name: row[name] for name in ("epsilon",) if name in row}

@@ -27,7 +27,8 @@ KEY = (
 
 POPULATION = (
     Column("population", "true", "marks the row of a whole population"),
-    Column("score", "reward", "mean of the honest peers' scores"),
+    Column("evaluation_reward", "reward", "mean of the honest peers'"),
+    Column("episode_return", "reward", "mean of the honest peers'"),
     Column("oracle_fraction", "share", "mean of the honest peers' shares"),
     Column("oracle_fraction_worst", "share", "lowest of the honest peers' shares"),
     Column("baseline_fraction", "share", "mean of the baseline's shares"),
@@ -42,9 +43,12 @@ POPULATION = (
 PEER = (
     Column("peer", "", "index of the peer"),
     Column("byzantine", "true", "marks a byzantine peer"),
-    Column("score", "reward", "greedy policy, mean per step of an evaluation episode"),
-    Column("oracle_fraction", "share", "that score over the oracle's"),
-    Column("baseline_fraction", "share", "the baseline's score over the oracle's"),
+    Column(
+        "evaluation_reward", "reward", "greedy policy, mean per step; **not a share**"
+    ),
+    Column("episode_return", "reward", "sum over an episode, mean of those that ended"),
+    Column("oracle_fraction", "share", "evaluation reward over the oracle's"),
+    Column("baseline_fraction", "share", "the baseline's over the oracle's"),
     Column("achieved", "reward", "expected reward in training", "S"),
     Column("oracle", "reward", "the oracle's, on the same noise", "S"),
     Column("baseline", "reward", "the baseline's, on the same noise", "S"),
@@ -74,6 +78,7 @@ PEER = (
     Column("releases", "messages", "since the start"),
     Column("epsilon", "nats", "privacy loss so far; null where there is no bound"),
     Column("trust", "share", "in each other peer, over the highest", "P"),
+    Column("diverged", "text", "what was not finite or beyond 1e12, and at which step"),
 )
 
 

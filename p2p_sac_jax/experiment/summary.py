@@ -21,6 +21,7 @@ _TITLE = {
 }
 
 
+@np.errstate(invalid="ignore", over="ignore")  # of peers that diverged
 def summarise(config: TrainConfig, rows: list[Row]) -> dict[str, Any]:
     """Final score, earnings in training and worst peer of every arm.
 
@@ -43,7 +44,8 @@ def summarise(config: TrainConfig, rows: list[Row]) -> dict[str, Any]:
         for seed in seeds
     ]
     means = {
-        name: estimate([one[name] for one in by_seed], np.mean) for name in by_seed[0]
+        name: estimate([one.get(name, np.nan) for one in by_seed], np.mean)
+        for name in by_seed[0]
     }
     summary: dict[str, Any] = {"steps": config.steps, "seeds": len(seeds)}
     summary |= {name: mean.value for name, mean in means.items()}
@@ -69,7 +71,9 @@ def _seed_summary(config: TrainConfig, rows: list[Row]) -> dict[str, float]:
         # Bytes received by all peers are the bytes sent by all peers.
         shared = sum(row["bytes_received"] for row in peer_rows)
         summary[f"{prefix}bytes_shared_per_peer"] = shared / config.population.peers
-        summary[f"{prefix}score"] = final["score"]
+        for name in ("evaluation_reward", "episode_return"):
+            if name in final:
+                summary[prefix + name] = final[name]
         spent = [row["epsilon"] for row in peer_rows if row.get("epsilon") is not None]
         if spent:
             summary[f"{prefix}privacy_epsilon"] = max(spent)
@@ -129,15 +133,20 @@ def _earned(rows: list[Row], name: str) -> float:
 
 def closing_table(config: TrainConfig, summary: dict[str, Any]) -> dict[str, Any]:
     """Columns and rows of the closing table; cells are text."""
-    arms = [arm for arm in _PREFIX if f"{_PREFIX[arm]}score" in summary]
+    arms = [arm for arm in _PREFIX if f"{_PREFIX[arm]}evaluation_reward" in summary]
     if "historical_fraction" not in summary:
-        columns = ["", "return of an episode"]
-        length = config.evaluation_weeks
+        columns = {
+            "return of an episode": "episode_return",
+            "reward of a step": "evaluation_reward",
+        }
         cells = [
-            [_TITLE[arm], f"{summary[f'{_PREFIX[arm]}score'] * length:.1f}"]
+            [
+                _TITLE[arm],
+                *(_number(summary, _PREFIX[arm] + n, ".4g") for n in columns.values()),
+            ]
             for arm in reversed(arms)
         ]
-        return {"columns": columns, "rows": cells}
+        return {"columns": ["", *columns], "rows": cells}
     earnings = {"earned": "earned_fraction"}
     earnings[f"first {EARLY_STEPS}"] = "earned_fraction_early"
     if config.population.newcomers:
@@ -160,8 +169,8 @@ def closing_table(config: TrainConfig, summary: dict[str, Any]) -> dict[str, Any
             [
                 _TITLE[arm],
                 _cell(summary, f"{prefix}oracle_fraction"),
-                f"{summary[f'{prefix}oracle_fraction_worst']:.3f}",
-                f"{summary[f'{prefix}gap_closed']:.0%}",
+                _number(summary, f"{prefix}oracle_fraction_worst", ".3f"),
+                _number(summary, f"{prefix}gap_closed", ".0%"),
                 *(_cell(summary, prefix + name) for name in earnings.values()),
                 f"{summary[f'{prefix}bytes_shared_per_peer']:,.0f}",
             ]
@@ -172,11 +181,17 @@ def closing_table(config: TrainConfig, summary: dict[str, Any]) -> dict[str, Any
 
 def _cell(summary: dict[str, Any], name: str) -> str:
     """A share, with its confidence interval if known."""
-    text = f"{summary[name]:.3f}"
-    if "intervals" in summary:
-        low, high = summary["intervals"][name]
+    text = _number(summary, name, ".3f")
+    low, high = summary.get("intervals", {}).get(name, (None, None))
+    if low is not None and high is not None:
         text += f" [{low:.3f}, {high:.3f}]"
     return text
+
+
+def _number(summary: dict[str, Any], name: str, form: str) -> str:
+    """A figure as text, a dash where it does not exist or is not finite."""
+    value = summary.get(name)
+    return "–" if value is None else format(value, form)
 
 
 def measured_channels(rows: list[Row], planned: dict[str, str]) -> dict[str, str]:

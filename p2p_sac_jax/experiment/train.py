@@ -10,7 +10,7 @@ from __future__ import annotations
 import contextlib
 import shutil
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +18,14 @@ import jax
 import numpy as np
 
 from p2p_sac_jax.config import ConfigError, TrainConfig
-from p2p_sac_jax.config_io import config_hash, differing_fields, to_dict
+from p2p_sac_jax.config_io import (
+    config_hash,
+    differing_fields,
+    replace_fields,
+    to_dict,
+)
+from p2p_sac_jax.environments.base import Environment, EnvironmentFactory
+from p2p_sac_jax.environments.registry import own_environment
 from p2p_sac_jax.experiment import distributed
 from p2p_sac_jax.experiment.build import Experiment, build_experiment
 from p2p_sac_jax.experiment.checkpoint import Checkpoints
@@ -39,6 +46,7 @@ from p2p_sac_jax.experiment.devices import (
     find_devices,
     request_devices,
 )
+from p2p_sac_jax.experiment.divergence import Diverged, divergence_lines
 from p2p_sac_jax.experiment.input_files import FOLDER as INPUTS
 from p2p_sac_jax.experiment.input_files import (
     PLACEMENT_FIELDS,
@@ -47,7 +55,7 @@ from p2p_sac_jax.experiment.input_files import (
     read_inputs,
     run_identity,
 )
-from p2p_sac_jax.experiment.metrics import MetricsFile
+from p2p_sac_jax.experiment.metrics import MetricsFile, Row
 from p2p_sac_jax.experiment.privacy_budget import exhausted_budgets
 from p2p_sac_jax.experiment.programs import compile_programs, train_chunk
 from p2p_sac_jax.experiment.provenance import (
@@ -61,18 +69,24 @@ from p2p_sac_jax.experiment.summary import (
     measured_channels,
     summarise,
 )
+from p2p_sac_jax.experiment.tensorboard import FOLDER as EVENTS
+from p2p_sac_jax.experiment.tensorboard import TensorBoardSink
 from p2p_sac_jax.experiment.timing import RunTimer, throughput
 from p2p_sac_jax.files import DamagedFile, load_json, save_json, user_path
 from p2p_sac_jax.folder_lock import FolderLock
 from p2p_sac_jax.validation import validate
 
 Summary = dict[str, Any]
+Sink = Callable[[list[Row]], None]
 
 
 def train(
     config: TrainConfig,
     workdir: str | Path,
     *,
+    environment: Environment | EnvironmentFactory | None = None,
+    callback: Sink | None = None,
+    tensorboard: bool = False,
     overwrite: bool = False,
     quiet: bool = False,
 ) -> Summary:
@@ -83,6 +97,11 @@ def train(
       workdir: folder of the run, created if need be. It will hold ``run.json``,
         ``inputs/``, ``metrics.jsonl``, ``checkpoints/``, ``times.json``,
         ``summary.json`` and ``stores.json``; ``write_report`` adds ``report.html``.
+      environment: one's own, in place of the one that ``config`` names; see
+        ``docs/extending.md``. ``run.json`` has the name of its function.
+      callback: called after every evaluation with its rows (``docs/runs.md``), in
+        process 0; what it raises ends the run.
+      tensorboard: write the rows as TensorBoard events too.
       overwrite: remove an earlier run in ``workdir`` first.
       quiet: print nothing.
 
@@ -97,7 +116,12 @@ def train(
         is in use by another process or holds another run.
       OSError: a file cannot be written; the run resumes from the last checkpoint.
       Interrupted: SIGINT or SIGTERM arrived; the state is saved.
+      Diverged: a peer diverged and ``config.on_divergence`` is ``stop``.
     """
+    if environment is not None:
+        config = replace_fields(
+            config, {"environment.name": own_environment(environment)}
+        )
     validate(config)
     request_devices(config)
     if distributed.processes() > 1:
@@ -117,7 +141,10 @@ def train(
             ownership.enter_context(FolderLock(workdir))
 
         distributed.broadcast_from_main(own_folder)
-        _train_in_folder(config, workdir, overwrite, reporter, started)
+        sinks = [] if callback is None else [callback]
+        if tensorboard and distributed.is_main():
+            sinks.append(ownership.enter_context(TensorBoardSink(workdir)))
+        _train_in_folder(config, workdir, overwrite, reporter, started, sinks)
     return _show_summary(config, reporter, workdir)
 
 
@@ -127,6 +154,7 @@ def _train_in_folder(
     overwrite: bool,
     reporter: Reporter,
     started: float,
+    sinks: Sequence[Sink],
 ) -> None:
     """Trains in a folder that this process owns."""
     earlier: Summary | None = None
@@ -163,7 +191,7 @@ def _train_in_folder(
         save_json(workdir / "run.json", description)
     try:
         with StopRequest() as stop:
-            _train(experiment, workdir, checkpoints, reporter, stop, started)
+            _train(experiment, workdir, checkpoints, reporter, stop, started, sinks)
     finally:
         checkpoints.close()
 
@@ -175,6 +203,7 @@ def _train(
     reporter: Reporter,
     stop: StopRequest,
     started: float,
+    sinks: Sequence[Sink],
 ) -> None:
     """Trains from the newest checkpoint to the end and writes the result files."""
     config = experiment.config
@@ -196,7 +225,7 @@ def _train(
         start, state = restored.step, restored.state
         reporter.log(f"resuming at step {start}")
     metrics_file.resume(restored and restored.rows)
-    timer = RunTimer(workdir, start, started)
+    timer, saved = RunTimer(workdir, start, started), start
     timer.start_training(programs.compile_s)
     with reporter:
         for step in range(start, config.steps, config.evaluate_every):
@@ -205,13 +234,21 @@ def _train(
                 experiment.accountant, experiment.world.names, metrics_file.rows, rows
             ):
                 reporter.log(line)
+            lines = [*divergence_lines(rows, metrics_file.rows)]
             metrics_file.append(rows)
+            for sink in sinks if distributed.is_main() else ():
+                sink(rows)
+            if lines and config.on_divergence == "stop":
+                raise Diverged(_what_is_kept(lines[0], saved))
+            for line in lines:
+                reporter.log(line)
             done = step + config.evaluate_every
             planned = done % config.checkpoint_every == 0 or done == config.steps
             signal = distributed.allreduce_max(stop.signal)
             if planned or signal:
                 checkpoints.save(done, state, metrics_file.mark())
                 timer.save(done)
+                saved = done
             if signal and done < config.steps:
                 raise Interrupted(signal, f"saved at step {done}")
             reporter.advance(done, config.steps, _latest_scores(rows))
@@ -223,9 +260,17 @@ def _train(
         **times,
         **throughput(state, config.population.peers, times["run_s"]),
         **summarise(config, rows),
+        "diverged": [*divergence_lines(rows)],
         "channels": measured_channels(rows, exchange_channels(config)),
     }
     _save_on_main(workdir / "summary.json", summary)
+
+
+def _what_is_kept(line: str, saved: int) -> str:
+    return (
+        f"{line}; stopped, rows and the state of step {saved} are kept;"
+        " --config.on_divergence=warn goes on"
+    )
 
 
 def _save_on_main(path: Path, content: Any) -> None:
@@ -287,7 +332,8 @@ def _remove_run(workdir: Path) -> None:
     """
     for name in ("summary.json", "report.html", "stores.json", "times.json"):
         (workdir / name).unlink(missing_ok=True)
-    shutil.rmtree(workdir / "checkpoints", ignore_errors=True)
+    for name in ("checkpoints", EVENTS):
+        shutil.rmtree(workdir / name, ignore_errors=True)
     for name in ("metrics.jsonl", "run.json"):
         (workdir / name).unlink(missing_ok=True)
     shutil.rmtree(workdir / INPUTS, ignore_errors=True)
@@ -298,7 +344,7 @@ def _latest_scores(rows: list[dict[str, Any]]) -> str:
     latest: dict[str, list[float]] = {}
     for row in rows:
         if "population" in row:
-            score = row.get("oracle_fraction", row["score"])
+            score = row.get("oracle_fraction", row["evaluation_reward"])
             latest.setdefault(row["run"], []).append(score)
     return "  ".join(f"{arm} {np.mean(values):.3f}" for arm, values in latest.items())
 
@@ -316,6 +362,7 @@ def _show_summary(config: TrainConfig, reporter: Reporter, workdir: Path) -> Sum
             "1 seed: indicative." if seeds == 1 else sample,
             "Channels of the exchange:",
             *(f"{name}: {status}" for name, status in summary["channels"].items()),
+            *summary["diverged"],
         ]
     )
     table = closing_table(config, summary)

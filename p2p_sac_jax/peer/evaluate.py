@@ -40,9 +40,10 @@ class ConfidenceError(NamedTuple):
 
 
 class Evaluation(NamedTuple):
-    """One evaluation episode of the greedy policy."""
+    """The greedy policy over a number of steps, and the episodes that end in them."""
 
     score: Score  # mean per step
+    episode_return: Array  # [] reward summed over an episode, see ``mean_return``
     confidence_error: ConfidenceError
 
 
@@ -85,10 +86,24 @@ def evaluate(
     key = stream(state.key, CONFIDENCE_ERROR, clock)
     return Evaluation(
         score=jax.tree.map(jnp.mean, scores),
+        episode_return=mean_return(episode),
         confidence_error=confidence_error(
             components, state, summary.insight, episode, hyper.sac.discount, key
         ),
     )
+
+
+def mean_return(episode: Episode) -> Array:
+    """[] mean return of the episodes that end within T steps, undiscounted.
+
+    What follows the last end belongs to an episode that is not over, and does not
+    count. Where none ends, the T steps are the episode.
+    """
+    ends = jnp.logical_or(episode.terminated, episode.truncated)
+    over = jnp.cumsum(ends[::-1])[::-1] > 0  # [T] an end lies ahead, or here
+    episodes = jnp.sum(ends)
+    counted = jnp.where(over | (episodes == 0), episode.reward, 0.0)
+    return jnp.sum(counted) / jnp.maximum(episodes, 1)
 
 
 def confidence_error(

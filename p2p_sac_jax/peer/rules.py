@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import math
+
 from p2p_sac_jax.arms import arm_names
 from p2p_sac_jax.config import TrainConfig
 from p2p_sac_jax.demand.base import PriceMemory
 from p2p_sac_jax.demand.registry import PRICE_MEMORIES
-from p2p_sac_jax.environments.registry import ENVIRONMENTS
+from p2p_sac_jax.environments.registry import make_environment
 from p2p_sac_jax.fields import refuse
 
 
@@ -29,6 +31,14 @@ def check(config: TrainConfig) -> None:
     if learner != "sac" and "plain" in arm_names(config):
         reason = f"must leave out plain with learner={learner!r}: there is no SAC in it"
         refuse("arms", config.arms, reason)
+    most = make_environment(config.environment).action_dim * math.log(2.0)
+    if learner == "sac" and config.sac.target_entropy >= most:
+        reason = f"must be below {most:.3f} nats, which no policy on [-1, 1] exceeds:"
+        refuse(
+            "sac.target_entropy",
+            config.sac.target_entropy,
+            f"{reason} the temperature would grow for ever",
+        )
     capacity, interval = config.sac.replay_capacity, config.exchange.interval
     if 0 < capacity < interval:
         reason = f"must be 0, or at least exchange.interval={interval}"
@@ -40,7 +50,7 @@ def check(config: TrainConfig) -> None:
 
 
 def _memory(config: TrainConfig) -> PriceMemory:
-    environment = ENVIRONMENTS[config.environment.name].make(config.environment)
+    environment = make_environment(config.environment)
     demand = environment.demand
     coefficients = () if demand is None else demand.coefficients
     return PRICE_MEMORIES[config.memory.kind](coefficients, environment.num_cells)

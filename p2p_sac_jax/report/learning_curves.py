@@ -142,7 +142,7 @@ def by_peer(run: RunResult) -> Array:
     """[E, P] evaluations: shares of the oracle's, or returns where none is known."""
     if np.isfinite(run.curves.oracle).any():
         return run.curves.oracle_fraction
-    return run.curves.score * run.meta["config"]["evaluation_weeks"]
+    return run.curves.episode_return
 
 
 def over_peers(curves: Curves, values: Array) -> Array:

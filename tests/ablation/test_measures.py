@@ -36,7 +36,8 @@ def rows_of(config, oracle=True, sign=1.0):
                 continue
             row = {
                 "peer": peer,
-                "score": rng.normal(),
+                "evaluation_reward": rng.normal(),
+                "episode_return": rng.normal(),
                 "achieved": list(rng.normal(sign, 0.2, every)),
                 "bytes_received": float(rng.integers(1000)),
             }
@@ -51,7 +52,10 @@ def rows_of(config, oracle=True, sign=1.0):
                 row["byzantine"] = True
             peers.append(row)
         honest = [row for row in peers if "byzantine" not in row]
-        mean = {"score": np.mean([row["score"] for row in honest])}
+        mean = {
+            name: np.mean([row[name] for row in honest])
+            for name in ("evaluation_reward", "episode_return")
+        }
         if oracle:
             shares = np.array([row["oracle_fraction"] for row in honest])
             usual = np.mean([row["baseline_fraction"] for row in honest])
@@ -69,7 +73,7 @@ def rows_of(config, oracle=True, sign=1.0):
 
 def measured(rows, **options):
     curves = curves_of_rows(rows, np.array(JOINS), np.array(BYZANTINE))
-    return measure(curves, evaluation_weeks=CONFIG.evaluation_weeks, **options)
+    return measure(curves, **options)
 
 
 def figures_of(rows, **options):
@@ -137,7 +141,7 @@ def test_earned_until_a_step_leaves_out_who_joins_later():
     assert figures_of(rows)["earned_25"] == pytest.approx(expected, abs=1e-6)
     late = curves_of([0.9] * 10, trained=np.array([0.7, 0.1]))
     late = late._replace(joins=np.array([0, 30]))
-    found = measure(late, evaluation_weeks=1).arm
+    found = measure(late).arm
     assert found["earned_25"] == pytest.approx(0.7)
     assert found["earned_50"] == pytest.approx(0.4)
 
@@ -148,7 +152,7 @@ def test_periods_that_were_not_trained_have_no_figure():
     assert not {"worst_100", "worst_200", "earned_100", "earned_200"} & found.keys()
     shorter = dataclasses.replace(CONFIG, steps=40)
     assert "newcomers_earned" not in figures_of(rows_of(shorter))  # 20 of 25 steps
-    without = measure(curves_of([0.9] * 10), evaluation_weeks=1).arm
+    without = measure(curves_of([0.9] * 10)).arm
     assert "newcomers_earned" not in without
 
 
@@ -157,7 +161,7 @@ def test_periods_that_were_not_trained_have_no_figure():
 )
 def test_early_evaluations_are_the_nearest(every, at):
     level = np.linspace(0.1, 0.8, 12)
-    found = measure(curves_of(level, every), evaluation_weeks=1).arm.get("worst_25")
+    found = measure(curves_of(level, every)).arm.get("worst_25")
     assert found == (None if at is None else pytest.approx(level[at // every - 1]))
 
 
@@ -175,14 +179,13 @@ def test_early_evaluations_are_the_nearest(every, at):
 def test_a_threshold_is_to_be_kept(level, step):
     # A hundred-thousandth more, as .95 in float32 is a little below the threshold.
     level = np.array(level) + 1e-5
-    found = measure(curves_of(level), evaluation_weeks=1).arm
+    found = measure(curves_of(level)).arm
     assert found["steps_to_0.95"] == step
 
 
 def test_prices_that_never_move():
     found = measure(
         curves_of([0.5, 0.85, 0.7, 0.88]),
-        evaluation_weeks=1,
         uniform_fraction=[0.94, 0.98],
     )
     assert found.historical["steps_to_0.95"] == math.inf
@@ -197,7 +200,7 @@ def test_prices_that_never_move():
 def test_a_peer_that_diverged_is_not_left_out():
     curves = curves_of([0.9, 0.9, 0.9])
     curves.oracle_fraction[-1, 1] = math.nan
-    found = measure(curves, evaluation_weeks=1).arm
+    found = measure(curves).arm
     assert math.isnan(found["final"])
     assert math.isnan(found["worst"])
     assert found["steps_to_0.95"] == math.inf
@@ -212,9 +215,10 @@ def test_returns_where_no_oracle_is_known():
         "return_score_50", "return_worst", "return_worst_25", "return_worst_50",
         "bytes_per_peer", "confidence_calibration",
     }  # fmt: skip
-    last = [r["score"] for r in rows if r["step"] == 60 and r.get("peer") in HONEST]
-    assert found["return_final"] == pytest.approx(13 * sum(last) / 3, abs=1e-5)
-    assert found["return_worst"] == pytest.approx(13 * min(last), abs=1e-5)
+    final = [row for row in rows if row["step"] == 60 and row.get("peer") in HONEST]
+    last = [row["episode_return"] for row in final]
+    assert found["return_final"] == pytest.approx(sum(last) / 3, abs=1e-5)
+    assert found["return_worst"] == pytest.approx(min(last), abs=1e-5)
 
 
 def test_every_quantity_has_a_record():

@@ -56,8 +56,8 @@ def computed(tmp_path_factory):
     def train_chunk(*arguments):
         state, rows = programs.train_chunk(*arguments)
         for row in rows:
-            if row["run"] in diverging:
-                row["score"] = float("nan")
+            if row["run"] in diverging and "peer" in row:
+                row["diverged"] = f"alpha at step {row['step']}"
         return state, rows
 
     with pytest.MonkeyPatch.context() as patch:
@@ -86,13 +86,13 @@ def test_all_runs_come_out_of_one_program(computed):
     found = curves_by_point(folder)
     assert len(found) == 8
     for (_, peers, _), curves in found.items():
-        assert curves.score.shape == (3, peers)
+        assert curves.oracle_fraction.shape == (3, peers)
         assert curves.achieved.shape == (6, peers)
         assert curves.steps.tolist() == [2, 4, 6]
-        assert np.isfinite(curves.score).all()
+        assert np.isfinite(curves.oracle_fraction).all()
         assert np.isfinite(curves.achieved).all()
     same = found["memory", 1, 0], found["network", 1, 0]
-    np.testing.assert_array_equal(same[0].score, same[1].score)
+    np.testing.assert_array_equal(same[0].oracle_fraction, same[1].oracle_fraction)
     assert found["network", 2, 0].bytes_received[-1].min() > 0
     assert found["memory", 2, 0].bytes_received.max() == 0
 
@@ -102,7 +102,9 @@ def test_runs_that_fail_are_listed_with_their_reason(computed):
     reasons = {run["arm"]: run["reason"] for run in sweep.missing}
     assert reasons.keys() == {"diverging", "impossible"}
     assert reasons["impossible"].startswith("sac.tau=2.0 must")
-    assert reasons["diverging"].startswith("training diverged: peers [0")
+    assert reasons["diverging"] == (
+        "peer 0 diverged: alpha at step 2 is not finite or beyond 1e+12"
+    )
 
 
 @pytest.mark.thorough
@@ -114,7 +116,7 @@ def test_masked_runs_equal_those_of_their_own_program(computed, tmp_path):
     masked = curves_by_point(folder)["memory", 1, 0]
     (key,) = (path.name for path in (tmp_path / "runs").iterdir())
     assert results.load_run(tmp_path, key).meta["masked_to"] == 0
-    np.testing.assert_allclose(own.score, masked.score, rtol=1e-4)
+    np.testing.assert_allclose(own.oracle_fraction, masked.oracle_fraction, rtol=1e-4)
     np.testing.assert_allclose(own.achieved, masked.achieved, rtol=1e-4, atol=1e-5)
 
 
@@ -179,8 +181,8 @@ def test_a_run_of_a_sweep_equals_the_arm_of_a_training_run(computed, tmp_path):
         peer_rows = [row for row in rows if row["run"] == arm and "peer" in row]
         for row in peer_rows:
             index = curves.steps.tolist().index(row["step"])
-            score = curves.score[index, row["peer"]]
-            np.testing.assert_allclose(score, row["score"], rtol=1e-4)
+            share = curves.oracle_fraction[index, row["peer"]]
+            np.testing.assert_allclose(share, row["oracle_fraction"], rtol=1e-4)
 
 
 def launch(folder, *arguments):

@@ -65,6 +65,7 @@ def follow(recipe: Recipe, folder: Path) -> None:
     """Writes the files of a recipe and applies its edits below ``folder``."""
     for path, content in recipe.files.items():
         assert not (folder / path).exists(), f"{path} is there already"
+        (folder / path).parent.mkdir(exist_ok=True)
         (folder / path).write_text(content, "utf-8")
     for path, old, new in recipe.edits:
         text = (folder / path).read_text("utf-8")

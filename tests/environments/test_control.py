@@ -243,14 +243,18 @@ def learn(name, sac_config, steps, warmup, peers=4, seed=0):
 
 @pytest.mark.thorough
 def test_sac_swings_the_pendulum_up():
-    config = SacConfig(hidden=64, batch_size=128, discount=0.98, learning_rate=2e-3)
+    config = SacConfig(
+        hidden=64, batch_size=128, discount=0.98, learning_rate=2e-3, initial_alpha=0.1
+    )
     score = learn("pendulum", config, steps=8000, warmup=200)
     assert np.median(score.achieved) > -200.0
 
 
 @pytest.mark.thorough
 def test_sac_comes_close_to_the_riccati_optimum():
-    config = SacConfig(hidden=64, batch_size=128, discount=0.95)
+    config = SacConfig(
+        hidden=64, batch_size=128, discount=0.95, learning_rate=1e-3, initial_alpha=0.1
+    )
     score = learn("lqr", config, steps=3000, warmup=200)
     cost, optimum = -score.achieved.mean(axis=1), -score.oracle.mean(axis=1)
     assert np.median(cost / optimum) < 1.05

@@ -49,7 +49,7 @@ def test_newcomers_of_two_seeds_join_late(tmp_path):
         assert present[seed, 4] == {0, 1, 2}
         assert present[seed, 8] == {0, 1, 2, 3}
     # The two seeds are different markets.
-    finals = [r["score"] for r in rows(tmp_path) if "population" in r]
+    finals = [r["evaluation_reward"] for r in rows(tmp_path) if "population" in r]
     assert len(set(finals)) > 2
     assert summary["bytes_shared_per_peer"] > 0
 
@@ -63,7 +63,7 @@ def test_a_reference_price_effect(tmp_path):
 @pytest.mark.parametrize("preset", [pendulum, lqr])
 def test_control_tasks(preset, tmp_path):
     summary = train(tiny(preset), tmp_path, quiet=True)
-    assert math.isfinite(summary["score"])
-    assert math.isfinite(summary["plain_score"])
-    assert "isolated_score" not in summary
+    assert math.isfinite(summary["evaluation_reward"])
+    assert math.isfinite(summary["plain_evaluation_reward"])
+    assert "isolated_evaluation_reward" not in summary
     assert json.loads((tmp_path / "stores.json").read_text()) == []

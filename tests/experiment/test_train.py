@@ -314,8 +314,9 @@ def test_a_trained_policy_advises_a_price(finished):
     assert load_policy(finished, peer=3, arm="memory").price(obs) != advice
     with pytest.raises(ConfigError, match=r"cost=-1\.0 must be a finite number"):
         observation(week=20, cost=-1.0)
-    with pytest.raises(ConfigError, match="must be 11 finite numbers"):
-        policy.price(np.zeros(3))
+    for wrong in (np.zeros(3), [None] * 11, ["0.6"] * 10 + ["x"], [1e39] * 11, "text"):
+        with pytest.raises(ConfigError, match="must be 11 finite numbers"):
+            policy.price(wrong)
 
 
 def test_loading_a_policy_leaves_a_save_in_progress_alone(copy):

@@ -16,7 +16,7 @@ def curves_of(level, every=5, peers=2, trained=1.0):
         steps=np.arange(1, len(level) + 1) * every,
         joins=np.zeros(peers, np.int32),
         byzantine=np.zeros(peers, bool),
-        score=level,
+        episode_return=level,
         oracle_fraction=level,
         baseline_fraction=np.full_like(level, 0.9),
         achieved=oracle * trained,

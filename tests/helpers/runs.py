@@ -98,7 +98,10 @@ def _rows(rng, arm, seed, peers, steps, control):
         outcome = np.array([4 * (level - 0.02), 4.0, 4 * 0.93]) * peers
         sums += outcome
         shared = {"run": arm, "seed": seed, "step": step}
-        row = shared | {"population": True, "score": float(fractions.mean())}
+        row = shared | {
+            "population": True,
+            "evaluation_reward": float(fractions.mean()),
+        }
         if not control:
             row |= {
                 "oracle_fraction": float(fractions.mean()),
@@ -115,7 +118,7 @@ def _rows(rng, arm, seed, peers, steps, control):
             noise = (0.04 + 0.1 * np.exp(-step / scale)) * rng.standard_normal(4)
             row = shared | {
                 "peer": peer,
-                "score": float(fractions[peer]),
+                "evaluation_reward": float(fractions[peer]),
                 "critic_loss": 0.2 + np.exp(-step / 20) * rng.uniform(0.5, 1.5),
                 "actor_loss": -1.0,
                 "alpha": 0.1 * np.exp(-step / 60),
@@ -127,7 +130,9 @@ def _rows(rng, arm, seed, peers, steps, control):
                 "std_weight": 0.3,
                 "bytes_received": 927.0 * 4 if arm == "network" else 0.0,
             }
-            if not control:
+            if control:
+                row["episode_return"] = 52 * float(fractions[peer])
+            else:
                 row |= {
                     "oracle_fraction": float(fractions[peer]),
                     "baseline_fraction": 0.929,
