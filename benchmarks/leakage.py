@@ -64,10 +64,12 @@ def leakage_bounds(config: TrainConfig, releases: int) -> dict[str, float]:
         costs["counts"] = releases * each
         costs["values"] = 2 * releases * each  # noised counts decide what is shown
     else:
-        costs["entropy"] = releases * each
+        if config.exchange.entropy_sharing:
+            costs["entropy"] = releases * each
         response = -2.0 * special.ndtri(special.expit(-privacy.trend_epsilon))
         cells = make_pricing(config.environment).num_cells
         costs["trend"] = releases * cells * response**2
+    if mode == "public" or not config.exchange.entropy_sharing:
         costs[EVERYTHING] = sum(costs.values())
     return {
         channel: gaussian_auc_bound(cost**-0.5)

@@ -43,6 +43,7 @@ class BasePrior(NamedTuple):
     high: Array  # [F]
     record_scale: Array  # [F] weights of the regressors in the norm of a record
     usual_square: Array  # [F] guessed mean squares of the regressors
+    own_price: Array  # [F] 1 where the regressor falls with the own price
 
     @property
     def prior(self) -> Prior:
@@ -70,6 +71,7 @@ def make_base_prior(coefficients: tuple[CoefficientSpec, ...]) -> BasePrior:
         high=column("high"),
         record_scale=column("scale"),
         usual_square=column("usual_square"),
+        own_price=column("own_price"),
     )
 
 

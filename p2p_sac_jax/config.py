@@ -150,6 +150,9 @@ class ExchangeConfig:
         "exchange.value_sharing:VALUE_SHARING",
         "how the neighbours' values enter the learner",
     )
+    entropy_sharing: bool = switch(
+        False, "mix the spread of the neighbours' policies into one's own exploration"
+    )
     aggregator: str = choice(
         "mean",
         "exchange.aggregators:AGGREGATORS",

@@ -129,6 +129,7 @@ class Guidance(NamedTuple):
     value: Array  # [K] network state value, in the receiver's own units
     value_weight: Array  # [K] in [0, 1]; 0 means pure local bootstrap
     entropy: Array  # [K] nats, aggregated over neighbours
+    entropy_weight: Array  # [K] in [0, 1]; 0 means own spread alone
     std_weight: Array  # [K] in [0, 1]; 0 means own exploration alone
     trend: Array  # [K] in [-1, 1], which way the neighbours' values move
     prior: Prior  # the network's prior of demand; the base prior without messages

@@ -11,6 +11,10 @@ ALONE: dict[str, Any] = {"exchange.topology": "empty"}
 THOMPSON: dict[str, Any] = {"learner": "thompson", "memory.model_blend_half_life": 0.0}
 
 NETWORK: dict[str, Any] = {}
+GUARDED: dict[str, Any] = {
+    "exchange.aggregator": "median",
+    "weights.trust_rate": 0.3,
+}
 MEMORY = ALONE | arm_overrides("memory")
 # Explores more: reaches a high score sooner, at a price.
 MEMORY_WIDE = MEMORY | {"exploration.std_max": 0.15, "exploration.std_min": 0.05}

@@ -7,11 +7,10 @@ from ml_collections import ConfigDict
 from p2p_sac_jax.configs import pricing
 from p2p_sac_jax.configs.ablations import arms
 
-_GUARDED = {"exchange.aggregator": "median", "weights.trust_rate": 0.3}
 ARMS = {
     "memory": arms.MEMORY,
     "plain mean": arms.NETWORK,
-    "guarded": arms.NETWORK | _GUARDED,
+    "guarded": arms.GUARDED,
 }
 SWEEP = {"attack.kind": ["sign_flip", "gaussian", "alie"]}
 

@@ -182,6 +182,7 @@ def _init(
             value=zeros,
             value_weight=zeros,
             entropy=zeros,
+            entropy_weight=zeros,
             std_weight=zeros,
             trend=zeros,
             prior=jax.tree.map(jnp.asarray, memory.base_prior.prior),

@@ -248,12 +248,7 @@ def _belief(
     connected = params.hyper.exchange.network_weight > 0.0
     mixing_weights = params.mixing_weights[None] * jnp.where(connected, 1.0, 0.0)
     own = jax.tree.map(lambda leaf: leaf[None], components.memory.summary(memory))
-    pool = make_demand_pool(
-        base,
-        components.mode.pool or config.memory.pooling,
-        config.exchange.aggregator,
-        config.exchange.byzantine_fraction,
-    )
+    pool = make_demand_pool(base, components.mode.pool or config.memory.pooling)
     prior, _ = pool(mixing_weights, demand, own)
     return components.memory.posterior(
         memory, jax.tree.map(lambda leaf: leaf[0], prior)

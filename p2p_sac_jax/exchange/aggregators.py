@@ -14,7 +14,7 @@ A new aggregator is one function, one entry of ``AGGREGATORS``, and its NumPy re
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import NamedTuple, Protocol
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -34,36 +34,6 @@ WEISZFELD_STEPS = 32
 _SMOOTHING = 1e-2  # of the median distance; keeps Weiszfeld from sticking to a message
 _FAR = 1e30  # squared distance of senders that share no cell
 _TINY = 1e-12
-
-
-class Aggregator(Protocol):
-    """How the entries of J senders become one, for each of I receivers."""
-
-    def __call__(
-        self,
-        edge_weight: Array,
-        sender_weight: Array,
-        x: Array,
-        own: Array,
-        own_weight: Array,
-        byzantine_fraction: float,
-    ) -> tuple[Array, Array]:
-        """Aggregates.
-
-        Args:
-          edge_weight: [I, J] non-negative weight of j for i.
-          sender_weight: [J, K] non-negative; 0 where j has no data.
-          x: [J, K] or [J, K, A]; read only where its sender weight is positive.
-          own: [I, K] or [I, K, A] the same of the receivers themselves.
-          own_weight: [I, K]; 0 where the receiver has no data.
-          byzantine_fraction: share of byzantine neighbours in [0, 0.5), static.
-
-        Returns:
-          mean, shaped like ``own``, and mass [I, K]; both exactly 0 where no weight
-          reaches the receiver. The mass of a robust mean is the sum of the edge weights
-          in the cell times the weighted median of their sender weights.
-        """
-        ...
 
 
 def weighted_mean(
@@ -95,15 +65,9 @@ def weighted_mean(
 
 
 def _mean(
-    edge_weight: Array,
-    sender_weight: Array,
-    x: Array,
-    own: Array,
-    own_weight: Array,
-    byzantine_fraction: float,
+    edge_weight: Array, sender_weight: Array, x: Array, *_: Any, **__: Any
 ) -> tuple[Array, Array]:
     """``weighted_mean`` as an aggregator; not robust."""
-    del own, own_weight, byzantine_fraction
     return weighted_mean(edge_weight, sender_weight, x)
 
 
@@ -122,6 +86,9 @@ class AggregatorInputs(NamedTuple):
 
 # Estimates [I, K, A], and whether any sender reaches the receiver [I, K].
 _Method = Callable[[AggregatorInputs], tuple[Array, Array]]
+# Edge weight, sender weight, x, own, own weight, share of byzantine neighbours, as
+# below -> mean and mass.
+Aggregator = Callable[..., tuple[Array, Array]]
 
 
 def _robust(method: _Method) -> Aggregator:
@@ -135,6 +102,21 @@ def _robust(method: _Method) -> Aggregator:
         own_weight: Array,
         byzantine_fraction: float,
     ) -> tuple[Array, Array]:
+        """How the entries of J senders become one, for each of I receivers.
+
+        Args:
+          edge_weight: [I, J] non-negative weight of j for i.
+          sender_weight: [J, K] non-negative; 0 where j has no data.
+          x: [J, K] or [J, K, A]; read only where its sender weight is positive.
+          own: [I, K] or [I, K, A] the same of the receivers themselves.
+          own_weight: [I, K]; 0 where the receiver has no data.
+          byzantine_fraction: share of byzantine neighbours in [0, 0.5), static.
+
+        Returns:
+          mean, shaped like ``own``, and mass [I, K]; both exactly 0 where no weight
+          reaches the receiver. The mass of a robust mean is the sum of the edge weights
+          in the cell times the weighted median of their sender weights.
+        """
         shape = jnp.shape(own)
         has_data, x = _filter(sender_weight, x)
         own_has_data, own = _filter(own_weight, own)

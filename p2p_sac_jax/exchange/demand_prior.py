@@ -17,32 +17,10 @@ from p2p_sac_jax.types import Array, DemandSummary, Prior
 EM_STEPS = 8
 _BLOCK = 32  # receivers whose pairs with all senders are held at once
 SPREAD_COUNT = 4.0  # neighbours that the prior guess of the spread is worth
-_SPREAD_CAP = 0.5  # of the base prior's variance
+SPREAD_CAP = 0.5  # of the base prior's variance
 # A learned mean stays within so many base standard deviations: honest peers come
 # nowhere near, and no message moves it so far that own data no longer fit.
 PRIOR_REACH = 5.0
-
-
-def pooled_statistics(
-    weights: Array, summaries: DemandSummary
-) -> tuple[Array, Array, Array]:
-    """Weighted sums of the senders' statistics: the data of all as if one's own.
-
-    Rows are *not* normalised: with ``weights[i, i] = 1`` and the others 1, receiver
-    ``i`` has the posterior of all data, each weighed by its sender's noise.
-
-    Args:
-      weights: ``[I, J]`` in [0, 1].
-      summaries: leaves ``[J, ...]``.
-
-    Returns:
-      Precision ``[I, F, F]``, shift ``[I, F]`` and count ``[I]``.
-    """
-    return (
-        jnp.einsum("ij,jfg->ifg", weights, summaries.precision),
-        jnp.einsum("ij,jf->if", weights, summaries.shift),
-        weights @ summaries.count,
-    )
 
 
 def pooled_prior(
@@ -59,7 +37,8 @@ def pooled_prior(
       ``Prior`` with leaves ``[I, ...]`` and ``has_prior`` ``[I]``; the base prior to
       the bit, and 0, where no neighbour has data.
     """
-    precision, shift, _ = pooled_statistics(weights, summaries)
+    precision = jnp.einsum("ij,jfg->ifg", weights, summaries.precision)
+    shift = jnp.einsum("ij,jf->if", weights, summaries.shift)
     base_precision = spd_inverse(jnp.asarray(base.covariance))
     covariance = spd_inverse(base_precision[None] + precision)
     base_shift = base_precision @ base.mean
@@ -115,7 +94,7 @@ def _random_effects(
     """The learned prior of some receivers, of weights ``[I, J]``, by EM."""
     guess, floor = base.spread, base.spread_floor
     base_variance = jnp.diagonal(jnp.asarray(base.covariance))  # [F]
-    cap = _SPREAD_CAP * base_variance
+    cap = SPREAD_CAP * base_variance
     mass = jnp.expand_dims(jnp.sum(received, axis=-1), -1)  # [I, 1]
 
     def step(_: int, carry: tuple[Array, ...]) -> tuple[Array, ...]:
@@ -175,7 +154,7 @@ def mean_prior(
     if base.size == 0:
         return _or_base(_repeat(base, weights.shape[0]), 0.0 * received, base)
     base_variance = jnp.diagonal(jnp.asarray(base.covariance))
-    spread = jnp.minimum(base.spread, _SPREAD_CAP * base_variance)
+    spread = jnp.minimum(base.spread, SPREAD_CAP * base_variance)
     precision = jnp.diagonal(summaries.precision, axis1=-2, axis2=-1)  # [J, F]
     variance = 1.0 / jnp.where(precision > 0, precision, 1.0)
     share = received / jnp.maximum(number, 1.0)[:, None]

@@ -66,6 +66,8 @@ class ExchangeResult(NamedTuple):
     edges: Array  # [I, J] over which messages arrived
 
 
+MIN_SENDERS = 3  # of a cell, before their entropies are read
+
 Exchange = Callable[[ExchangeInputs], ExchangeResult]
 DemandPool = Callable[[Array, DemandSummary, DemandSummary], tuple[Prior, Array]]
 
@@ -75,6 +77,7 @@ def exchange_of(config: TrainConfig, base_prior: BasePrior, mode: Mode) -> Excha
     return make_exchange(
         base_prior,
         value_sharing=config.exchange.value_sharing,
+        entropy_sharing=config.exchange.entropy_sharing,
         pooling=mode.pool or config.memory.pooling,
         aggregator=config.exchange.aggregator,
         byzantine_fraction=config.exchange.byzantine_fraction,
@@ -87,6 +90,7 @@ def make_exchange(
     *,
     value_sharing: str,
     pooling: str | PriorPool,
+    entropy_sharing: bool = False,
     aggregator: str = "mean",
     byzantine_fraction: float = 0.0,
     clamp: Callable[[Received], Received] = lambda received: received,
@@ -97,6 +101,8 @@ def make_exchange(
       base_prior: demand prior of a peer that receives nothing.
       value_sharing: how values are shared, a key of ``VALUE_SHARING``.
       pooling: how demand is shared, a key of ``POOLINGS``, or the function itself.
+      entropy_sharing: whether entropies are aggregated, in cells of which at least
+        ``MIN_SENDERS`` peers send: of fewer a single one decides.
       aggregator: how several messages become one, a key of ``AGGREGATORS``.
       byzantine_fraction: share of neighbours that a robust aggregator may lose.
       clamp: brings what was received back to what the mode's messages can hold.
@@ -112,12 +118,11 @@ def make_exchange(
     by_sender = isinstance(pooling, str)
     _check("exchange.value_sharing", value_sharing, VALUE_SHARING)
     _check("exchange.aggregator", aggregator, AGGREGATORS)
-    pool = make_demand_pool(base_prior, pooling, aggregator, byzantine_fraction)
+    pool = make_demand_pool(base_prior, pooling)
     share_values = VALUE_SHARING[value_sharing].estimate
     aggregate = partial(AGGREGATORS[aggregator], byzantine_fraction=byzantine_fraction)
 
     def exchange(inputs: ExchangeInputs) -> ExchangeResult:
-        _check_shapes(inputs)
         hyper, now = inputs.hyper, inputs.now
         arrived = clamp(inputs.received)
         received = sanitize_received(arrived, base_prior.record_scale, inputs.clock)
@@ -131,7 +136,7 @@ def make_exchange(
         present = jnp.where(edges > 0.0, 1.0, 0.0) * jnp.where(has_data, 1.0, 0.0)[None]
         error = trust_lib.value_error(own_insight, insight)
         if by_sender:
-            theta = trust_lib.coefficients(demand, base_prior)
+            theta, _ = trust_lib.coefficients(demand, base_prior)
             error = error + trust_lib.demand_error(inputs.own.demand, theta)
         trust = trust_lib.update_trust(inputs.trust, error, present, hyper.weights)
 
@@ -159,14 +164,20 @@ def make_exchange(
                 aggregate=aggregate,
             )
         )
-        entropy, mass = aggregate(
-            edge_weight,
-            sender_weight,
-            insight.entropy,
-            own_insight.entropy,
-            own_insight.valid,
-        )
-        trend, _ = weighted_mean(edge_weight, sender_weight, received.trend)
+        trend, mass = weighted_mean(edge_weight, sender_weight, received.trend)
+        reached = jnp.where(mass > 0.0, 1.0, 0.0)
+        std_weight = weights.network_share(hyper.exchange, reached)
+        entropy = entropy_weight = jnp.zeros_like(mass)
+        if entropy_sharing:
+            entropy, found = aggregate(
+                edge_weight,
+                sender_weight,
+                insight.entropy,
+                own_insight.entropy,
+                own_insight.valid,
+            )
+            enough = weights.senders(edge_weight, sender_weight) >= MIN_SENDERS
+            entropy_weight = jnp.where(enough & (found > 0.0), std_weight, 0.0)
         demand_weight = _current(edge_weight, arrived.insight, inputs)
         prior, has_prior = pool(demand_weight, demand, inputs.own.demand)
 
@@ -174,9 +185,8 @@ def make_exchange(
             value=jnp.where(value_weight > 0.0, value, 0.0),
             value_weight=value_weight,
             entropy=entropy,
-            std_weight=weights.network_share(
-                hyper.exchange, jnp.where(mass > 0.0, 1.0, 0.0)
-            ),
+            entropy_weight=entropy_weight,
+            std_weight=std_weight,
             trend=trend,
             prior=prior,
             has_prior=has_prior,
@@ -193,12 +203,7 @@ def make_exchange(
     return exchange
 
 
-def make_demand_pool(
-    base_prior: BasePrior,
-    pooling: str | PriorPool,
-    aggregator: str,
-    byzantine_fraction: float,
-) -> DemandPool:
+def make_demand_pool(base_prior: BasePrior, pooling: str | PriorPool) -> DemandPool:
     """Builds the demand channel of a round; arguments as for ``make_exchange``.
 
     Returns:
@@ -217,10 +222,7 @@ def make_demand_pool(
     def screened(
         weight: Array, demand: DemandSummary, own: DemandSummary
     ) -> tuple[Prior, Array]:
-        weight = screen_demand(
-            weight, demand, own, base_prior, aggregator, byzantine_fraction
-        )
-        return pool(weight, demand, base_prior)
+        return pool(screen_demand(weight, demand, own, base_prior), demand, base_prior)
 
     return screened
 
@@ -263,24 +265,6 @@ def _base_prior(edge: Array, _: DemandSummary, base: BasePrior) -> tuple[Prior, 
 def _check(field: str, name: str, allowed: dict) -> None:
     if name not in allowed:
         raise ConfigError(f"{field}={name!r} must be one of: {', '.join(allowed)}")
-
-
-def _check_shapes(inputs: ExchangeInputs) -> None:
-    """Refuses arrays that do not fit together, when the round is traced."""
-    (senders, cells) = inputs.received.insight.valid.shape
-    receivers = inputs.own.insight.valid.shape[0]
-    actions = inputs.own.insight.action_mean.shape[-1]
-    expected = {
-        "edges": (inputs.edges.shape, (receivers, senders)),
-        "own insight": (inputs.own.insight.valid.shape, (receivers, cells)),
-        "action_mean": (
-            inputs.received.insight.action_mean.shape,
-            (senders, cells, actions),
-        ),
-    }
-    for name, (shape, wanted) in expected.items():
-        if shape != wanted:
-            raise ValueError(f"{name} has shape {shape}, expected {wanted}")
 
 
 # How demand is shared: (edge weights [I, J], summaries [J], base) -> (priors, has [I]).

@@ -7,13 +7,13 @@ from collections.abc import Callable
 
 import jax.numpy as jnp
 
+from p2p_sac_jax.hyper import ExplorationHyper
 from p2p_sac_jax.types import Array, Guidance
 
 _UNIT_ENTROPY = 0.5 * math.log(2.0 * math.pi * math.e)  # nats of a unit Gaussian
 _MIN_STD = math.exp(-5.0)  # bounds of the behaviour std before the tanh
 _MAX_STD = math.exp(1.0)
 _LOG_STD_RANGE = 20.0  # keeps a received entropy from overflowing the exponential
-_USES = ("mix", "max", "shaping", "none")
 
 
 def network_std(entropy: Array, action_dim: int) -> Array:
@@ -35,13 +35,16 @@ def exploration_std(
     guidance: Guidance,
     cell: Array,
     bonus: Array,
-    hyper_beta: Array,
-    action_dim: int,
+    hyper: ExplorationHyper,
+    slope: Array,
 ) -> Array:
     """Behaviour std of one peer in one state, before the tanh.
 
-    ((1-w)·local + w·network_std) · (1 + β·w·bonus'), clipped to [e^-5, e]; without
-    messages (w = 0) ``local_std`` comes back unchanged, bit for bit. Where
+    local^(1-v) · network_std^v · (1 + β·w·bonus'), clipped to [e^-5, e], with v the
+    weight of entropies and w that of the network; without messages (w = 0)
+    ``local_std`` comes back unchanged, bit for bit. Logarithms are mixed, and the
+    network's std is held within the receiver's own bounds, wider only where its own
+    spread is: whatever is sent, exploration stays what the receiver allows. Where
     neighbours' values rise there is more to find: bonus' is the bonus plus the trend.
 
     Args:
@@ -49,17 +52,22 @@ def exploration_std(
       guidance: of one peer.
       cell: [] int32 cell of the state.
       bonus: [] in [0, 1], what is still unknown of the proposed action's reward.
-      hyper_beta: [] β, weight of the bonus.
-      action_dim: A.
+      hyper: bounds of the std in action units, and β, the weight of the bonus.
+      slope: [A] action units per unit before the tanh.
 
     Returns:
       [A].
     """
-    w = guidance.std_weight[cell]
-    shared = network_std(guidance.entropy[cell], action_dim)
+    v, w = guidance.entropy_weight[cell], guidance.std_weight[cell]
+    shared = network_std(guidance.entropy[cell], local_std.shape[-1])
+    narrowest = jnp.minimum(local_std, hyper.std_min / slope)
+    widest = jnp.maximum(local_std, hyper.std_max / slope)
+    shared = jnp.clip(shared, narrowest, widest)
+    mixed = jnp.exp((1.0 - v) * jnp.log(local_std) + v * jnp.log(shared))
+    mixed = jnp.where(v > 0.0, mixed, local_std)
     rise = jnp.maximum(guidance.trend[cell], 0.0)
     bonus = jnp.where(rise > 0.0, jnp.clip(bonus + rise, 0.0, 1.0), bonus)
-    mixed = ((1.0 - w) * local_std + w * shared) * (1.0 + hyper_beta * w * bonus)
+    mixed = mixed * (1.0 + hyper.bonus * w * bonus)
     return jnp.where(w > 0.0, jnp.clip(mixed, _MIN_STD, _MAX_STD), local_std)
 
 
@@ -80,16 +88,11 @@ def bootstrap(
     Args:
       guidance: of one peer.
       cells: [B] int32 cells of the next states.
-      use: a value of ``value_sharing.USES``.
+      use: of a rule of value sharing.
 
     Returns:
       A function from own values v [B] to bootstrap values [B].
-
-    Raises:
-      ValueError: ``use`` is unknown.
     """
-    if use not in _USES:
-        raise ValueError(f"use={use!r} must be one of: {', '.join(_USES)}")
     w = guidance.value_weight[cells]
     u = jnp.where(w > 0.0, guidance.value[cells], 0.0)
 
@@ -99,10 +102,7 @@ def bootstrap(
     def raise_to(v: Array) -> Array:
         return jnp.where(w > 0.0, v + w * jnp.maximum(u - v, 0.0), v)
 
-    def keep(v: Array) -> Array:
-        return v
-
-    return {"mix": mix, "max": raise_to}.get(use, keep)
+    return {"mix": mix, "max": raise_to}.get(use, lambda v: v)
 
 
 def potential(guidance: Guidance) -> Array:

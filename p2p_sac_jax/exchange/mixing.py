@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
@@ -41,12 +41,6 @@ def _uniform(adjacency: Matrix) -> Matrix:
 
 
 def _metropolis(adjacency: Matrix) -> Matrix:
-    pair = _one_way(adjacency)
-    if pair is not None:
-        raise ConfigError(
-            "exchange.mixing='metropolis' must be 'uniform' for a directed graph;"
-            f" peers {pair[0]} and {pair[1]} exchange one way only"
-        )
     weights = metropolis_hastings(adjacency)
     np.fill_diagonal(weights, 0.0)
     largest = weights.max(axis=1, keepdims=True)
@@ -74,13 +68,13 @@ def metropolis_hastings(adjacency: Matrix) -> Matrix:
       [P, P] float64.
 
     Raises:
-      ValueError: an edge has no counterpart in the other direction.
+      ConfigError: an edge has no counterpart in the other direction.
     """
     pair = _one_way(adjacency)
     if pair is not None:
-        raise ValueError(
-            f"adjacency must be symmetric; peers {pair[0]} and {pair[1]} exchange one"
-            " way only"
+        raise ConfigError(
+            "exchange.mixing='metropolis' must be 'uniform' for a directed graph;"
+            f" peers {pair[0]} and {pair[1]} exchange one way only"
         )
     edges = np.asarray(adjacency) > 0.0
     degree = edges.sum(axis=1)
@@ -135,11 +129,8 @@ def cycle_gap(rounds: Iterable[Matrix]) -> float:
         size = np.linalg.norm(product)
         if size < _NOTHING:
             return 1.0
-        product, log_scale, cycle = (
-            product / size,
-            log_scale + math.log(size),
-            cycle + 1,
-        )
+        product, log_scale = product / size, log_scale + math.log(size)
+        cycle += 1
     if product is None:
         raise ValueError("a cycle must have at least one round")
     radius = np.abs(np.linalg.eigvals(product)).max()
@@ -147,33 +138,6 @@ def cycle_gap(rounds: Iterable[Matrix]) -> float:
         return 1.0
     kept = math.exp((log_scale + math.log(radius)) / cycle)
     return float(np.clip(1.0 - kept, 0.0, 1.0))
-
-
-class DegreeStatistics(NamedTuple):
-    """How an adjacency spreads its edges."""
-
-    edges: int  # directed
-    in_min: int  # fewest senders of any peer
-    in_mean: float
-    in_max: int
-    out_min: int  # fewest receivers any peer reaches
-    out_max: int
-    isolated: int  # peers without senders and without receivers
-
-
-def degree_statistics(adjacency: Matrix) -> DegreeStatistics:
-    """Counts edges of an adjacency [P, P]."""
-    edges = np.asarray(adjacency) > 0.0
-    senders, receivers = edges.sum(axis=1), edges.sum(axis=0)
-    return DegreeStatistics(
-        edges=int(edges.sum()),
-        in_min=int(senders.min()),
-        in_mean=float(senders.mean()),
-        in_max=int(senders.max()),
-        out_min=int(receivers.min()),
-        out_max=int(receivers.max()),
-        isolated=int(((senders + receivers) == 0).sum()),
-    )
 
 
 def describe(adjacency: Matrix, partners: np.ndarray | None = None) -> dict[str, Any]:
@@ -185,35 +149,38 @@ def describe(adjacency: Matrix, partners: np.ndarray | None = None) -> dict[str,
         (see ``schedules.partners``); None where all send in every round.
 
     Returns:
-      ``DegreeStatistics`` of ``adjacency`` by name; ``senders_per_round``, senders of a
-      peer in one round, on average; and ``spectral_gap`` of ``mixing``:
+      ``edges`` (directed); senders of a peer, ``in_min``, ``in_mean``, ``in_max``;
+      receivers of a peer, ``out_min``, ``out_max``; ``isolated``, peers without either;
+      ``senders_per_round`` of a peer, on average; and ``spectral_gap`` of ``mixing``:
       "metropolis" for a graph of mutual edges, else "uniform". Of a time-varying
       network it is the gap per round over the whole cycle, each peer weighing its
       partner like itself; a schedule drawn at random has one cycle, the run.
     """
-    statistics = degree_statistics(adjacency)
+    edges = np.asarray(adjacency) > 0.0
+    senders, receivers = edges.sum(axis=1), edges.sum(axis=0)
     if partners is None:
-        senders_per_round = statistics.in_mean
+        senders_per_round = float(senders.mean())
         mutual = _one_way(adjacency) is None
         name = "metropolis" if mutual else "uniform"
         W = metropolis_hastings(adjacency) if mutual else uniform_mixing(adjacency)
         gap = spectral_gap(W)
     else:
         senders_per_round = float((partners >= 0).mean())
-        rounds = (_edges(adjacency, senders) for senders in partners.T)
-        name, gap = "uniform", cycle_gap(uniform_mixing(edges) for edges in rounds)
+        everyone = np.arange(len(edges))[None]
+        rounds = (edges & (chosen[:, None] == everyone) for chosen in partners.T)
+        name, gap = "uniform", cycle_gap(map(uniform_mixing, rounds))
     return {
-        **statistics._asdict(),
+        "edges": int(edges.sum()),
+        "in_min": int(senders.min()),
+        "in_mean": float(senders.mean()),
+        "in_max": int(senders.max()),
+        "out_min": int(receivers.min()),
+        "out_max": int(receivers.max()),
+        "isolated": int(((senders + receivers) == 0).sum()),
         "senders_per_round": senders_per_round,
         "mixing": name,
         "spectral_gap": gap,
     }
-
-
-def _edges(adjacency: Matrix, senders: np.ndarray) -> np.ndarray:
-    """Edges [P, P] bool of a round in which each peer receives from ``senders`` [P]."""
-    chosen = senders[:, None] == np.arange(len(adjacency))[None]
-    return chosen & (np.asarray(adjacency) > 0.0)
 
 
 def _one_way(adjacency: Matrix) -> tuple[int, int] | None:

@@ -42,8 +42,7 @@ def torus(peers: int) -> Matrix:
     """
     rows = max(n for n in range(1, math.isqrt(peers) + 1) if peers % n == 0)
     columns = peers // rows
-    edges = np.kron(ring(rows), np.eye(columns)) + np.kron(np.eye(rows), ring(columns))
-    return edges
+    return np.kron(ring(rows), np.eye(columns)) + np.kron(np.eye(rows), ring(columns))
 
 
 def star(peers: int) -> Matrix:
@@ -162,14 +161,11 @@ def random_matching(peers: int, rounds: int, seed: int) -> Partners:
 
 
 class Topology(NamedTuple):
-    """A named graph; exactly one of the first two functions is given.
+    """A named graph; of one that varies over time, with every edge of the schedule."""
 
-    Of a topology that varies over time the graph holds every edge of the schedule.
-    """
-
-    edges: Callable[[int], Matrix] | None = None  # (peers) -> [P, P]
-    # (peers, degree, edge_chance, rng) -> [P, P], for graphs drawn at random
-    drawn: Callable[[int, int, float, np.random.Generator], Matrix] | None = None
+    # (peers) -> [P, P]; (peers, degree, edge_chance, rng) where drawn at random
+    edges: Callable[..., Matrix]
+    drawn: bool = False
     # (peers, rounds, seed) -> [P, C], the one sender of each round
     schedule: Callable[[int, int, int], Partners] | None = None
 
@@ -184,9 +180,9 @@ TOPOLOGIES: dict[str, Topology] = {
     "empty": Topology(empty),
     "one_peer_exponential": Topology(exponential, schedule=one_peer_exponential),
     "random_matching": Topology(complete, schedule=random_matching),
-    "k_regular": Topology(drawn=k_regular),
-    "small_world": Topology(drawn=small_world),
-    "erdos_renyi": Topology(drawn=erdos_renyi),
+    "k_regular": Topology(k_regular, drawn=True),
+    "small_world": Topology(small_world, drawn=True),
+    "erdos_renyi": Topology(erdos_renyi, drawn=True),
 }
 DYNAMIC = tuple(name for name, graph in TOPOLOGIES.items() if graph.schedule)
 
@@ -230,14 +226,9 @@ def adjacency(
         allowed = ", ".join([*TOPOLOGIES, "matrix"])
         raise ConfigError(f"exchange.topology={name!r} must be one of: {allowed}")
     graph = TOPOLOGIES[name]
-    if graph.edges is not None:
-        edges = graph.edges(peers)
-    elif graph.drawn is not None:
-        rng = np.random.default_rng([seed, _GRAPH_STREAM])
-        edges = graph.drawn(peers, degree, edge_chance, rng)
-    else:
-        raise TypeError(f"topology {name!r} has no graph")
-    return edges.astype(np.float32)
+    rng = np.random.default_rng([seed, _GRAPH_STREAM])
+    drawn = (degree, edge_chance, rng) if graph.drawn else ()
+    return graph.edges(peers, *drawn).astype(np.float32)
 
 
 def partners(name: str, peers: int, rounds: int, seed: int = 0) -> Partners | None:

@@ -30,26 +30,26 @@ def uniform_trust(receivers: int, senders: int) -> Array:
     return jnp.full((receivers, senders), 1.0 / senders, jnp.float32)
 
 
-def coefficients(summaries: DemandSummary, base: BasePrior) -> Array:
-    """Demand coefficients of each sender: posterior means under the base prior.
+def coefficients(summaries: DemandSummary, base: BasePrior) -> tuple[Array, Array]:
+    """Demand coefficients of each sender: its posterior under the base prior.
 
     Args:
       summaries: sanitized, leaves [J, ...].
       base: prior of a peer that knows nothing, [F] and [F, F].
 
     Returns:
-      [J, F], within ±1e3 and finite whatever was sent; zeros for F = 0, where
-      there is no demand curve.
+      Means [J, F], within ±1e3 and finite whatever was sent, and variances [J, F].
     """
     if base.size == 0:
-        return jnp.zeros(summaries.shift.shape)
+        return summaries.shift, summaries.shift
     base_precision = spd_inverse(jnp.asarray(base.covariance))
     shift = (base_precision @ base.mean)[None] + summaries.shift
     covariance = spd_inverse(base_precision[None] + summaries.precision)
     mean = jnp.einsum("jfg,jg->jf", covariance, shift, precision="highest")
     # What cannot be computed gets the largest error.
     mean = jnp.where(jnp.isnan(mean), _MAX_COEFFICIENT, mean)
-    return jnp.clip(mean, -_MAX_COEFFICIENT, _MAX_COEFFICIENT)
+    variance = jnp.diagonal(covariance, axis1=-2, axis2=-1)
+    return jnp.clip(mean, -_MAX_COEFFICIENT, _MAX_COEFFICIENT), variance
 
 
 def demand_error(own: DemandSummary, theta: Array) -> Array:

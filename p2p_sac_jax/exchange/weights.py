@@ -116,6 +116,12 @@ def cap_shares(edge: Array, max_share: Array) -> Array:
     return jnp.where(max_share < 1.0, capped, edge)
 
 
+def senders(edge: Array, sender_weight: Array) -> Array:
+    """How many senders of any weight [I, K] a receiver has in a cell."""
+    sends = jnp.where(sender_weight > 0.0, 1.0, 0.0)
+    return jnp.matmul(jnp.where(edge > 0.0, 1.0, 0.0), sends, precision="highest")
+
+
 def coverage(mass: Array) -> Array:
     """Share [I] of context cells with a message from any sender, mass [I, K]."""
     return jnp.mean(jnp.where(mass > 0.0, 1.0, 0.0), axis=-1)

@@ -198,8 +198,8 @@ def select_action(
         context.guidance,
         components.cell(state.obs),
         memory.exploration_bonus(belief, candidates, greedy),
-        hyper.exploration.bonus,
-        components.environment.action_dim,
+        hyper.exploration,
+        tanh_slope(mean),
     )
     action = jnp.tanh(
         mean + std * jax.random.normal(keys.select_action, mean.shape, mean.dtype)

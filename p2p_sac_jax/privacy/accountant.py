@@ -19,6 +19,7 @@ from typing import Any
 import numpy as np
 
 from p2p_sac_jax.config import ConfigError, TrainConfig
+from p2p_sac_jax.fields import refuse
 
 UNLIMITED = 2**31 - 1  # releases of a peer without a budget
 ADJACENCY = "replace one real step (a week) of one peer by another"
@@ -44,17 +45,12 @@ class Releases:
 
 
 @dataclasses.dataclass(frozen=True)
-class PrivacyAccountant:
+class PrivacyAccountant(Releases):
     """What each release of a peer costs; the same for every peer.
 
     ``epsilon`` covers the channels marked "epsilon" and no other.
     """
 
-    channels: Mapping[str, str]  # what leaves: "epsilon: how" | "no epsilon: why"
-    each: float = 0.0  # 1/multiplier² of the Gaussian mechanisms of a release
-    once: float = 0.0  # the same of those that cover any number of releases
-    responses: int = 0  # randomised responses of a release
-    response_epsilon: float = 1.0  # of each response
     delta: float = 1e-5
     budget: float = 0.0  # epsilon a peer may spend; 0 sets none
     adjacency: str = ADJACENCY
@@ -127,35 +123,27 @@ def make_accountant(config: TrainConfig, releases: Releases) -> PrivacyAccountan
     if releases.no_guarantee:
         if budget > 0:
             reason = f"must be 0 with exchange.mode={mode!r}: {releases.no_guarantee}"
-            _refuse("privacy.epsilon", budget, reason)
+            refuse("privacy.epsilon", budget, reason)
         return PrivacyAccountant(releases.channels, delta=privacy.delta)
     if budget > 0:
         _library()
         if timed > 0:
             reason = "must be 0 with a privacy.epsilon: the data decide when a peer"
-            _refuse("synchronisation.threshold", timed, f"{reason} sends")
+            refuse("synchronisation.threshold", timed, f"{reason} sends")
     if releases.requires_noise or budget > 0:
         where = (
             f"in mode {mode}" if releases.requires_noise else "with a privacy.epsilon"
         )
         for name in releases.noises:
             if getattr(privacy, name) == 0:
-                _refuse(f"privacy.{name}", 0.0, f"must be above 0 {where}")
+                refuse(f"privacy.{name}", 0.0, f"must be above 0 {where}")
     if budget > 0 and "demand_noise" in releases.noises and _decaying_stream(config):
         reason = "must be 1 with a privacy.epsilon and privacy.release='matrix'"
-        _refuse("memory.decay", config.memory.decay, reason)
-    accountant = PrivacyAccountant(
-        releases.channels,
-        releases.each,
-        releases.once,
-        releases.responses,
-        releases.response_epsilon,
-        delta=privacy.delta,
-        budget=budget,
-    )
+        refuse("memory.decay", config.memory.decay, reason)
+    accountant = PrivacyAccountant(**vars(releases), delta=privacy.delta, budget=budget)
     if budget > 0 and not accountant.bounded:
         reason = "must be 0 where no noised channel leaves: no values and no demand"
-        _refuse("privacy.epsilon", budget, reason)
+        refuse("privacy.epsilon", budget, reason)
     if timed > 0:
         # What is released depends, noiselessly, on the data: no channel has a bound.
         why = "no epsilon: by synchronisation.threshold the data decide when"
@@ -185,7 +173,7 @@ def gaussian_epsilon(
       ConfigError: unknown method, or ``dp_accounting`` is not installed.
     """
     if method not in ("pld", "rdp"):
-        _refuse("method", method, "must be one of pld, rdp")
+        refuse("method", method, "must be one of pld, rdp")
     if releases <= 0:
         return 0.0
     if noise_multiplier <= 0:
@@ -240,10 +228,6 @@ def _decaying_stream(config: TrainConfig) -> bool:
 def inverse_square(multiplier: float) -> float:
     """1/multiplier², and 0 for a channel without noise, which is not counted."""
     return multiplier**-2 if multiplier > 0 else 0.0
-
-
-def _refuse(name: str, value: Any, reason: str) -> None:
-    raise ConfigError(f"{name}={value!r} {reason}")
 
 
 def _installed() -> bool:

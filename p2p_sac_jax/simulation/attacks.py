@@ -22,6 +22,8 @@ message.
     timestamp   -s · its own, as of now or of the future   the flipped estimates
     replay      its own old ones, as of now                share of the age hidden
     nonfinite   NaN, Inf and -Inf                          chance of each entry
+    spread      honest mean, but 5 s nats in every cell    the stated entropy
+    insider     as spread, and the steepest demand curve   both
 
 A new attack is one function, one entry of ``ATTACKS``, and its NumPy reference.
 """
@@ -29,17 +31,24 @@ A new attack is one function, one entry of ``ATTACKS``, and its NumPy reference.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
+from p2p_sac_jax.coefficients import BasePrior
 from p2p_sac_jax.config import ConfigError
 from p2p_sac_jax.exchange.exchange import Exchange, ExchangeInputs, ExchangeResult
-from p2p_sac_jax.simulation.attack_vectors import read_estimates, write_estimates
+from p2p_sac_jax.exchange.sanitize import ENTROPY_BOUND
+from p2p_sac_jax.simulation.adversary import AdversaryView, has_data, view_of
+from p2p_sac_jax.simulation.attack_vectors import (
+    implied_coefficients,
+    read_estimates,
+    write_estimates,
+)
 from p2p_sac_jax.simulation.wrappers import Wrapper, for_each_receiver
-from p2p_sac_jax.types import Array, Received
+from p2p_sac_jax.types import Array, DemandSummary, Received
 
 STATED = 1e6  # steps and performance that the attack "confidence" states
 FUTURE_S = 1e6  # how far ahead the attack "timestamp" dates half of its messages
@@ -51,7 +60,7 @@ _ALIE_QUANTILE = 0.999
 
 
 # (view, strength) -> messages of all senders, as if all of them were byzantine
-Falsify = Callable[["AdversaryView", float], Received]
+Falsify = Callable[[AdversaryView, float], Received]
 
 
 class AttackKind(NamedTuple):
@@ -71,29 +80,16 @@ class Attack(NamedTuple):
     repeats: bool
 
 
-class AdversaryView(NamedTuple):
-    """All that the adversary sees, with V estimates in a message."""
-
-    received: Received  # [J, ...] the messages, finite
-    own: Received  # [I, ...] the receivers' own
-    edge: Array  # [I, J]
-    honest: Array  # [J] 1 where a sender is honest
-    rank: Array  # [J] int32 place of a byzantine sender among the byzantine
-    estimates: Array  # [J, V] each sender's own, the honest mean where it has none
-    known: Array  # [J, V] 1 where an honest sender has data
-    mean: Array  # [J, V] of the honest, a sender's own where they have no data
-    std: Array  # [V] of the honest
-    template: Received  # [J, ...] all but the estimates is the honest mean
-    key: Array
-    now: Array  # [] seconds
-
-
-def make_attack(kind: str, strength: float) -> Attack | None:
+def make_attack(
+    kind: str, strength: float, base: BasePrior | None = None
+) -> Attack | None:
     """The attack of a configuration.
 
     Args:
       kind: "none" or a key of ``ATTACKS``.
       strength: what it scales is in the table at the top of this file.
+      base: what is public of demand, for the attacks that read it; None where demand
+        is not shared.
 
     Returns:
       None for "none". Else an attack whose ``transform`` gives leaves [J, ...], or
@@ -118,7 +114,7 @@ def make_attack(kind: str, strength: float) -> Attack | None:
         now: Array,
     ) -> Received:
         is_byzantine = jnp.asarray(byzantine) > 0
-        view = _view(received, own, edges, is_byzantine, key, now)
+        view = view_of(received, own, edges, is_byzantine, base, key, now)
 
         def choose(false: Array, true: Array) -> Array:
             chosen = is_byzantine.reshape(is_byzantine.shape + (1,) * (true.ndim - 1))
@@ -157,82 +153,6 @@ def byzantine(attack: Attack, senders: Array, key: Array) -> Wrapper:
     return wrap
 
 
-def _view(
-    received: Received,
-    own: Received,
-    edge: Array,
-    is_byzantine: Array,
-    key: Array,
-    now: Array,
-) -> AdversaryView:
-    received, own = _finite(received), _finite(own)
-    honest = jnp.where(is_byzantine, 0.0, 1.0)
-    own_estimates, has = read_estimates(received)
-    known = honest[:, None] * has
-    mean = _mean_or_own(own_estimates, known)
-    heads = jnp.maximum(jnp.sum(known, axis=0), 1.0)
-    variance = jnp.sum(known * jnp.square(own_estimates - mean), axis=0) / heads
-    return AdversaryView(
-        received=received,
-        own=own,
-        edge=edge,
-        honest=honest,
-        rank=jnp.maximum(jnp.cumsum(is_byzantine.astype(jnp.int32)) - 1, 0),
-        estimates=jnp.where(has > 0, own_estimates, mean),
-        known=known,
-        mean=mean,
-        std=jnp.sqrt(variance),
-        template=_template(received, honest),
-        key=key,
-        now=now,
-    )
-
-
-def _finite(tree: Any) -> Any:
-    return jax.tree.map(lambda x: jnp.where(jnp.isfinite(x), x, 0.0), tree)
-
-
-def _mean_or_own(x: Array, weight: Array) -> Array:
-    """Mean of x over senders, a sender's own x where no sender weighs anything.
-
-    Args:
-      x: [J, ...].
-      weight: [J] or of the first axes of x, 0 or 1.
-
-    Returns:
-      The shape of x.
-    """
-    weight = weight.reshape(weight.shape + (1,) * (x.ndim - weight.ndim))
-    heads = jnp.sum(weight, axis=0, keepdims=True)
-    mean = jnp.sum(weight * x, axis=0, keepdims=True) / jnp.maximum(heads, 1.0)
-    return jnp.where(heads > 0, mean, x)
-
-
-def _template(received: Received, honest: Array) -> Received:
-    """Messages [J, ...] in which all but the estimates is the honest mean."""
-    insight, demand, performance, _ = received
-    cells = honest[:, None] * jnp.where(insight.valid > 0, 1.0, 0.0)
-    data = honest * jnp.where(demand.count > 0, 1.0, 0.0)
-    has_data = honest * _has_data(received)
-    # Not the mean of times: rounding could put it into the future.
-    stamps = jnp.where(cells > 0, insight.timestamp, np.finfo(np.float32).min)
-    newest = jnp.max(stamps, axis=0, keepdims=True)
-    stamped = jnp.max(cells, axis=0, keepdims=True) > 0
-    mean = jax.tree.map(lambda x: _mean_or_own(x, cells), insight)
-    return Received(
-        insight=mean._replace(timestamp=jnp.where(stamped, newest, insight.timestamp)),
-        demand=jax.tree.map(lambda x: _mean_or_own(x, data), demand),
-        performance=_mean_or_own(performance, has_data),
-        trend=received.trend,
-    )
-
-
-def _has_data(received: Received) -> Array:
-    """[J] 1 where a sender has any data."""
-    valid = jnp.max(received.insight.valid, axis=-1) > 0
-    return jnp.where(valid | (received.demand.count > 0), 1.0, 0.0)
-
-
 def _sign_flip(view: AdversaryView, strength: float) -> Received:
     return write_estimates(-strength * view.estimates, view.template)
 
@@ -266,7 +186,7 @@ def _ipm(view: AdversaryView, strength: float) -> Received:
 
 def _mimic(view: AdversaryView, strength: float) -> Received:
     """All copy one honest peer, which gains weight (Karimireddy et al. 2022)."""
-    first = jnp.argmax(view.honest * _has_data(view.received))
+    first = jnp.argmax(view.honest * has_data(view.received))
     share = min(strength, 1.0)
     return jax.tree.map(
         lambda x: (1.0 - share) * x + share * x[first][None], view.received
@@ -361,6 +281,36 @@ def _nonfinite(view: AdversaryView, strength: float) -> Received:
     return message._replace(insight=message.insight._replace(valid=valid))
 
 
+def _spread(view: AdversaryView, strength: float) -> Received:
+    """A policy that knows nothing, in every cell, seen or not, as of now."""
+    message = write_estimates(view.mean, view.template)
+    insight, one = message.insight, jnp.ones_like(message.insight.valid)
+    entropy = ENTROPY_BOUND * insight.action_mean.shape[-1] * strength
+    return message._replace(
+        insight=insight._replace(
+            entropy=entropy * one, confidence=one, timestamp=view.now * one, valid=one
+        )
+    )
+
+
+def _insider(view: AdversaryView, strength: float) -> Received:
+    """Spread, and the steepest demand curve of the box, as if from 10⁶ steps."""
+    message, base = _spread(view, strength), view.base
+    if base is None or base.size == 0:
+        return message
+    senders = view.honest.shape[0]
+    steepest = strength * base.own_price * base.high
+    honest = implied_coefficients(view.template.demand)
+    theta = jnp.where(base.own_price[None] > 0, steepest[None], honest)
+    precision = STATED * jnp.diag(1.0 / base.record_scale**2)
+    demand = DemandSummary(
+        precision=jnp.broadcast_to(precision, (senders, *precision.shape)),
+        shift=theta * jnp.diagonal(precision)[None],
+        count=jnp.full((senders,), STATED),
+    )
+    return message._replace(demand=demand)
+
+
 def _draw(
     sample: Callable[..., Array], key: Array, rank: Array, shape: tuple[int, ...]
 ) -> Array:
@@ -383,4 +333,6 @@ ATTACKS: dict[str, AttackKind] = {
     "timestamp": AttackKind(_timestamp),
     "replay": AttackKind(_replay, repeats=True),
     "nonfinite": AttackKind(_nonfinite),
+    "spread": AttackKind(_spread),
+    "insider": AttackKind(_insider),
 }

@@ -14,8 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from p2p_sac_jax.config import FaultsConfig, TrainConfig
-from p2p_sac_jax.exchange.exchange import Exchange, ExchangeInputs, ExchangeResult
-from p2p_sac_jax.simulation.wrappers import Wrapper
+from p2p_sac_jax.simulation.wrappers import Wrapper, on_edges
 from p2p_sac_jax.types import Array
 
 NEVER = int(np.iinfo(np.int32).max)  # a step that no run reaches
@@ -84,17 +83,11 @@ def lossy(
     key: Array,
 ) -> Wrapper:
     """Removes the edges that loss, churn and partition cut; see ``surviving``."""
-
-    def wrap(exchange: Exchange) -> Exchange:
-        def wrapped(inputs: ExchangeInputs) -> ExchangeResult:
-            edges = surviving(
-                config, inputs.edges, receivers, senders, key, inputs.clock
-            )
-            return exchange(inputs._replace(edges=edges))
-
-        return wrapped
-
-    return wrap
+    return on_edges(
+        lambda inputs: surviving(
+            config, inputs.edges, receivers, senders, key, inputs.clock
+        )
+    )
 
 
 def surviving(

@@ -14,12 +14,7 @@ import jax.numpy as jnp
 
 from p2p_sac_jax.coefficients import BasePrior
 from p2p_sac_jax.config import TrainConfig
-from p2p_sac_jax.exchange.exchange import (
-    Exchange,
-    ExchangeInputs,
-    ExchangeResult,
-    exchange_of,
-)
+from p2p_sac_jax.exchange.exchange import ExchangeInputs, ExchangeResult, exchange_of
 from p2p_sac_jax.exchange.messages import Mode
 from p2p_sac_jax.exchange.send_policy import SendState
 from p2p_sac_jax.exchange.topology import DYNAMIC
@@ -32,7 +27,7 @@ from p2p_sac_jax.simulation.faults import (
     online,
 )
 from p2p_sac_jax.simulation.schedules import scheduled
-from p2p_sac_jax.simulation.wrappers import Wrapper, chain
+from p2p_sac_jax.simulation.wrappers import Wrapper, chain, on_edges
 from p2p_sac_jax.types import Array
 
 # Streams of a run's own randomness, apart from any peer's.
@@ -87,7 +82,8 @@ def make_simulated_network(
       mode: what may leave a peer, and how it is read.
     """
     rules, faults = config.exchange, config.faults
-    attack = make_attack(config.attack.kind, config.attack.strength)
+    shared = None if config.memory.pooling == "none" else base_prior
+    attack = make_attack(config.attack.kind, config.attack.strength, shared)
     repeats = attack is not None and attack.repeats
     exchange = exchange_of(config, base_prior, mode)
 
@@ -139,13 +135,9 @@ def joined(receiver_joins: Array, sender_joins: Array) -> Wrapper:
       sender_joins: [J] the same of the senders.
     """
 
-    def wrap(exchange: Exchange) -> Exchange:
-        def wrapped(inputs: ExchangeInputs) -> ExchangeResult:
-            receiving = (inputs.clock >= receiver_joins).astype(jnp.float32)
-            sending = (inputs.clock >= sender_joins).astype(jnp.float32)
-            edges = receiving[:, None] * inputs.edges * sending[None]
-            return exchange(inputs._replace(edges=edges))
+    def edges(inputs: ExchangeInputs) -> Array:
+        receiving = (inputs.clock >= receiver_joins).astype(jnp.float32)
+        sending = (inputs.clock >= sender_joins).astype(jnp.float32)
+        return receiving[:, None] * inputs.edges * sending[None]
 
-        return wrapped
-
-    return wrap
+    return on_edges(edges)

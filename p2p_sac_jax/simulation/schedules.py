@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import jax.numpy as jnp
 
-from p2p_sac_jax.exchange.exchange import Exchange, ExchangeInputs, ExchangeResult
-from p2p_sac_jax.simulation.wrappers import Wrapper
+from p2p_sac_jax.simulation.wrappers import Wrapper, on_edges
 from p2p_sac_jax.types import Array
 
 
@@ -16,15 +15,7 @@ def scheduled(partners: Array, round_index: Array) -> Wrapper:
       partners: [I, C] int32, see ``topology.partners``.
       round_index: [] int32, t at least 0.
     """
-
-    def wrap(exchange: Exchange) -> Exchange:
-        def wrapped(inputs: ExchangeInputs) -> ExchangeResult:
-            edges = edges_of_round(inputs.edges, partners, round_index)
-            return exchange(inputs._replace(edges=edges))
-
-        return wrapped
-
-    return wrap
+    return on_edges(lambda inputs: edges_of_round(inputs.edges, partners, round_index))
 
 
 def edges_of_round(adjacency: Array, partners: Array, round_index: Array) -> Array:

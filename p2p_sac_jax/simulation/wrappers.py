@@ -11,6 +11,7 @@ from collections.abc import Callable
 import jax
 
 from p2p_sac_jax.exchange.exchange import Exchange, ExchangeInputs, ExchangeResult
+from p2p_sac_jax.types import Array
 
 Wrapper = Callable[[Exchange], Exchange]
 
@@ -22,6 +23,15 @@ def chain(*wrappers: Wrapper) -> Wrapper:
         for wrapper in reversed(wrappers):
             exchange = wrapper(exchange)
         return exchange
+
+    return wrap
+
+
+def on_edges(change: Callable[[ExchangeInputs], Array]) -> Wrapper:
+    """Replaces the edges [I, J] of a round."""
+
+    def wrap(exchange: Exchange) -> Exchange:
+        return lambda inputs: exchange(inputs._replace(edges=change(inputs)))
 
     return wrap
 

@@ -22,7 +22,8 @@ def config_of(mode="consortium", **sections):
     return small_config(
         root={"steps": 12},
         population={"peers": 2},
-        exchange={"mode": mode, "interval": 4, "value_sharing": "none"},
+        exchange={"mode": mode, "interval": 4, "value_sharing": "none"}
+        | {"entropy_sharing": True},
         **sections,
     )
 

@@ -1,14 +1,10 @@
 """Factorised weighted means against loops; gossip on the tabular theory."""
 
 import jax
-import jax.numpy as jnp
 import numpy as np
-import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from p2p_sac_jax.config_io import find_field
-from p2p_sac_jax.exchange import mixing, topology
 from p2p_sac_jax.exchange.aggregators import AGGREGATORS, weighted_mean
 from tests.reference import exchange as reference
 
@@ -70,10 +66,6 @@ def test_what_weighs_nothing_may_be_anything():
     np.testing.assert_allclose(mean, 1.0, rtol=1e-6)
 
 
-def test_every_choice_has_its_aggregator():
-    assert set(AGGREGATORS) == set(find_field("exchange.aggregator").choices())
-
-
 def test_the_aggregator_mean_is_the_weighted_mean():
     rng = np.random.default_rng(0)
     edge, sender = sparse(rng, RECEIVERS, J), sparse(rng, J, K)
@@ -83,28 +75,3 @@ def test_the_aggregator_mean_is_the_weighted_mean():
     got = mean(edge, sender, x, ignored, ignored[..., 0], 0.34)
     for a, b in zip(got, mean_of(edge, sender, x), strict=True):
         np.testing.assert_array_equal(a, b)
-
-
-@pytest.mark.parametrize("name", ["ring", "star", "complete"])
-def test_gossip_contracts_by_the_spectral_gap(name):
-    """‖x_t - x̄‖ ≤ (1-δ)^t ‖x_0 - x̄‖ for symmetric doubly stochastic W."""
-    peers = 8
-    W = mixing.metropolis_hastings(topology.adjacency(name, peers))
-    keep = 1.0 - mixing.spectral_gap(W)
-    start = np.random.default_rng(0).normal(size=(peers, K))
-    average = start.mean(axis=0)
-    distance = np.linalg.norm(start - average)
-
-    @jax.jit
-    def gossip(x):
-        ones = jnp.ones((peers, K))
-        shares = jnp.asarray(W, jnp.float32)
-
-        def step(x, _):
-            x, _ = weighted_mean(shares, ones, x)
-            return x, x
-
-        return jax.lax.scan(step, x, length=30)[1]
-
-    for t, x in enumerate(np.asarray(gossip(jnp.asarray(start, jnp.float32))), 1):
-        assert np.linalg.norm(x - average) <= keep**t * distance + 1e-5

@@ -176,33 +176,12 @@ class TestContract:
         expected = np.where(mass > 0, 3.25, 0.0)[..., None]
         np.testing.assert_allclose(mean, np.repeat(expected, A, -1), rtol=1e-6)
 
-    def test_no_sender_gives_zero(self, name):
-        edge, weight, x, *own = inputs(6)
-        edge[0], weight[:, 2] = 0.0, 0.0
-        mean, mass = run(edge, weight, x, *own)[name]
-        for empty in (mean[0], mean[:, 2], mass[0], mass[:, 2]):
-            np.testing.assert_array_equal(empty, 0.0)
-
     def test_small_weights_still_count(self, name):
         edge, *rest = inputs(7)
         mean, mass = run(edge, *rest)[name]
         small, small_mass = run(1e-20 * edge, *rest)[name]
         np.testing.assert_allclose(small, mean, atol=1e-4)
         np.testing.assert_allclose(small_mass, 1e-20 * mass, rtol=1e-5)
-
-    def test_the_order_of_peers_does_not_matter(self, name):
-        edge, weight, x, own, own_weight = inputs(8, gaps=0.2)
-        senders = np.random.default_rng(0).permutation(J)
-        receivers = [2, 0, 1]
-        got = run(
-            edge[receivers][:, senders],
-            weight[senders],
-            x[senders],
-            own[receivers],
-            own_weight[receivers],
-        )[name]
-        for a, b in zip(got, run(edge, weight, x, own, own_weight)[name], strict=True):
-            np.testing.assert_allclose(a, b[receivers], atol=1e-6)
 
 
 def test_numbers_are_vectors_of_one():
@@ -213,17 +192,6 @@ def test_numbers_are_vectors_of_one():
         assert flat[name][0].shape == (RECEIVERS, K)
         np.testing.assert_allclose(flat[name][0], deep[name][0][..., 0], atol=1e-6)
         np.testing.assert_array_equal(flat[name][1], deep[name][1])
-
-
-def test_runs_are_vmapped():
-    scenes = [[x.astype(np.float32) for x in inputs(seed)] for seed in range(3)]
-    stacked = [np.stack(x) for x in zip(*scenes, strict=True)]
-    map_batch_size = jax.jit(jax.vmap(partial(all_of, TOLERATED)))(*stacked)
-    for r, one in enumerate(scenes):
-        alone = run(*one)
-        for name in ROBUST:
-            for a, b in zip(map_batch_size[name], alone[name], strict=True):
-                np.testing.assert_allclose(a[r], b, atol=1e-6)
 
 
 @pytest.mark.parametrize("senders", [1, 2, 64])

@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from p2p_sac_jax.config import TrainConfig
 from p2p_sac_jax.exchange.guidance import (
     bootstrap,
     exploration_std,
@@ -17,11 +18,24 @@ from p2p_sac_jax.exchange.guidance import (
     shaped_reward,
 )
 from p2p_sac_jax.exchange.value_sharing import VALUE_SHARING
+from p2p_sac_jax.hyper import make_hyper
 from p2p_sac_jax.types import Guidance, Prior
 
 S = 6
 PRIOR = Prior(np.zeros(1, np.float32), np.ones((1, 1), np.float32))
-explore = jax.jit(exploration_std, static_argnums=5)
+ALL = make_hyper(TrainConfig())
+SLOPE = np.array([1.0, 0.5], np.float32)
+
+
+@jax.jit
+def explore(local, guidance, cell, bonus, beta):
+    hyper = ALL.exploration._replace(bonus=beta, std_min=0.05, std_max=0.6)
+    return exploration_std(local, guidance, cell, bonus, hyper, SLOPE)
+
+
+def entropy_of(std):
+    """Of a Gaussian in two dimensions."""
+    return 2 * (np.log(std) + 0.5 * np.log(2 * np.pi * np.e))
 
 
 def guide(value, value_weight, entropy=None, std_weight=None, trend=None):
@@ -31,6 +45,7 @@ def guide(value, value_weight, entropy=None, std_weight=None, trend=None):
         value=value,
         value_weight=zeros + value_weight,
         entropy=zeros if entropy is None else zeros + entropy,
+        entropy_weight=zeros if std_weight is None else zeros + std_weight,
         std_weight=zeros if std_weight is None else zeros + std_weight,
         trend=zeros if trend is None else zeros + trend,
         prior=PRIOR,
@@ -58,21 +73,36 @@ def test_entropy_and_std_round_trip(log_std, action_dim):
 def test_exploration_std_formula():
     local = np.array([0.2, 0.4], np.float32)
     shared = 0.5
-    entropy = 2 * (np.log(shared) + 0.5 * np.log(2 * np.pi * np.e))
-    guidance = guide(np.zeros(3), 0.0, entropy, np.array([0.0, 0.25, 1.0]))
-    got = explore(local, guidance, 1, jnp.float32(0.8), jnp.float32(2.0), 2)
-    expected = (0.75 * local + 0.25 * shared) * (1 + 2.0 * 0.25 * 0.8)
+    weights = np.array([0.0, 0.25, 1.0])
+    guidance = guide(np.zeros(3), 0.0, entropy_of(shared), weights)
+    got = explore(local, guidance, 1, jnp.float32(0.8), jnp.float32(2.0))
+    expected = local**0.75 * shared**0.25 * (1 + 2.0 * 0.25 * 0.8)
     np.testing.assert_allclose(got, expected, rtol=1e-5)
-    whole = explore(local, guidance, 2, jnp.float32(0.0), jnp.float32(2.0), 2)
+    whole = explore(local, guidance, 2, jnp.float32(0.0), jnp.float32(2.0))
     np.testing.assert_allclose(whole, shared, rtol=1e-5)
+    bonus_alone = guidance._replace(entropy_weight=np.zeros(3, np.float32))
+    got = explore(local, bonus_alone, 1, jnp.float32(0.8), jnp.float32(2.0))
+    np.testing.assert_array_equal(got, local * np.float32(1 + 2.0 * 0.25 * 0.8))
 
 
-@pytest.mark.parametrize(("entropy", "bound"), [(1e9, np.e), (-1e9, np.exp(-5.0))])
-def test_exploration_std_is_bounded(entropy, bound):
-    guidance = guide(np.zeros(1), 0.0, entropy, 1.0)
-    local = np.array([0.2, 0.4], np.float32)
-    got = explore(local, guidance, 0, jnp.float32(1.0), jnp.float32(1.0), 2)
-    np.testing.assert_allclose(got, bound, rtol=1e-5)
+def test_no_stated_spread_leaves_the_bounds_of_the_receiver():
+    """Five nats, or none, at full weight: wider only than own bounds and spread."""
+    local = np.array([0.2, 2.0], np.float32)  # the second is wider than the bounds
+    for entropy, bound in ((1e9, [0.6, 2.0]), (-1e9, [0.05, 0.1])):
+        guidance = guide(np.zeros(1), 0.0, entropy, 1.0)
+        got = explore(local, guidance, 0, jnp.float32(0.0), jnp.float32(1.0))
+        np.testing.assert_allclose(got, bound, rtol=1e-5)
+    # With the weight of the shipped market a lie of five nats widens by a few percent.
+    lie = guide(np.zeros(1), 0.0, 10.0, 0.05 / 0.75)
+    got = explore(local, lie, 0, jnp.float32(0.0), jnp.float32(1.0))
+    np.testing.assert_allclose(got, [0.2 * 3.0 ** (0.05 / 0.75), 2.0], rtol=1e-5)
+
+
+def test_exploration_std_is_bounded():
+    local = np.array([1e-7, 123.456], np.float32)
+    guidance = guide(np.zeros(1), 0.0, 0.0, 0.5)._replace(entropy_weight=jnp.zeros(1))
+    got = explore(local, guidance, 0, jnp.float32(0.0), jnp.float32(1.0))
+    np.testing.assert_allclose(got, [np.exp(-5.0), np.e], rtol=1e-5)
 
 
 @pytest.mark.parametrize(
@@ -83,22 +113,22 @@ def test_rising_values_call_for_exploration(trend, bonus):
     risen = guide(np.zeros(2), 0.0, 0.1, 0.5, jnp.array([0.0, trend]))
     still = guide(np.zeros(2), 0.0, 0.1, 0.5)
     beta = jnp.float32(1.5)
-    got = explore(local, risen, 1, jnp.float32(0.5), beta, 2)
-    wanted = explore(local, still, 1, jnp.float32(bonus), beta, 2)
+    got = explore(local, risen, 1, jnp.float32(0.5), beta)
+    wanted = explore(local, still, 1, jnp.float32(bonus), beta)
     if trend > 0:
         np.testing.assert_allclose(got, wanted, rtol=1e-6)
     else:
         np.testing.assert_array_equal(got, wanted)
-    elsewhere = explore(local, risen, 0, jnp.float32(0.5), beta, 2)
+    elsewhere = explore(local, risen, 0, jnp.float32(0.5), beta)
     np.testing.assert_array_equal(
-        elsewhere, explore(local, still, 0, jnp.float32(0.5), beta, 2)
+        elsewhere, explore(local, still, 0, jnp.float32(0.5), beta)
     )
 
 
 def test_a_network_without_messages_changes_no_bit():
     local = np.array([1e-7, 123.456], np.float32)  # beyond the clip on both sides
     guidance = guide(np.full(3, 1e30), 0.0, 1e9, 0.0, 1.0)
-    got = explore(local, guidance, 1, jnp.float32(1.0), jnp.float32(9.0), 2)
+    got = explore(local, guidance, 1, jnp.float32(1.0), jnp.float32(9.0))
     np.testing.assert_array_equal(got, local)
     v = jnp.asarray(np.random.default_rng(0).normal(size=S), jnp.float32)
     unread = np.full(S, np.inf, np.float32)
@@ -120,11 +150,6 @@ def test_bootstrap_reads_the_cell_of_the_next_state():
     np.testing.assert_allclose(top(cells, v), [30.0, 2.0, 11.5, 44.0])
     for use in ("shaping", "none"):
         np.testing.assert_array_equal(bootstrap(guidance, cells, use)(v), v)
-
-
-def test_unknown_use_is_refused():
-    with pytest.raises(ValueError, match="use='average' must be one of: mix, max"):
-        bootstrap(guide([1.0], 0.5), jnp.array([0]), "average")
 
 
 def test_shaped_reward_formula():

@@ -228,6 +228,30 @@ def test_a_receiver_of_a_consortium_reads_groups_into_seen_cells():
     np.testing.assert_array_equal(read.valid[0], known.message.insight.valid)
 
 
+def test_what_is_not_shared_by_default_leaves_no_trace():
+    """Neither entropies nor which cells were seen: values hold in whole groups."""
+    known = message_inputs(0)
+    valid = 1.0 - known.message.insight.valid
+    for name in ("consortium", "public"):
+        mode = build(mode=name, entropy_sharing=False, **EXACT)
+        moved = with_insight(known, entropy=known.message.insight.entropy + 1.0)
+        assert changes(mode, known, moved) == set()
+        np.testing.assert_array_equal(make_message(mode, known).entropy, 0.0)
+    mode = build(entropy_sharing=False, value_sharing="none", pooling="none")
+    assert changes(mode, known, with_insight(known, valid=valid)) == set()
+    read = mode.decode(stack([make_message(mode, known)])).insight
+    np.testing.assert_array_equal(read.valid, 0.0)
+    mode = build(entropy_sharing=False, **EXACT)
+    wire = make_message(mode, known)
+    read = jax.tree.map(lambda x: np.asarray(x)[0], mode.decode(stack([wire])))
+    group = np.arange(K) // PER_GROUP
+    np.testing.assert_array_equal(read.insight.valid, group < 2)
+    kept = read.insight.valid * wire.value[group]
+    np.testing.assert_array_equal(read.insight.state_value, kept)
+    sums = np.bincount(group, read.insight.count, minlength=G)
+    np.testing.assert_allclose(sums[:2], wire.count[:2], rtol=1e-6)
+
+
 def test_public_values_can_never_be_used():
     mode = build(mode="public")
     wires = stack([make_message(mode, message_inputs(j), j) for j in range(4)])

@@ -69,16 +69,6 @@ def test_adjacency_matches_networkx(name):
         np.testing.assert_array_equal(edges, expected, err_msg=f"{peers} peers")
 
 
-@pytest.mark.parametrize(
-    ("peers", "rows", "columns"), [(12, 3, 4), (16, 4, 4), (30, 5, 6), (6, 2, 3)]
-)
-def test_torus_is_nearly_square(peers, rows, columns):
-    expected = nx.to_numpy_array(_torus(rows, columns))
-    np.testing.assert_array_equal(topology.adjacency("torus", peers), expected)
-    ring = topology.adjacency("ring", 13)
-    np.testing.assert_array_equal(topology.adjacency("torus", 13), ring)
-
-
 def is_simple(edges):
     return (edges == edges.T).all() and not np.diagonal(edges).any()
 

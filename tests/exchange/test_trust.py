@@ -20,7 +20,7 @@ BASE = base_with([0, 2, 0, 0, 0], np.eye(F))
 HYPER = make_hyper(TrainConfig()).weights._replace(trust_rate=np.float32(0.3))
 SEEDS = st.integers(0, 10_000)
 
-coefficients = jax.jit(trust_lib.coefficients)
+coefficients = jax.jit(lambda sent, base: trust_lib.coefficients(sent, base)[0])
 demand_error = jax.jit(trust_lib.demand_error)
 value_error = jax.jit(trust_lib.value_error)
 update_trust = jax.jit(trust_lib.update_trust)
@@ -245,18 +245,6 @@ def test_equal_messages_keep_trust_equal():
     same = jax.tree.map(lambda x: np.repeat(x[:1], J, axis=0), (own, mine))
     trust = judge(own, same[0], mine, same[1])
     np.testing.assert_allclose(trust, 1 / J, rtol=1e-5)
-
-
-def test_permuting_peers_permutes_trust():
-    rng = np.random.default_rng(5)
-    own = summarise([weeks(rng, 30, TRUE + rng.normal(0, 0.3, F)) for _ in range(J)])
-    mine = insight(rng.normal(size=(J, K)))
-    order = rng.permutation(J)
-    moved = jax.tree.map(lambda x: x[order], (own, mine))
-    got = judge(moved[0], moved[0], moved[1], moved[1])
-    wanted = judge(own, own, mine, mine)[order][:, order]
-    np.testing.assert_allclose(got, wanted, rtol=1e-4, atol=1e-6)
-    np.testing.assert_allclose(got.sum(axis=1), 1.0, rtol=1e-5)
 
 
 @pytest.mark.parametrize("size", [1e-30, 1e9, 1e18, 1e38])

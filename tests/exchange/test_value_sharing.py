@@ -3,10 +3,9 @@
 from functools import partial
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 import pytest
-from hypothesis import example, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from p2p_sac_jax.config import TrainConfig
@@ -16,10 +15,10 @@ from p2p_sac_jax.exchange.aggregators import weighted_mean
 from p2p_sac_jax.exchange.insight import normalise
 from p2p_sac_jax.exchange.value_sharing import VALUE_SHARING, ValueSharingInputs
 from p2p_sac_jax.hyper import make_hyper
-from p2p_sac_jax.types import Insight
+from tests.helpers.exchange_cases import K, insights
 from tests.reference import exchange as reference
 
-J, RECEIVERS, K, A = 5, 3, 4, 2
+J, RECEIVERS = 5, 3
 NOW = np.float32(50.0)
 STEPS = np.array([0.0, 10.0, 400.0], np.float32)
 HYPER = make_hyper(TrainConfig())
@@ -56,22 +55,10 @@ def cells_of(mode):
 
 def random_insight(rng, peers, cells, empty=0.2):
     shape = (peers, cells)
-
-    def normal(*size):
-        return rng.normal(size=size).astype(np.float32)
-
     count = rng.uniform(1, 40, shape) * (rng.uniform(size=shape) >= empty)
-    return Insight(
-        state_value=3.0 + 2.0 * normal(*shape),
-        action_value=normal(*shape),
-        entropy=normal(*shape),
-        confidence=rng.uniform(0.1, 1, shape).astype(np.float32),
-        timestamp=rng.uniform(5, 60, shape).astype(np.float32),
-        action_mean=normal(*shape, A),
-        action_std=np.abs(normal(*shape, A)),
-        count=count.astype(np.float32),
-        valid=(rng.uniform(size=shape) < 0.8).astype(np.float32),
-    )
+    stamps = rng.uniform(5, 60, shape)
+    insight = insights(rng, peers, cells)._replace(count=count, timestamp=stamps)
+    return jax.tree.map(np.float32, insight)
 
 
 def full(rng, peers, cells):
@@ -85,8 +72,6 @@ def full(rng, peers, cells):
 
 @settings(deadline=None, max_examples=12)
 @given(seed=st.integers(0, 10_000))
-@example(seed=748)  # a sender whose values differ by .002 at a level of 3
-@example(seed=5209)  # and one whose scale is at its floor
 @pytest.mark.parametrize("mode", SHARING)
 def test_matches_the_full_tensor(mode, seed):
     """Cells without a count do not count, as if they were not valid."""
@@ -165,19 +150,3 @@ def test_the_seed_formula_is_one_cell():
     sent, own = full(rng, J, K), full(rng, RECEIVERS, K)
     with pytest.raises(ValueError, match="K = 1"):
         estimate("scalar", sent, own, np.ones((RECEIVERS, J), np.float32))
-
-
-@pytest.mark.parametrize("mode", SHARING)
-def test_permuting_senders_changes_nothing(mode):
-    rng = np.random.default_rng(3)
-    sent = random_insight(rng, J, cells_of(mode))
-    own = full(rng, RECEIVERS, cells_of(mode))
-    edge = rng.uniform(size=(RECEIVERS, J)).astype(np.float32)
-    order = rng.permutation(J)
-    moved = jax.tree.map(lambda x: x[order], sent)
-    for got, wanted in zip(
-        estimate(mode, moved, own, jnp.asarray(edge[:, order])),
-        estimate(mode, sent, own, edge),
-        strict=True,
-    ):
-        np.testing.assert_allclose(got, wanted, rtol=1e-5, atol=1e-5)

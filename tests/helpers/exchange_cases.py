@@ -184,7 +184,7 @@ def weight_kinds() -> dict[str, Kind]:
 
     def update(sent, own, edge, opinion, rules):
         sane = sanitize_received(sent, BASE.record_scale, CLOCK)
-        theta = trust.coefficients(sane.demand, BASE)
+        theta = trust.coefficients(sane.demand, BASE)[0]
         error = trust.demand_error(own.demand, theta)
         error = error + trust.value_error(sanitize_insight(own.insight), sane.insight)
         return error, trust.update_trust(opinion, error, edge > 0.0, rules.weights)

@@ -26,10 +26,17 @@ ROUND, CLOCK = np.int32(3), np.float32(7e5)
 EXACT = {"value_noise": 0.0, "demand_noise": 0.0}
 
 
-def settings(mode="consortium", value_sharing="precision", pooling="prior", **privacy):
+def settings(
+    mode="consortium",
+    value_sharing="precision",
+    pooling="prior",
+    entropy_sharing=True,
+    **privacy,
+):
+    shared = {"value_sharing": value_sharing, "entropy_sharing": entropy_sharing}
     config = TrainConfig(
         steps=208,
-        exchange=ExchangeConfig(mode=mode, value_sharing=value_sharing),
+        exchange=ExchangeConfig(mode=mode, **shared),
         privacy=PrivacyConfig(**privacy),
     )
     memory = dataclasses.replace(config.memory, pooling=pooling)

@@ -96,6 +96,7 @@ def round_kind(
         BASE,
         value_sharing=value_sharing,
         pooling=pooling,
+        entropy_sharing=True,
         aggregator=aggregator,
         byzantine_fraction=BYZANTINE_FRACTION,
     )

@@ -29,7 +29,8 @@ SIZES = {"num_cells": 20, "cells_per_group": 4, "action_dim": 1}
 def config(mode, **fields):
     """A configuration of a mode; fields by section__name."""
     root = TrainConfig()
-    parts = {"exchange": {"mode": mode, "value_sharing": "precision"}}
+    shared = {"value_sharing": "precision", "entropy_sharing": True}
+    parts = {"exchange": {"mode": mode} | shared}
     for name, value in fields.items():
         section, _, field = name.partition("__")
         parts.setdefault(section, {})[field] = value
@@ -148,6 +149,8 @@ def test_consortium_counts_values_counts_and_demand():
     assert set(stream.channels) - marked(stream) == {"entropy"}
     assert marked(bare) == noised - {"demand coefficients"} | {"time"}
     assert marked(without_values) == {"demand coefficients", "time"}
+    default = accountant("consortium", exchange__entropy_sharing=False, **noise)
+    assert marked(default) == set(default.channels) == noised | {"time"}
     assert "one real step (a week) of one peer" in stream.adjacency
 
 
@@ -168,6 +171,11 @@ def test_public_counts_every_response():
         assert found.epsilon(releases) == pytest.approx(exact, rel=1e-3)
     assert marked(found) == set(found.channels)
     assert set(found.channels) == {"trend", "entropy", "demand coefficients", "time"}
+    noise |= {"privacy__trend_epsilon": 0.2, "exchange__entropy_sharing": False}
+    default = accountant("public", **noise)
+    exact = reference.epsilon(0.5, DELTA, 20 * 13, 0.2)
+    assert default.epsilon(13) == pytest.approx(exact, rel=1e-3)
+    assert set(default.channels) == {"trend", "demand coefficients", "time"}
 
 
 def test_private_states_no_epsilon():

@@ -47,8 +47,18 @@ def attacked(kind, strength, rows, byzantine, j, v):
         return -own
     if kind == "ipm":
         return -0.5 * strength * centre
+    if kind in ("spread", "insider"):
+        return centre
     assert kind == "alie"
     return centre - strength * alie_z(len(honest), int(sum(byzantine))) * spread
+
+
+def insider_coefficients(strength, demand, byzantine, own_price, high):
+    """Those of the mean honest statistics, but for the steepest slope of the box."""
+    honest = (byzantine == 0) & (demand.count > 0)
+    S = np.asarray(demand.precision, np.float64)[honest].mean(axis=0)
+    theta = np.linalg.solve(S, np.asarray(demand.shift)[honest].mean(axis=0))
+    return np.where(own_price > 0, strength * high, theta)
 
 
 def alie_z(honest, byzantine):

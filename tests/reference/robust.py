@@ -185,3 +185,43 @@ def aggregate(name, edge, weight, x, own, own_weight, byzantine_fraction):
         means.append(np.where(informed[:, None], mean, 0.0))
         masses.append(mass)
     return np.array(means), np.array(masses)
+
+
+def demand_outliers(sent, own, prior_mean, prior_variance, spread):
+    """Largest standardised distance of each sender, and by how much it is widened.
+
+    Args:
+      sent: list of (precision [F, F], shift [F]) of the senders that count in full.
+      own: the same of the receiver.
+    """
+    size, rows = len(prior_mean), [*sent, own]
+    largest = np.zeros(len(sent))
+    for f in range(size):
+        evidence, centres = [], []
+        for precision, shift in rows:
+            covariance = np.linalg.inv(np.diag(1 / prior_variance) + precision)
+            mean = covariance @ (prior_mean / prior_variance + shift)
+            e = 1 / covariance[f, f] - 1 / prior_variance[f]
+            pull = mean[f] / covariance[f, f] - prior_mean[f] / prior_variance[f]
+            evidence.append(e)
+            centres.append(pull / e)
+        stated = [e / (1 + e * spread[f]) for e in evidence]
+        weights = [min(w, np.median(stated)) for w in stated]
+        prior = 1 / (prior_variance[f] - spread[f])
+        middle = weighted_median([*centres, prior_mean[f]], [*weights, prior])
+        total = sum(weights) + prior
+        squares = [
+            (c - middle) ** 2 / (1 / e + spread[f] + 1 / total)
+            for c, e in zip(centres, evidence, strict=True)
+        ]
+        typical, n = np.median(squares) / 0.4549, len(rows)
+        wider = max(1.0, (16 + (n - 2) * typical) / (14 + n))
+        near = [square <= 4 * wider for square in squares[:-1]] + [True]
+        for j in range(len(sent)):
+            others = [m for m in range(n) if near[m] and m != j]
+            total = prior + sum(weights[m] for m in others)
+            pull = prior * prior_mean[f] + sum(weights[m] * centres[m] for m in others)
+            variance = 1 / evidence[j] + spread[f] + 1 / total
+            square = (centres[j] - pull / total) ** 2 / variance / wider
+            largest[j] = max(largest[j], square**0.5)
+    return largest

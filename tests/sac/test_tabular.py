@@ -31,6 +31,7 @@ def guide(value, weight):
         value=value,
         value_weight=zeros + weight,
         entropy=zeros,
+        entropy_weight=zeros,
         std_weight=zeros,
         trend=zeros,
         prior=PRIOR,

@@ -11,10 +11,12 @@ from p2p_sac_jax.config import (
 )
 from p2p_sac_jax.config_io import find_field
 from p2p_sac_jax.exchange.insight import normalise
+from p2p_sac_jax.exchange.sanitize import sanitize_demand
 from p2p_sac_jax.simulation.attack_vectors import read_estimates
 from p2p_sac_jax.simulation.attacks import ATTACKS, make_attack
 from p2p_sac_jax.types import Received
-from tests.helpers.sent import F, K, at, messages, same
+from tests.helpers.demand import base_prior
+from tests.helpers.sent import A, F, K, at, messages, same
 from tests.reference import attacks as reference
 
 J = 7
@@ -203,6 +205,44 @@ def test_nobody_can_send_what_the_mode_does_not_carry():
         assert np.abs(out.trend).max() <= 1.0
 
 
+@pytest.mark.parametrize("kind", ["spread", "insider"])
+def test_spread_is_stated_in_every_cell(kind):
+    sent = messages()
+    out = attack(kind, sent, 0.5)
+    rows = reference.vectors(sent)
+    values, known = read_estimates(out)
+    for j in np.flatnonzero(BYZANTINE):
+        assert np.asarray(known[j] > 0).all()
+        expected = np.array(
+            [
+                reference.attacked(kind, 0.5, rows, BYZANTINE, j, v)
+                for v in range(known.shape[1])
+            ]
+        )
+        expected[2 * K : 3 * K] = 0.5 * 5.0 * A
+        np.testing.assert_allclose(values[j], expected, rtol=2e-3, atol=2e-3)
+        for name, stated in (("valid", 1.0), ("confidence", 1.0), ("timestamp", NOW)):
+            np.testing.assert_array_equal(getattr(out.insight, name)[j], stated)
+
+
+def test_an_insider_states_the_steepest_demand_curve():
+    sent, base = messages(), base_prior(F)
+    run = make_attack("insider", 0.5, base).transform
+    out = jax.jit(run)(sent, sent, EDGE, BYZANTINE, jax.random.key(0), NOW)
+    expected = reference.insider_coefficients(
+        0.5, sent.demand, BYZANTINE, base.own_price, base.high
+    )
+    assert expected[1] == 3.0
+    for j in np.flatnonzero(BYZANTINE):
+        S = np.asarray(out.demand.precision[j], float)
+        theta = np.linalg.solve(S, np.asarray(out.demand.shift[j]))
+        np.testing.assert_allclose(theta, expected, rtol=1e-3, atol=1e-3)
+        assert out.demand.count[j] == 1e6
+        sound = sanitize_demand(at(out.demand, j), base.record_scale, 52.0)
+        stated = np.linalg.solve(sound.precision, sound.shift)
+        np.testing.assert_allclose(stated, expected, rtol=1e-3, atol=1e-3)
+
+
 def test_times_are_forged():
     sent = messages()
     stamps = attack("timestamp", sent).insight.timestamp
@@ -291,55 +331,6 @@ def test_dissensus_of_one_stops_all_mixing():
     mixed = (own + np.einsum("ij,ijk->ik", EDGE, result)) / J
     honest = BYZANTINE == 0
     np.testing.assert_allclose(mixed[honest], own[honest], rtol=1e-4, atol=1e-5)
-
-
-@pytest.mark.parametrize("kind", ATTACKS)
-def test_order_of_the_honest_does_not_matter(kind):
-    """Neither does it matter who stands where, if the byzantine keep their ranks."""
-    sent = messages()
-    order = np.array([5, 2, 0, 1, 6, 4, 3])  # the byzantine, 2 and 4, in their order
-    if kind == "mimic":  # copies by position
-        order = np.array([0, 2, 6, 1, 5, 4, 3])
-    plain = attack(kind, sent)
-    moved = attack(kind, at(sent, order), byzantine=BYZANTINE[order])
-    back = at(plain, order)
-    if kind == "dissensus":
-        back = jax.tree.map(lambda leaf: leaf[order][:, order], plain)
-    jax.tree.map(
-        lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=2e-3), moved, back
-    )
-
-
-@pytest.mark.parametrize("kind", ATTACKS)
-def test_runs_of_two_to_sixteen_peers(kind):
-    """Populations of every size side by side, the rest without data, as padding is."""
-    sizes, most = np.arange(2, 17), 16
-    runs = [messages(n, most, absent=range(n, most)) for n in sizes]
-    runs = jax.tree.map(lambda *leaves: np.stack(leaves), *runs)
-    byzantine = np.zeros((len(sizes), most), np.float32)
-    for row, n in zip(byzantine, sizes, strict=True):
-        row[n - max(1, n // 3) : n] = 1.0
-    one = make_attack(kind, 1.0).transform
-    over_runs = jax.jit(jax.vmap(one, (0, 0, None, 0, 0, None)))
-    edge = np.ones((most, most), np.float32) - np.eye(most, dtype=np.float32)
-    keys = jax.random.split(jax.random.key(1), len(sizes))
-    with jax.debug_nans(kind != "nonfinite"):
-        out = over_runs(runs, runs, edge, byzantine, keys, NOW)
-        out = jax.tree.map(np.asarray, out)
-    if kind == "nonfinite":
-        assert np.isnan(out.insight.state_value).any()
-        return
-    assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(out))
-    # A population receives the same without its padding.
-    run = list(sizes).index(J)
-    alone = at(runs, run, slice(J))
-    result = transform(kind)(alone, alone, EDGE, byzantine[run, :J], keys[run], NOW)
-    index = (run, slice(J), slice(J)) if kind == "dissensus" else (run, slice(J))
-    jax.tree.map(
-        lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-3),
-        at(out, *index),
-        result,
-    )
 
 
 @pytest.mark.parametrize("features", [0, 1])

@@ -68,6 +68,11 @@ class Setting(NamedTuple):
         return self.config.exchange.value_sharing != "none"
 
     @property
+    def shares_entropies(self) -> bool:
+        """Whether anybody would read entropies."""
+        return self.config.exchange.entropy_sharing
+
+    @property
     def shares_demand(self) -> bool:
         """Whether there are demand coefficients, and anybody would read them."""
         return self.num_features > 0 and self.config.memory.pooling != "none"

@@ -1,8 +1,8 @@
 """Mode consortium: peers of several owners share what they learned, not their data.
 
-No ε is stated for entropies, which leave in full. Actions do not leave: no receiver
-reads them. Values, counts and demand coefficients are noised, and values and counts
-do not leave where nobody reads values.
+Values, counts and demand coefficients are noised. Entropies leave in full, with no ε
+stated for them, and only where they are shared. What nobody reads does not leave:
+actions never, and values and counts not where values are not shared.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ class ConsortiumMessage(NamedTuple):
 
     value: Array  # [G] normalised, clipped and noised; 0 where suppressed
     count: Array  # [G] noised steps, not negative
-    entropy: Array  # [K] nats, 0 where never seen
+    entropy: Array  # [K] nats, 0 where never seen or not shared
     time: Array  # [] seconds, the clock at sending
     demand_mean: Array  # [F] out of noised sums, in a public box
     demand_variance: Array  # [F]
@@ -113,7 +113,9 @@ def make_consortium(setting: Setting) -> Mode:
         return ConsortiumMessage(
             value=value,
             count=count,
-            entropy=jnp.where(insight.valid > 0.0, insight.entropy, 0.0),
+            entropy=jnp.where(insight.valid > 0.0, insight.entropy, 0.0)
+            if setting.shares_entropies
+            else jnp.zeros(setting.num_cells),
             time=jnp.asarray(clock_s, jnp.float32),
             demand_mean=mean,
             demand_variance=variance,
@@ -121,8 +123,13 @@ def make_consortium(setting: Setting) -> Mode:
         )
 
     def decode(message: ConsortiumMessage) -> Received:
-        """The value of a group holds in each of its cells that the sender has seen."""
-        seen = jnp.where(message.entropy != 0.0, 1.0, 0.0)  # [K]
+        """The value of a group holds in each of its cells.
+
+        With entropies it is known which cells the sender has seen: in those alone.
+        """
+        seen = jnp.ones(setting.num_cells)
+        if setting.shares_entropies:
+            seen = jnp.where(message.entropy != 0.0, 1.0, 0.0)
         if setting.shares_values:
             kept = jnp.where(message.count >= privacy.min_count, 1.0, 0.0)
             valid = seen * kept[group]
@@ -131,7 +138,8 @@ def make_consortium(setting: Setting) -> Mode:
             count = valid * steps[group]
             confidence = reliability * count / (count + config.exchange.n0)
         else:  # entropies alone, all alike
-            valid, count, confidence = seen, jnp.zeros_like(seen), seen
+            valid = seen if setting.shares_entropies else 0.0 * seen
+            count, confidence = 0.0 * seen, valid
         value = jnp.clip(message.value, -privacy.clip, privacy.clip)
         no_action = jnp.zeros((setting.num_cells, setting.action_dim))
         insight = Insight(
@@ -167,12 +175,13 @@ def make_consortium(setting: Setting) -> Mode:
         )
 
     def releases() -> Releases:
-        # Networks depend on every step they were trained on, whatever the cell.
-        channels = {
-            "entropy": "no epsilon: the policy depends on every step and leaves without"
-            " noise, and so does which cells were seen"
-        }
-        noises, each, once = [], 0.0, 0.0
+        channels, noises, each, once = {}, [], 0.0, 0.0
+        if setting.shares_entropies:
+            # Networks depend on every step they were trained on, whatever the cell.
+            channels["entropy"] = (
+                "no epsilon: the policy depends on every step and leaves without noise,"
+                " and so does which cells were seen"
+            )
         if setting.shares_values:
             bound = 2.0 * privacy.clip * math.sqrt(num_groups)
             worst = f"worst change {bound:.3g} = 2 clip sqrt({num_groups})"

@@ -40,7 +40,7 @@ class PublicMessage(NamedTuple):
     """What leaves one peer. Demand is () where it is not shared."""
 
     trend: Array  # [K] -1 or 1, randomised sign of the change of values
-    entropy: Array  # [] nats, noised mean over cells
+    entropy: Array  # [] nats, noised mean over cells; 0 where not shared
     time: Array  # [] seconds, the clock at sending
     demand_mean: Array  # [F] out of noised sums, in a public box
     demand_known: Array  # [] 1 from ``privacy.min_weeks`` steps on
@@ -55,7 +55,8 @@ def make_public(setting: Setting) -> Mode:
       where nothing changed or there is nothing to compare. One record may turn all K
       signs.
     * entropy: clipped to a public range of width Δ; a policy depends on every record,
-      so the width is its sensitivity. sd = ``privacy.value_noise`` · Δ.
+      so the width is its sensitivity. sd = ``privacy.value_noise`` · Δ. It leaves
+      where entropies are shared.
 
     Demand: see ``make_coefficients``. Trends may steer exploration and nothing else:
     at the receiver values and counts are 0.
@@ -76,9 +77,12 @@ def make_public(setting: Setting) -> Mode:
         seen = jnp.where(insight.valid > 0.0, 1.0, 0.0)
         comparable = (insight.valid > 0.0) & (inputs.past_valid > 0.0)
         change = jnp.sign(insight.state_value - inputs.past_value)
-        cells = jnp.sum(seen)
-        mean = jnp.sum(seen * insight.entropy) / jnp.maximum(cells, 1.0)
-        entropy = jnp.clip(jnp.where(cells > 0.0, mean, guess), low, high)
+        entropy = jnp.zeros(())
+        if setting.shares_entropies:
+            cells = jnp.sum(seen)
+            mean = jnp.sum(seen * insight.entropy) / jnp.maximum(cells, 1.0)
+            entropy = jnp.clip(jnp.where(cells > 0.0, mean, guess), low, high)
+            entropy += gaussian(stream(key, _ENTROPY, round_index), (), entropy_std)
         coefficient_mean, known = (), ()
         if coefficients is not None:
             demand_key = jax.random.fold_in(key, _DEMAND)
@@ -91,8 +95,7 @@ def make_public(setting: Setting) -> Mode:
                 jnp.where(comparable, change, 0.0),
                 privacy.trend_epsilon,
             ),
-            entropy=entropy
-            + gaussian(stream(key, _ENTROPY, round_index), (), entropy_std),
+            entropy=entropy,
             time=jnp.asarray(clock_s, jnp.float32),
             demand_mean=coefficient_mean,
             demand_known=known,
@@ -130,13 +133,14 @@ def make_public(setting: Setting) -> Mode:
         response = f"privacy.trend_epsilon={privacy.trend_epsilon:g}"
         cells = setting.num_cells
         channels = {
-            "trend": f"epsilon: {cells} randomised responses a release, {response}",
-            "entropy": gaussian_channel(
-                config, "value_noise", "worst change of one bounded number"
-            ),
+            "trend": f"epsilon: {cells} randomised responses a release, {response}"
         }
-        noises, once = ["value_noise"], 0.0
-        each = inverse_square(privacy.value_noise)
+        noises, each, once = [], 0.0, 0.0
+        if setting.shares_entropies:
+            worst = "worst change of one bounded number"
+            channels["entropy"] = gaussian_channel(config, "value_noise", worst)
+            noises += ["value_noise"]
+            each += inverse_square(privacy.value_noise)
         if setting.shares_demand:
             channels["demand coefficients"], often, once = demand_release(config)
             noises += ["demand_noise"]

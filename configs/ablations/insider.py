@@ -1,0 +1,26 @@
+"""One of five stores lies about its exploration and its demand: what do others lose?"""
+
+from __future__ import annotations
+
+from ml_collections import ConfigDict
+
+from p2p_sac_jax.configs import peer
+from p2p_sac_jax.configs.ablations import arms
+
+ARMS = {"memory": arms.MEMORY, "network": arms.NETWORK, "guarded": arms.GUARDED}
+SWEEP = {
+    "exchange.mode": ["private", "consortium", "public"],
+    "attack.kind": ["none", "insider"],
+}
+
+
+def get_config() -> ConfigDict:
+    """The first year of five stores, in every mode; figures are of the honest four."""
+    config = peer.get_config()
+    config.steps = 52
+    config.seed = 1000
+    config.seeds = 10
+    config.population.peers = 5
+    config.attack.kind = "insider"
+    config.attack.byzantine = 1
+    return config
