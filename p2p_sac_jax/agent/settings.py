@@ -235,10 +235,10 @@ def shared_settings(setup: AgentSetup) -> dict[str, object]:
     config, components = setup.config, setup.core.components
     environment, privacy = components.environment, config.privacy
     demand = environment.demand
-    demand = environment.demand
     noise = (
         *(privacy.clip, privacy.min_count, privacy.min_weeks),
         *(privacy.value_noise, privacy.trend_epsilon),
+        config.exchange.entropy_sharing,
     )
     return {
         "interval": config.exchange.interval,
