@@ -159,11 +159,11 @@ class P2PSACAgent:
         """Own real steps so far, weeks of the history included."""
         return int(self._state.peer.steps)
 
-    def catch_up(self, clock: int) -> None:
-        """Advances the clock to step ``clock`` after a pause; it never goes back."""
-        if clock > self.clock:
+    def set_clock(self, clock: int) -> None:
+        """Moves to step ``clock``: on after a pause, back if the clock was ahead."""
+        if clock != self.clock:
             self._state = self._state._replace(clock=jnp.asarray(clock, jnp.int32))
-            self._progress = self._progress._replace(pending=np.array(False))
+            self._progress = self._progress.moved(self._round)
 
     async def select_action(self, state: Any, evaluate: bool = False) -> np.ndarray:
         """The action [A] in [-1, 1] in an observed state.

@@ -29,6 +29,11 @@ class Progress(NamedTuple):
     # [] whether an action was selected and not yet observed
     pending: np.ndarray = np.array(False)
 
+    def moved(self, round_index: int) -> Progress:
+        """In another round, where the clock was set on or back."""
+        shared = np.array(min(int(self.shared), round_index))
+        return self._replace(pending=np.array(False), shared=shared)
+
 
 class SavedState(NamedTuple):
     """Everything that an agent saves."""

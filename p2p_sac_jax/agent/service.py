@@ -8,6 +8,7 @@ import math
 import time
 from collections import Counter
 from collections.abc import Callable, Coroutine, Mapping
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from p2p_sac_jax.agent.agent import P2PSACAgent
@@ -25,6 +26,7 @@ from p2p_sac_jax.arguments import missing
 
 LOG = logging.getLogger(__name__)
 FIRST_PEER_S = 10.0  # a starting peer waits this long for another one
+AHEAD_S = 30.0  # by which the agent waits for the clock; beyond, the clock was wrong
 SAVE_S = 10.0  # between two saves, at least
 COMPILING_S = 5.0  # between two lines of a peer that compiles
 _POLL_S, _WATCH_S = 0.2, 1.0
@@ -127,7 +129,7 @@ class Service:
         agent, market, obs = self._agent, self._market, None
         while not weeks or agent.steps < weeks:
             await _unless(stop, self._wait_for_week())
-            agent.catch_up(int(self._clock()))
+            agent.set_clock(int(self._clock()))
             if obs is None:
                 obs = await _unless(stop, reset_market(market, agent.clock))
             if stop.is_set():
@@ -152,8 +154,27 @@ class Service:
 
     async def _wait_for_week(self) -> None:
         """Waits until the clock reaches the agent's next week."""
+        self._check_clock()
         while (left := self._agent.clock - self._clock()) > 0:
             await asyncio.sleep(min(left * self._week_s, _POLL_S))
+
+    def _check_clock(self) -> None:
+        """Says until when the agent waits; turns its clock back if it is far ahead.
+
+        An agent waits for a week at most, unless the clock has been ahead.
+        """
+        agent, now = self._agent, self._clock()
+        late_s = (agent.clock - now - 1.0) * self._week_s
+        if late_s <= _POLL_S:
+            return
+        data = {"week": agent.clock, "ahead_s": round(late_s, 1)}
+        if late_s > AHEAD_S:
+            agent.set_clock(int(now))
+            _log("clock was ahead", data | {"back_to": int(now)}, logging.WARNING)
+        else:
+            until = datetime.now(UTC) + timedelta(seconds=late_s + self._week_s)
+            data |= {"until": until.isoformat(timespec="seconds")}
+            _log("waiting for the clock", data, logging.WARNING)
 
     async def _watch(self) -> None:
         """Logs who comes and goes; pulls from who came, and when a sync is due."""

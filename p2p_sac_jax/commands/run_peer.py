@@ -17,7 +17,6 @@ import os
 import signal
 import sys
 import threading
-import time
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -86,6 +85,7 @@ def main() -> int:
 
 async def _serve(config: TrainConfig) -> None:
     from p2p_sac_jax.agent.ops.audit import AuditLog
+    from p2p_sac_jax.agent.ops.clock import SteadyClock
     from p2p_sac_jax.agent.ops.identity import load_identity, load_roster
     from p2p_sac_jax.agent.ops.monitor import Endpoint, PeerCollector
     from p2p_sac_jax.agent.protocol.envelope import VERSION
@@ -100,13 +100,13 @@ async def _serve(config: TrainConfig) -> None:
     use_compilation_cache()
     folder = _make_folder()
     identity, roster = load_identity(_IDENTITY.value), load_roster(_IDENTITY.value)
-    origin_s, week_s = _origin_s(), _WEEK_S.value
+    origin_s, week_s, seconds = _origin_s(), _WEEK_S.value, SteadyClock()
 
     def clock() -> float:
-        return (time.time() - origin_s) / week_s
+        return (seconds() - origin_s) / week_s
 
     _check_network(identity, clock())
-    audit = AuditLog(folder / "audit.jsonl")
+    audit = AuditLog(folder / "audit.jsonl", clock=seconds)
     transport = ZenohTransport(
         _IDENTITY.value, listen=_LISTEN.value, connect=_CONNECT.value
     )
@@ -116,6 +116,7 @@ async def _serve(config: TrainConfig) -> None:
         roster,
         folder=folder / "network",
         audit=audit,
+        clock=seconds,
     )
     network.must_agree(week=(week_s, origin_s))
     index = list(roster.keys).index(identity.name)

@@ -83,7 +83,7 @@ async def test_extreme_values_break_nothing_and_fade(mode, tmp_path):
     # The peers turn honest: their next messages replace the last.
     for number in (1, 2):
         honest = make_agent(config, opened[number], folder=tmp_path / NAMES[number])
-        honest.catch_up(agent.clock)
+        honest.set_clock(agent.clock)
         await run_weeks(honest, Store(config, number), 2)
     await run_weeks(agent, store, 4)
     assert_finite(agent._state)

@@ -188,6 +188,7 @@ async def test_the_log_names_peers_figures_and_messages(tmp_path, caplog, monkey
     assert json.loads(json.dumps(second)) == second
 
 
+
 @run
 async def test_a_lost_week_is_skipped_and_what_was_charged_is_learned(tmp_path):
     class Shop(SimulatedMarket):
@@ -209,3 +210,28 @@ async def test_a_lost_week_is_skipped_and_what_was_charged_is_learned(tmp_path):
     assert service.metrics["weeks_left_out"] == 1
     assert np.isfinite(service.metrics["profit_share"])
     assert np.asarray(agent._state.peer.replay.rows)[0, 11] == np.float32(0.5)
+
+
+@pytest.mark.parametrize("restart", [True, False])
+@run
+async def test_a_clock_that_was_ahead_puts_no_peer_to_sleep(tmp_path, caplog, restart):
+    market, weeks, stop = SimulatedMarket(CONFIG, 0), Weeks(), asyncio.Event()
+    weeks.now = 6000.5  # 2 minutes of these short weeks
+    agent, service = open_service(tmp_path, market, weeks)
+    running = asyncio.create_task(service.run(stop))
+    await until(lambda: agent.clock == 6001)
+    if restart:
+        stop.set()
+        await running
+        agent, service = open_service(tmp_path, market, weeks)
+        agent.load()
+        stop.clear()
+        weeks.now = 7.5
+        running = asyncio.create_task(service.run(stop))
+    weeks.now = 7.5
+    await until(lambda: agent.clock == 8)
+    stop.set()
+    await running
+    (line,) = [r.data for r in caplog.records if r.getMessage() == "clock was ahead"]
+    assert (line["week"], line["back_to"]) == (6001, 7)
+

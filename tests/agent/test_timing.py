@@ -144,7 +144,7 @@ async def test_a_young_agent_pretrains_once_on_the_first_demand_prior(weeks, pre
         await agent.select_action(store.obs)
         gained = int(agent._state.peer.learner.updates) - before
         assert gained == expected * PRIVATE.memory.pretrain_updates
-        agent.catch_up(agent.clock + 2)
+        agent.set_clock(agent.clock + 2)
     assert agent.informed
 
 
