@@ -84,7 +84,7 @@ def test_a_log_returns_exactly_the_missing_messages(held, had, epoch):
         sequences.add(sequence, sequence)
     expected = {4: held, 5: held - had, 6: set()}[epoch]
     (digest,) = make_digests(roster(), ["ada"], {"ada": sequences})
-    answer = found(message_log, *parse_digest(roster(), digest))
+    answer = found(message_log, *parse_digest(roster(), digest).wants)
     assert answer == [f"ada{sequence}" for sequence in sorted(expected)]
 
 
@@ -93,7 +93,7 @@ def test_the_first_digest_asks_for_everything():
     fill(message_log, "ada", range(1, 4))
     fill(message_log, "bob", range(7, 9))
     (digest,) = make_digests(roster(), ["ada", "bob"], {})
-    wants = parse_digest(roster(), digest)
+    wants = parse_digest(roster(), digest).wants
     assert found(message_log, *wants) == ["ada1", "bob7", "ada2", "bob8", "ada3"]
 
 
@@ -145,7 +145,7 @@ def test_digests_of_many_gaps_fit_into_messages():
     assert all(len(page) <= MAX_BYTES for page in pages)
     asked = {name: [] for name in sets}
     for page in pages:
-        for want in parse_digest(roster(), page):
+        for want in parse_digest(roster(), page).wants:
             asked[want.sender] += want.gaps
     assert asked == {name: sequences.gaps() for name, sequences in sets.items()}
 
@@ -156,11 +156,13 @@ def test_the_first_digest_includes_every_sender():
         sets["ada"].add(2 * number, 2 * number)
     sets["cyd"].add(5, 5)
     first, *_ = make_digests(roster(), ["ada", "bob", "cyd"], sets)
-    wants = {want.sender: want for want in parse_digest(roster(), first)}
+    wants = {want.sender: want for want in parse_digest(roster(), first).wants}
     assert wants["bob"] == Want("bob", 0, ((1, LAST),))
     assert wants["cyd"] == Want("cyd", 7, ((1, 4), (6, LAST)))
     many = [f"peer{number}" for number in range(MAX_GAPS + 1)]
-    pages = [parse_digest(roster(), page) for page in make_digests(roster(), many, {})]
+    pages = [
+        parse_digest(roster(), page).wants for page in make_digests(roster(), many, {})
+    ]
     assert [want.sender for page in pages for want in page] == many
 
 
@@ -168,11 +170,14 @@ def test_a_sequence_set_at_the_last_number_asks_for_the_rest():
     sequences = SequenceSet(7)
     sequences.add(3, LAST)
     (page,) = make_digests(roster(), ["ada"], {"ada": sequences})
-    assert parse_digest(roster(), page) == (Want("ada", 7, ((1, 2),)),)
+    assert parse_digest(roster(), page).wants == (Want("ada", 7, ((1, 2),)),)
 
 
 def digest(**changes):
-    values = {"version": 1, "network": "shops", "mode": "public", "wants": []}
+    values = {"version": 1, "network": "shops", "mode": "public"} | {
+        "wants": [],
+        "refused": [],
+    }
     return msgspec.msgpack.encode(list((values | changes).values()))
 
 
@@ -188,7 +193,8 @@ BAD_DIGESTS = {
     "float": (digest(wants=[["ada", 1, [[1.0, 5]]]]), "garbage"),
     "too many gaps": (digest(wants=[["ada", 1, [[1, 2]] * (MAX_GAPS + 1)]]), "garbage"),
     "too many wants": (digest(wants=[["ada", 1, []]] * (MAX_GAPS + 1)), "garbage"),
-    "wide": (digest().replace(b"\x94\x01", b"\x94\xcc\x01"), "not_canonical"),
+    "an unknown reason": (digest(refused=[["because", 1]]), "garbage"),
+    "wide": (digest().replace(b"\x95\x01", b"\x95\xcc\x01"), "not_canonical"),
 }
 
 
@@ -206,7 +212,7 @@ def test_a_digest_of_any_bytes_is_read_or_refused(raw, head):
     message_log = MessageLog(["ada"], 100, 1 << 20)
     fill(message_log, "ada", range(1, 20))
     try:
-        wants = parse_digest(roster(), digest()[:-1] + raw if head else raw)
+        read = parse_digest(roster(), digest()[:-2] + raw if head else raw)
     except RefusalError:
         return
-    assert len(message_log.missing(wants)) <= 19
+    assert len(message_log.missing(read.wants)) <= 19

@@ -54,14 +54,14 @@ class RateLimiter:
         now = clock()
         self._buckets = dict.fromkeys(sources, (burst, now))
 
-    def charge(self, source: str) -> bool:
-        """Takes one token out of a source's bucket; False if it is empty."""
+    def charge(self, source: str, price: float = 1.0) -> bool:
+        """Takes tokens out of a source's bucket; False if it does not hold as many."""
         tokens, then = self._buckets[source]
         now = self._clock()
         gained = self._rate * max(0.0, now - then)  # a clock may be set back
         tokens = min(self._burst, tokens + gained)
-        self._buckets[source] = (max(0.0, tokens - 1.0), now)
-        return tokens >= 1.0
+        self._buckets[source] = (max(0.0, tokens - price), now)
+        return tokens >= price
 
 
 class Admission:

@@ -25,6 +25,7 @@ from p2p_sac_jax.agent.transport.base import Transport
 from p2p_sac_jax.config import ConfigError
 
 QUERIES_PER_S, QUERIES_AT_ONCE = 50.0, 500.0  # of one requester
+REFILL_S = 600.0  # in which one requester may be sent all messages once more
 QUERY_S = 2.0  # of one query to one peer
 SYNC_S = 10.0  # after which a sync leaves the rest of a peer to the next
 # Counters that are kept here; see ``Counters``.
@@ -91,6 +92,8 @@ class PeerNetwork:
         self._admission = Admission(self.name, roster, self._receipt_log, rate, clock)
         requesters = [*self.peers, ""]  # "": unknown to the transport
         self._queries = RateLimiter(requesters, QUERIES_PER_S, QUERIES_AT_ONCE, clock)
+        # A requester gets the whole log at once, and then as much in ``REFILL_S``.
+        self._replies = RateLimiter(requesters, log_bytes / REFILL_S, log_bytes, clock)
         self._message_log = MessageLog(self.peers, log_messages, log_bytes)
         self._max_pulled = log_messages * len(self.peers)
         self._dispatch: Dispatch[Delivery] = Dispatch()
@@ -285,7 +288,13 @@ class PeerNetwork:
             self._check_settings(source)
             if not self._queries.charge(source):
                 raise RefusalError(Refusal.rate, "queries")
-            found = self._message_log.missing(parse_digest(self._roster, raw))
+            digest = parse_digest(self._roster, raw)
+            self._refusals.read(source, digest.refused)
+            found = [
+                message
+                for message in self._message_log.missing(digest.wants)
+                if self._replies.charge(source, len(message))
+            ]
         except RefusalError as error:
             self._refusals.add(source, error)
             return []
@@ -303,7 +312,12 @@ class PeerNetwork:
         # delays every reply, cannot prolong a sync without end.
         end = time.monotonic() + SYNC_S
         while self._connected and pulled < self._max_pulled and time.monotonic() < end:
-            pages = make_digests(self._roster, self._others, self._receipt_log.received)
+            pages = make_digests(
+                self._roster,
+                self._others,
+                self._receipt_log.received,
+                self._refusals.of(peer),
+            )
             if idle >= len(pages):  # no digest brought anything new
                 break
             digest = pages[page % len(pages)]

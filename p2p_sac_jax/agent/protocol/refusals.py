@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import logging
 import threading
+import time
 from collections import Counter, defaultdict
-from collections.abc import Collection
+from collections.abc import Collection, Iterable
 from enum import StrEnum
+
+READ_S = 60.0  # between two lines on what one peer refuses
 
 _log = logging.getLogger(__name__)
 
@@ -57,6 +60,8 @@ class RefusalCounter:
         self._sources = frozenset(sources)
         self._counts: defaultdict[str, Counter[str]] = defaultdict(Counter)
         self._lock = threading.Lock()
+        # What each peer refused when it was last logged, and when it may be again.
+        self._read: dict[str, tuple[dict[Refusal, int], float]] = {}
 
     def add(self, source: str, error: RefusalError) -> None:
         """Counts one refusal; the 1st, 2nd, 4th, 8th, ... of a kind are logged."""
@@ -66,6 +71,20 @@ class RefusalCounter:
             count = self._counts[known][error.reason.value]
         if count & (count - 1) == 0:
             _log.warning("refused from %.64r: %.200s (%d so far)", source, error, count)
+
+    def read(self, peer: str, refused: Iterable[tuple[Refusal, int]]) -> None:
+        """Logs what a peer has refused of the own messages, at most once a minute."""
+        counts, now_s = dict(refused), time.monotonic()
+        before, next_s = self._read.get(peer, ({}, 0.0))
+        if counts != before and counts and now_s >= next_s:
+            data = {"peer": peer, "refused": counts}
+            _log.warning("messages refused by a peer", extra={"data": data})
+            self._read[peer] = counts, now_s + READ_S
+
+    def of(self, source: str) -> dict[Refusal, int]:
+        """Number of refusals of one source by reason."""
+        with self._lock:
+            return {Refusal(r): n for r, n in self._counts.get(source, {}).items()}
 
     def by_reason(self) -> dict[str, int]:
         """Number of refusals for each reason that occurred."""

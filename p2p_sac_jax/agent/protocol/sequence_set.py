@@ -10,6 +10,7 @@ from __future__ import annotations
 from bisect import bisect_right
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import chain, zip_longest
+from types import MappingProxyType
 from typing import Annotated
 
 import msgspec
@@ -88,12 +89,15 @@ class Want(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields=T
 
 
 class Digest(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields=True):
-    """The messages missing at one peer."""
+    """The messages missing at one peer, and what it refused of the one it asks."""
 
     version: Count
     network: Name
     mode: Name
     wants: Annotated[tuple[Want, ...], Meta(max_length=MAX_GAPS)]
+    refused: Annotated[
+        tuple[tuple[Refusal, Number], ...], Meta(max_length=len(Refusal))
+    ]
 
 
 _encoder = msgspec.msgpack.Encoder()
@@ -101,7 +105,10 @@ _decoder = msgspec.msgpack.Decoder(Digest)
 
 
 def make_digests(
-    roster: Roster, senders: Sequence[str], received: Mapping[str, SequenceSet]
+    roster: Roster,
+    senders: Sequence[str],
+    received: Mapping[str, SequenceSet],
+    refused: Mapping[Refusal, int] = MappingProxyType({}),
 ) -> list[bytes]:
     """Encodes what is missing from some senders, in as many digests as it takes.
 
@@ -111,7 +118,9 @@ def make_digests(
       roster: of the network.
       senders: whose messages are wanted.
       received: sequence sets by sender; without an entry before the first message.
+      refused: messages of the peer that is asked, by reason.
     """
+    told = tuple(sorted(refused.items()))
     share = max(1, MAX_GAPS // max(1, len(senders)))
     parts = [_parts(sender, received.get(sender), share) for sender in senders]
     pages: list[list[Want]] = [[]]
@@ -125,7 +134,7 @@ def make_digests(
         pages[-1].append(want)
         free -= len(want.gaps)
     return [
-        _encoder.encode(Digest(VERSION, roster.network, roster.mode, tuple(page)))
+        _encoder.encode(Digest(VERSION, roster.network, roster.mode, tuple(page), told))
         for page in pages
     ]
 
@@ -138,7 +147,7 @@ def _parts(sender: str, received: SequenceSet | None, share: int) -> Iterator[Wa
         yield Want(sender, epoch, tuple(gaps[start : start + share]))
 
 
-def parse_digest(roster: Roster, raw: bytes) -> tuple[Want, ...]:
+def parse_digest(roster: Roster, raw: bytes) -> Digest:
     """Decodes a digest.
 
     Raises:
@@ -153,4 +162,4 @@ def parse_digest(roster: Roster, raw: bytes) -> tuple[Want, ...]:
         raise RefusalError(Refusal.wrong_network, repr(digest.network))
     if digest.mode != roster.mode:
         raise RefusalError(Refusal.wrong_mode, repr(digest.mode))
-    return digest.wants
+    return digest
