@@ -1,10 +1,14 @@
 """A clock that is wrong for a moment, or was wrong for long."""
 
+import asyncio
 import logging
 
 import pytest
 
 from p2p_sac_jax.agent.ops.clock import CONFIRM_S, SteadyClock
+from p2p_sac_jax.agent.protocol.sequence_set import make_digests
+from p2p_sac_jax.agent.transport.in_process import InProcessTransport
+from tests.helpers.hub_peers import FIELDS, KIND, Recorder, hub_of, peer, run
 
 
 class Clocks:
@@ -51,3 +55,67 @@ def test_slow_corrections_are_followed():
         clocks.wall_s += 0.9
         clocks.advance(1.0)
     assert clocks.steady() == pytest.approx(1.7e9 + 190)
+
+
+@pytest.mark.parametrize("restart", [True, False])
+@run
+async def test_peers_that_were_both_ahead_receive_each_other_again(tmp_path, restart):
+    hub, ahead_s = hub_of(2), [1000.0]
+    options = {
+        name: {
+            "recorder": Recorder(),
+            "folder": tmp_path / name,
+            "clock": lambda: hub.now_s() + ahead_s[0],
+        }
+        for name in hub.roster.keys
+    }
+    networks = {name: await peer(hub, name, **options[name]) for name in options}
+    for round_index in range(3):
+        for network in networks.values():
+            await network.broadcast(KIND, FIELDS)
+        for network in networks.values():
+            await network.sync()
+        counts = [len(options[name]["recorder"].received) for name in options]
+        assert counts == [round_index + 1] * 2
+        ahead_s[0] = 0.0
+        if restart and round_index == 0:
+            for name in options:
+                await networks[name].disconnect()
+                networks[name] = await peer(hub, name, **options[name])
+        hub.advance(900.0 * round_index)  # the time they once had comes
+    for name, network in networks.items():
+        assert options[name]["recorder"].keys().most_common(1)[0][1] == 1
+        await network.disconnect()
+
+
+@run
+async def test_a_refused_sender_reads_it_in_its_log(caplog):
+    hub = hub_of(2)
+    early = await peer(hub, "peer0", clock=lambda: hub.now_s() + 100.0)
+    network = await peer(hub, "peer1")
+    for _ in range(5):
+        await early.broadcast(KIND, FIELDS)
+        await network.sync()
+    lines = [r for r in caplog.records if "refused by a peer" in r.getMessage()]
+    assert [r.data for r in lines] == [{"peer": "peer1", "refused": {"future": 1}}]
+    assert network.status().counters.refused.keys() == {"future"}
+
+
+@run
+async def test_questions_are_not_amplified_without_end():
+    """The whole log once; after that, whatever is asked, a share of it a second."""
+    hub = hub_of(2)
+    sender = await peer(hub, "peer0", log_bytes=60_000)
+    for _ in range(100):
+        await sender.broadcast(KIND, FIELDS)
+    asker = InProcessTransport(hub, "peer1")
+    await asker.open(lambda *_: None, lambda *_: [])
+    (digest,) = make_digests(hub.roster, ["peer0"], {})
+    hub_bytes = []
+    for _ in range(60):
+        replies = await asker.query("peer0", digest, 1.0)
+        hub_bytes.append(sum(map(len, replies)))
+        hub.advance(1.0)
+        await asyncio.sleep(0)
+    assert hub_bytes[0] > 10_000
+    assert sum(hub_bytes) <= 60_000 + 60 * 60_000 / 600
