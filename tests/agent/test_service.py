@@ -188,7 +188,6 @@ async def test_the_log_names_peers_figures_and_messages(tmp_path, caplog, monkey
     assert json.loads(json.dumps(second)) == second
 
 
-
 @run
 async def test_a_lost_week_is_skipped_and_what_was_charged_is_learned(tmp_path):
     class Shop(SimulatedMarket):
@@ -234,4 +233,3 @@ async def test_a_clock_that_was_ahead_puts_no_peer_to_sleep(tmp_path, caplog, re
     await running
     (line,) = [r.data for r in caplog.records if r.getMessage() == "clock was ahead"]
     assert (line["week"], line["back_to"]) == (6001, 7)
-
