@@ -215,7 +215,8 @@ def _ordinary_week(
     market_key, act_key = (
         stream(peer.key, s, _SPARE + clock) for s in (MARKET, SELECT_ACTION)
     )
-    action = components.sac.act(peer.learner, peer.obs, act_key, spread)
+    mean, _ = components.sac.policy(peer.learner, peer.obs)
+    action = jnp.tanh(mean + spread * jax.random.normal(act_key, mean.shape))
     week, sold = _step(
         components, market_key, peer.environment, peer.obs, action, params
     )

@@ -57,6 +57,19 @@ class MemoryModel(NamedTuple):
     sample_log_demand: Callable[[Posterior, Array, Array], Array]
 
 
+def _empty_summary(state: MemoryState) -> DemandSummary:
+    """The summary of a memory without demand coefficients."""
+    del state
+    return DemandSummary(jnp.zeros((0, 0)), jnp.zeros(0), jnp.zeros(()))
+
+
+def _empty_statistics(state: MemoryState) -> DemandStatistics:
+    """The sums of a memory without demand coefficients."""
+    del state
+    zero = jnp.zeros(())
+    return DemandStatistics(jnp.zeros((0, 0)), jnp.zeros(0), zero, zero)
+
+
 class PriceMemory(NamedTuple):
     """A bundle of pure functions for ONE peer, and the prior it starts from.
 
@@ -70,72 +83,65 @@ class PriceMemory(NamedTuple):
     # (state, experience, decay, active) -> state
     update: Callable[[MemoryState, Experience, Array, Array], MemoryState]
     posterior: Callable[[MemoryState, Prior], Posterior]
-    summary: Callable[[MemoryState], DemandSummary]
-    # The sums behind the summary
-    statistics: Callable[[MemoryState], DemandStatistics]
     # (posterior, candidates, action [A]) -> [] in [0, 1]
     exploration_bonus: Callable[[Posterior, Candidates, Array], Array]
-    # (posterior, candidates, action [A], key) -> [] in action units, unclipped
-    optimal_exploration_std: Callable[[Posterior, Candidates, Array, Array], Array]
-    # (posterior, candidates, key) -> Regions
-    promising_regions: Callable[[Posterior, Candidates, Array], Regions]
-    # (posterior, candidates) -> [A] best action under the posterior mean
-    best_action: Callable[[Posterior, Candidates], Array]
-    # (posterior, candidates, key, S) -> [S, A] best actions under S posterior draws
-    draw_actions: Callable[[Posterior, Candidates, Array, int], Array]
+    # (posterior, candidates, key, S) -> [S, N] worth of the candidates in each of S
+    # draws, up to a positive factor for each draw
+    draw_values: Callable[[Posterior, Candidates, Array, int], Array]
+    # (posterior, candidates) -> [N] expected worth, up to a positive factor
+    mean_values: Callable[[Posterior, Candidates], Array]
+    # (posterior, candidates) -> [N] each: expected reward, its posterior sd, evidence
+    # in real steps
+    rewards: Callable[[Posterior, Candidates], tuple[Array, Array, Array]]
+    summary: Callable[[MemoryState], DemandSummary] = _empty_summary
+    # The sums behind the summary
+    statistics: Callable[[MemoryState], DemandStatistics] = _empty_statistics
     model: MemoryModel | None = None  # None: other prices cannot be predicted
 
+    def best_action(self, belief: Posterior, candidates: Candidates) -> Array:
+        """``[A]`` best candidate under the posterior mean."""
+        return candidates.actions[jnp.argmax(self.mean_values(belief, candidates))]
 
-def empty_summary(state: MemoryState) -> DemandSummary:
-    """``PriceMemory.summary`` of a memory without demand coefficients."""
-    del state
-    return DemandSummary(jnp.zeros((0, 0)), jnp.zeros(0), jnp.zeros(()))
+    def draw_actions(
+        self, belief: Posterior, candidates: Candidates, key: Array, draws: int
+    ) -> Array:
+        """``[S, A]`` best candidate of each of ``S`` posterior draws."""
+        values = self.draw_values(belief, candidates, key, draws)
+        return candidates.actions[jnp.argmax(values, axis=-1)]
 
+    def optimal_exploration_std(
+        self, belief: Posterior, candidates: Candidates, action: Array, key: Array
+    ) -> Array:
+        """Root mean square distance from ``action`` [A] to the best action of a draw.
 
-def empty_statistics(state: MemoryState) -> DemandStatistics:
-    """``PriceMemory.statistics`` of a memory without demand coefficients."""
-    del state
-    zero = jnp.zeros(())
-    return DemandStatistics(jnp.zeros((0, 0)), jnp.zeros(0), zero, zero)
+        Returns:
+          ``[]`` in action units, unclipped: how far the action could be off, as far as
+          is known.
+        """
+        best = self.draw_actions(belief, candidates, key, STD_DRAWS)
+        return jnp.sqrt(jnp.mean((best - jnp.expand_dims(action, 0)) ** 2))
 
+    def promising_regions(
+        self, belief: Posterior, candidates: Candidates, key: Array
+    ) -> Regions:
+        """The candidates that win most Thompson draws, with the cell around each.
 
-def distance_to_best(values: Array, candidates: Candidates, action: Array) -> Array:
-    """Root mean square distance from ``action`` to the best action of each draw.
+        Args:
+          belief: of this memory.
+          candidates: ``N >= NUM_REGIONS`` candidates in ascending order of action.
+          key: typed key.
 
-    Args:
-      values: ``[S, N]`` drawn worth of each candidate.
-      candidates: the ``N`` candidates.
-      action: ``[A]`` proposed action.
-
-    Returns:
-      ``[]`` in action units: how far the action could be off, as far as is known.
-    """
-    best = jnp.take(candidates.actions, jnp.argmax(values, axis=-1), axis=0)  # [S, A]
-    return jnp.sqrt(jnp.mean((best - jnp.expand_dims(action, 0)) ** 2))
-
-
-def rank_regions(
-    values: Array, candidates: Candidates, mean: Array, std: Array, count: Array
-) -> Regions:
-    """The candidates that win most Thompson draws, with the cell around each.
-
-    Args:
-      values: ``[S, N]`` drawn worth of each candidate.
-      candidates: ``N >= NUM_REGIONS`` candidates in ascending order of action.
-      mean: ``[N]`` expected reward.
-      std: ``[N]`` its posterior sd.
-      count: ``[N]`` evidence, in real steps.
-
-    Returns:
-      ``NUM_REGIONS`` regions; neighbouring candidates share an edge half-way.
-    """
-    num_candidates = values.shape[-1]
-    wins = jax.nn.one_hot(jnp.argmax(values, axis=-1), num_candidates)
-    probability, index = jax.lax.top_k(jnp.mean(wins, axis=0), NUM_REGIONS)
-    actions = jnp.asarray(candidates.actions)
-    middle = 0.5 * (actions[1:] + actions[:-1])
-    lo = jnp.concatenate([actions[:1], middle])
-    hi = jnp.concatenate([middle, actions[-1:]])
-    return Regions(
-        lo[index], hi[index], probability, mean[index], std[index], count[index]
-    )
+        Returns:
+          ``NUM_REGIONS`` regions; neighbouring candidates share an edge half-way.
+        """
+        values = self.draw_values(belief, candidates, key, REGION_DRAWS)
+        wins = jax.nn.one_hot(jnp.argmax(values, axis=-1), values.shape[-1])
+        probability, index = jax.lax.top_k(jnp.mean(wins, axis=0), NUM_REGIONS)
+        actions = jnp.asarray(candidates.actions)
+        middle = 0.5 * (actions[1:] + actions[:-1])
+        lo = jnp.concatenate([actions[:1], middle])
+        hi = jnp.concatenate([middle, actions[-1:]])
+        mean, std, count = self.rewards(belief, candidates)
+        return Regions(
+            lo[index], hi[index], probability, mean[index], std[index], count[index]
+        )

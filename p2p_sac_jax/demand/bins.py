@@ -14,25 +14,9 @@ import jax.numpy as jnp
 import numpy as np
 
 from p2p_sac_jax.coefficients import make_base_prior
-from p2p_sac_jax.config import ConfigError
-from p2p_sac_jax.demand.base import (
-    REGION_DRAWS,
-    STD_DRAWS,
-    Posterior,
-    PriceMemory,
-    Regions,
-    distance_to_best,
-    empty_statistics,
-    empty_summary,
-    rank_regions,
-)
+from p2p_sac_jax.demand.base import Posterior, PriceMemory
 from p2p_sac_jax.tree import tree_where
-from p2p_sac_jax.types import (
-    Array,
-    Candidates,
-    Experience,
-    Prior,
-)
+from p2p_sac_jax.types import Array, Candidates, Experience, Prior
 
 NUM_BINS = 21
 MAX_CONTEXTS = 4
@@ -59,14 +43,7 @@ def make_binned_memory(num_cells: int) -> PriceMemory:
 
     Consecutive cells are merged into at most four contexts, ``cell C // num_cells``:
     a codebook lists its most telling factor first.
-
-    Raises:
-      ConfigError: there is no cell.
     """
-    if num_cells < 1:
-        raise ConfigError(
-            f"num_cells={num_cells} of a binned memory must be at least 1"
-        )
     num_contexts = min(MAX_CONTEXTS, num_cells)
 
     def context(cell: Array) -> Array:
@@ -107,47 +84,31 @@ def make_binned_memory(num_cells: int) -> PriceMemory:
         prior_variance = jnp.sum((w @ prior_factor()) ** 2)
         return jnp.clip(jnp.sqrt(variance / prior_variance), 0.0, 1.0)
 
-    def optimal_exploration_std(
-        belief: Posterior, candidates: Candidates, action: Array, key: Array
-    ) -> Array:
-        local = at(belief, candidates.cell)
-        values = _draw_values(local, candidates, key, STD_DRAWS)
-        return distance_to_best(values, candidates, action)
-
-    def promising_regions(
-        belief: Posterior, candidates: Candidates, key: Array
-    ) -> Regions:
-        local = at(belief, candidates.cell)
-        values = _draw_values(local, candidates, key, REGION_DRAWS)
-        w = _candidate_weights(candidates)
-        variance = jnp.sum((w @ local.factor) ** 2, axis=-1)
-        count = local.noise_variance / jnp.maximum(variance, 1e-9)
-        mean = w @ local.mean
-        return rank_regions(values, candidates, mean, jnp.sqrt(variance), count)
-
-    def best_action(belief: Posterior, candidates: Candidates) -> Array:
-        mean = _candidate_weights(candidates) @ at(belief, candidates.cell).mean
-        return candidates.actions[jnp.argmax(mean)]
-
-    def draw_actions(
+    def draw_values(
         belief: Posterior, candidates: Candidates, key: Array, draws: int
     ) -> Array:
         local = at(belief, candidates.cell)
-        values = _draw_values(local, candidates, key, draws)
-        return candidates.actions[jnp.argmax(values, axis=-1)]
+        noise = jax.random.normal(key, (draws, local.factor.shape[-1]))
+        bins = jnp.expand_dims(local.mean, 0) + noise @ local.factor.T  # [S, K]
+        return bins @ _candidate_weights(candidates).T
+
+    def rewards(
+        belief: Posterior, candidates: Candidates
+    ) -> tuple[Array, Array, Array]:
+        local, w = at(belief, candidates.cell), _candidate_weights(candidates)
+        variance = jnp.sum((w @ local.factor) ** 2, axis=-1)
+        count = local.noise_variance / jnp.maximum(variance, 1e-9)
+        return w @ local.mean, jnp.sqrt(variance), count
 
     return PriceMemory(
         init=init,
         base_prior=make_base_prior(()),
         update=update,
         posterior=posterior,
-        summary=empty_summary,
-        statistics=empty_statistics,
         exploration_bonus=exploration_bonus,
-        optimal_exploration_std=optimal_exploration_std,
-        promising_regions=promising_regions,
-        best_action=best_action,
-        draw_actions=draw_actions,
+        draw_values=draw_values,
+        mean_values=lambda belief, candidates: rewards(belief, candidates)[0],
+        rewards=rewards,
     )
 
 
@@ -206,12 +167,3 @@ def posterior(state: BinState, prior: Prior) -> Posterior:
 def _candidate_weights(candidates: Candidates) -> Array:
     """Interpolation weights ``[N, K]`` of the candidates."""
     return jax.vmap(kernel_weights)(candidates.actions)
-
-
-def _draw_values(
-    local: Posterior, candidates: Candidates, key: Array, draws: int
-) -> Array:
-    """``[S, N]`` drawn mean rewards of the candidates in their own context."""
-    noise = jax.random.normal(key, (draws, local.factor.shape[-1]))
-    bins = jnp.expand_dims(local.mean, 0) + noise @ local.factor.T  # [S, K]
-    return bins @ _candidate_weights(candidates).T

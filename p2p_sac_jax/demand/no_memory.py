@@ -7,59 +7,37 @@ from typing import Any, NamedTuple
 import jax.numpy as jnp
 
 from p2p_sac_jax.coefficients import make_base_prior
-from p2p_sac_jax.demand.base import (
-    NUM_REGIONS,
-    PriceMemory,
-    Regions,
-    empty_statistics,
-    empty_summary,
-)
-from p2p_sac_jax.types import Array, Candidates, Experience, Prior
+from p2p_sac_jax.demand.base import NUM_REGIONS, PriceMemory, Regions
+from p2p_sac_jax.types import Array, Candidates
 
 
 class Nothing(NamedTuple):
     """The state, and the posterior, of a memory without content."""
 
 
-def make_no_memory() -> PriceMemory:
+class _NoMemory(PriceMemory):
     """A price memory whose every answer is that nothing is known."""
 
-    def update(
-        state: Nothing, experience: Experience, decay: Array, active: Array
-    ) -> Nothing:
-        del experience, decay, active
-        return state
-
-    def posterior(state: Nothing, prior: Prior) -> Any:
-        del prior
-        return state
-
-    def zero(*_: Any) -> Array:
+    def optimal_exploration_std(self, *_: Any) -> Array:
         return jnp.zeros(())
 
-    def no_regions(*_: Any) -> Regions:
+    def promising_regions(self, *_: Any) -> Regions:
         return Regions(*(jnp.zeros(NUM_REGIONS) for _ in Regions._fields))
 
-    def first_action(belief: Any, candidates: Candidates) -> Array:
-        del belief
-        return candidates.actions[0]
 
-    def first_actions(
-        belief: Any, candidates: Candidates, key: Array, draws: int
-    ) -> Array:
-        del belief, key
-        return jnp.repeat(candidates.actions[:1], draws, axis=0)
+def make_no_memory() -> PriceMemory:
+    """A memory whose best action is the first candidate."""
 
-    return PriceMemory(
+    def no_values(_: Any, candidates: Candidates, *draws: Any) -> Array:
+        return jnp.zeros((*draws[1:], len(candidates.actions)))
+
+    return _NoMemory(
         init=Nothing,
         base_prior=make_base_prior(()),
-        update=update,
-        posterior=posterior,
-        summary=empty_summary,
-        statistics=empty_statistics,
-        exploration_bonus=zero,
-        optimal_exploration_std=zero,
-        promising_regions=no_regions,
-        best_action=first_action,
-        draw_actions=first_actions,
+        update=lambda state, *_: state,
+        posterior=lambda state, _: state,
+        exploration_bonus=lambda *_: jnp.zeros(()),
+        draw_values=no_values,
+        mean_values=no_values,
+        rewards=lambda *_: (jnp.zeros(0),) * 3,
     )

@@ -19,16 +19,7 @@ from p2p_sac_jax.coefficients import (
     own_price_index,
 )
 from p2p_sac_jax.config import ConfigError
-from p2p_sac_jax.demand.base import (
-    REGION_DRAWS,
-    STD_DRAWS,
-    MemoryModel,
-    Posterior,
-    PriceMemory,
-    Regions,
-    distance_to_best,
-    rank_regions,
-)
+from p2p_sac_jax.demand.base import MemoryModel, Posterior, PriceMemory
 from p2p_sac_jax.linalg import cholesky, spd_inverse
 from p2p_sac_jax.privacy.clipping import clip_record
 from p2p_sac_jax.tree import tree_where
@@ -79,7 +70,15 @@ def make_demand_memory(coefficients: tuple[CoefficientSpec, ...]) -> PriceMemory
     def update(
         state: DemandState, experience: Experience, decay: Array, active: Array
     ) -> DemandState:
-        return _update(state, experience, base.record_scale, decay, active)
+        """Adds one real step, clipped; older steps keep the weight ``decay`` each."""
+        x, z = clip_record(experience.features, experience.log_sales, base.record_scale)
+        new = DemandState(
+            G=decay * state.G + jnp.outer(x, x),
+            h=decay * state.h + x * z,
+            yy=decay * state.yy + z**2,
+            n=decay * state.n + 1.0,
+        )
+        return tree_where(active > 0, new, state)
 
     def exploration_bonus(
         belief: Posterior, candidates: Candidates, action: Array
@@ -105,29 +104,6 @@ def make_demand_memory(coefficients: tuple[CoefficientSpec, ...]) -> PriceMemory
         relative = log_demand - jnp.max(log_demand, axis=-1, keepdims=True)
         return jnp.expand_dims(candidates.gain, 0) * jnp.exp(relative)
 
-    def optimal_exploration_std(
-        belief: Posterior, candidates: Candidates, action: Array, key: Array
-    ) -> Array:
-        values = draw_values(belief, candidates, key, STD_DRAWS)
-        return distance_to_best(values, candidates, action)
-
-    def promising_regions(
-        belief: Posterior, candidates: Candidates, key: Array
-    ) -> Regions:
-        """Mean and sd of a region are those of a log-normal demand."""
-        values = draw_values(belief, candidates, key, REGION_DRAWS)
-        variance = jnp.sum((candidates.features @ belief.factor) ** 2, axis=-1)  # [N]
-        mean = candidates.gain * jnp.exp(mean_log_demand(belief, candidates.features))
-        std = jnp.abs(mean) * jnp.sqrt(jnp.expm1(variance))
-        count = belief.noise_variance / jnp.maximum(variance, 1e-9)
-        return rank_regions(values, candidates, mean, std, count)
-
-    def draw_actions(
-        belief: Posterior, candidates: Candidates, key: Array, draws: int
-    ) -> Array:
-        values = draw_values(belief, candidates, key, draws)
-        return candidates.actions[jnp.argmax(values, axis=-1)]
-
     return PriceMemory(
         init=init,
         base_prior=base,
@@ -136,10 +112,9 @@ def make_demand_memory(coefficients: tuple[CoefficientSpec, ...]) -> PriceMemory
         summary=summary,
         statistics=lambda state: state,
         exploration_bonus=exploration_bonus,
-        optimal_exploration_std=optimal_exploration_std,
-        promising_regions=promising_regions,
-        best_action=best_action,
-        draw_actions=draw_actions,
+        draw_values=draw_values,
+        mean_values=mean_values,
+        rewards=rewards,
         model=MemoryModel(
             prediction_error=prediction_error,
             mean_log_demand=mean_log_demand,
@@ -147,32 +122,6 @@ def make_demand_memory(coefficients: tuple[CoefficientSpec, ...]) -> PriceMemory
             sample_log_demand=sample_log_demand,
         ),
     )
-
-
-def _update(
-    state: DemandState,
-    experience: Experience,
-    scale: Array,
-    decay: Array,
-    active: Array,
-) -> DemandState:
-    """Adds one real step, clipped; older steps keep the weight ``decay`` each time.
-
-    Args:
-      state: statistics so far.
-      experience: ``features`` ``[F]`` and ``log_sales`` ``[]`` are read.
-      scale: ``[F]`` weights of the features in the norm of a record.
-      decay: ``[]`` in (0, 1], 1 forgets nothing.
-      active: ``[]`` 1 to learn, 0 to leave the state as it is.
-    """
-    x, z = clip_record(experience.features, experience.log_sales, scale)
-    new = DemandState(
-        G=decay * state.G + jnp.outer(x, x),
-        h=decay * state.h + x * z,
-        yy=decay * state.yy + z**2,
-        n=decay * state.n + 1.0,
-    )
-    return tree_where(active > 0, new, state)
 
 
 def posterior(state: DemandState, prior: Prior) -> Posterior:
@@ -258,12 +207,19 @@ def prediction_error(belief: Posterior, experience: Experience) -> Array:
     return (experience.log_sales - expected) ** 2 / variance
 
 
-def best_action(belief: Posterior, candidates: Candidates) -> Array:
-    """``[A]`` best candidate under the posterior mean curve, ``gain · exp(mᵀx)``.
+def mean_values(belief: Posterior, candidates: Candidates) -> Array:
+    """``[N]`` worth under the posterior mean curve, ``gain · exp(mᵀx)`` up to a factor.
 
     The mean of ``exp(θᵀx)`` is greater by ``exp(xᵀVx/2)``: left out here as in
     ``sample_log_demand``, or ignorance alone would ask for the highest price.
     """
     log_demand = mean_log_demand(belief, candidates.features)
-    value = candidates.gain * jnp.exp(log_demand - jnp.max(log_demand))
-    return candidates.actions[jnp.argmax(value)]
+    return candidates.gain * jnp.exp(log_demand - jnp.max(log_demand))
+
+
+def rewards(belief: Posterior, candidates: Candidates) -> tuple[Array, Array, Array]:
+    """Mean and sd of a log-normal demand's rewards, and evidence: ``[N]`` each."""
+    variance = jnp.sum((candidates.features @ belief.factor) ** 2, axis=-1)
+    mean = candidates.gain * jnp.exp(mean_log_demand(belief, candidates.features))
+    std = jnp.abs(mean) * jnp.sqrt(jnp.expm1(variance))
+    return mean, std, belief.noise_variance / jnp.maximum(variance, 1e-9)

@@ -101,15 +101,8 @@ def make_pricing_params(config: EnvironmentConfig, calibration: Any) -> PricingP
       float32 NumPy leaves [P], ``reference_policy`` [P, 52, 5, 5, 41] or ().
 
     Raises:
-      ConfigError: a calibrated value is out of range, or reference prices are
-        asked for together with regime shifts.
+      ConfigError: a calibrated value is out of range.
     """
-    if config.reference_effect > 0 and config.regime_hazard > 0:
-        raise ConfigError(
-            f"environment.regime_hazard={config.regime_hazard} must be 0 with"
-            f" environment.reference_effect={config.reference_effect}: the oracle of"
-            " reference prices knows one regime only"
-        )
     for name, (low, high, allowed) in _ALLOWED.items():
         values = np.asarray(getattr(calibration, name))
         if not np.all((values > low) & (values < high)):

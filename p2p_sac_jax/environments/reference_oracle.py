@@ -30,7 +30,6 @@ class Chain(NamedTuple):
 
     states: Array  # [S]
     transition: Array  # [S, S] from row to column
-    stationary: Array  # [S]
 
 
 class ReferenceMarket(NamedTuple):
@@ -63,7 +62,6 @@ def rouwenhorst(deviation: Array, persistence: Array, states: int = 5) -> Chain:
     """
     stay = (1.0 + persistence) / 2.0
     transition = jnp.ones((1, 1))
-    stationary = jnp.ones(1)
     for size in range(2, states + 1):
         corners = (
             stay * jnp.pad(transition, ((0, 1), (0, 1)))
@@ -74,11 +72,8 @@ def rouwenhorst(deviation: Array, persistence: Array, states: int = 5) -> Chain:
         # Inner rows are counted twice in the sum.
         inner = jnp.full((size, 1), 0.5).at[jnp.array([0, size - 1])].set(1.0)
         transition = corners * inner
-        stationary = (
-            jnp.pad(stationary, (0, 1)) / 2.0 + jnp.pad(stationary, (1, 0)) / 2.0
-        )
     width = deviation * jnp.sqrt(states - 1.0)
-    return Chain(width * jnp.linspace(-1.0, 1.0, states), transition, stationary)
+    return Chain(width * jnp.linspace(-1.0, 1.0, states), transition)
 
 
 def interpolate(table: Array, positions: tuple[Array, ...]) -> Array:
@@ -158,52 +153,3 @@ def solve(
 
     start = Solution(jnp.zeros((weeks, *shape)), jnp.zeros(shape))
     return jax.lax.fori_loop(0, years, sweep, start)
-
-
-def simulate(
-    key: Array, policy: Array, profit: Profit, market: ReferenceMarket, weeks: int
-) -> Array:
-    """Weekly profits of one path of the chain market under a tabular policy.
-
-    It starts in week 0 at reference price 1, the chains stationary, and draws the
-    same chains for the same key whatever the policy, so ratios are paired.
-
-    Args:
-      key: typed random key.
-      policy: [W, S, S, M] prices, interpolated in the reference price.
-      profit: expected profit of one week, a function of scalars.
-      market: chains, grids and decay of the reference price.
-      weeks: length T of the path.
-
-    Returns:
-      [T] profits.
-    """
-    key_cost, key_rival, key_path = jax.random.split(key, 3)
-    start = (
-        jax.random.categorical(key_cost, jnp.log(market.cost.stationary)),
-        jax.random.categorical(key_rival, jnp.log(market.rival.stationary)),
-        jnp.float32(1.0),
-    )
-
-    def move(chain: Chain, state: Array, uniform: Array) -> Array:
-        passed = jnp.cumsum(chain.transition[state]) < uniform
-        return jnp.minimum(passed.sum(), chain.states.size - 1)
-
-    def step(
-        carry: tuple[Array, Array, Array], inputs: tuple[Array, Array]
-    ) -> tuple[tuple[Array, Array, Array], Array]:
-        (cost, rival, reference), (week, uniform) = carry, inputs
-        place = reference_position(market.references, reference)
-        price = interpolate(policy[week % policy.shape[0], cost, rival], (place,))
-        earned = profit(
-            week, market.cost.states[cost], market.rival.states[rival], reference, price
-        )
-        moved = (
-            move(market.cost, cost, uniform[0]),
-            move(market.rival, rival, uniform[1]),
-            market.decay * reference + (1.0 - market.decay) * price,
-        )
-        return moved, earned
-
-    uniforms = jax.random.uniform(key_path, (weeks, 2))
-    return jax.lax.scan(step, start, (jnp.arange(weeks), uniforms))[1]

@@ -19,22 +19,17 @@ _HALF_LOG_TWO_PI_E = _HALF_LOG_TWO_PI + 0.5
 _LOG_TWO = math.log(2.0)
 
 
-def sample_and_log_prob(mean: Array, log_std: Array, key: Array) -> tuple[Array, Array]:
-    """Presampled actions by reparameterisation, with their log-probabilities.
+def squash(mean: Array, log_std: Array, noise: Array) -> tuple[Array, Array]:
+    """Actions by reparameterisation, with their log-probabilities.
 
     Args:
       mean: [..., A] of the Gaussian before the tanh.
       log_std: [..., A] log standard deviation before the tanh.
-      key: typed key.
+      noise: [..., A] standard normal.
 
     Returns:
       Actions [..., A] in [-1, 1] and log-densities [...] in nats.
     """
-    return squash(mean, log_std, jax.random.normal(key, mean.shape, mean.dtype))
-
-
-def squash(mean: Array, log_std: Array, noise: Array) -> tuple[Array, Array]:
-    """``sample_and_log_prob`` with the standard normal ``noise`` [..., A] given."""
     pre_tanh = mean + jnp.exp(log_std) * noise
     # log(1 - tanh²(u)) = 2 (ln 2 - u - softplus(-2u)), finite for every u.
     log_slope = 2.0 * (_LOG_TWO - pre_tanh - jax.nn.softplus(-2.0 * pre_tanh))

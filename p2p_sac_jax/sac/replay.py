@@ -13,7 +13,6 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
-from p2p_sac_jax.config import ConfigError
 from p2p_sac_jax.types import Array, Transition
 
 
@@ -53,14 +52,7 @@ def make_replay(capacity: int, obs_dim: int, action_dim: int) -> ReplayBuffer:
 
     An empty buffer samples rows of zeros, so callers may sample first and mask
     the result.
-
-    Raises:
-      ConfigError: a size is below one.
     """
-    sizes = {"capacity": capacity, "obs_dim": obs_dim, "action_dim": action_dim}
-    for name, size in sizes.items():
-        if size < 1:
-            raise ConfigError(f"replay {name}={size} must be at least 1")
     width = 2 * obs_dim + action_dim + 2
     reward_at = obs_dim + action_dim
 

@@ -17,7 +17,6 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
-from p2p_sac_jax.config import ConfigError
 from p2p_sac_jax.sac.replay import Replay, ReplayBuffer, slots
 from p2p_sac_jax.types import Array, Transition
 
@@ -58,19 +57,14 @@ def make_round_replay(buffer: ReplayBuffer, steps: int) -> RoundReplay:
     """Rounds of ``steps`` steps, at most the capacity of ``buffer``.
 
     A round either writes a row at every step (``active`` 1) or none at all.
-
-    Raises:
-      ConfigError: ``buffer`` holds fewer rows than a round writes.
     """
-    if buffer.capacity < steps:
-        raise ConfigError(
-            f"replay capacity={buffer.capacity} must be at least exchange.interval="
-            f"{steps}"
-        )
+
+    def rows_written(active: Array) -> Array:
+        """[S] rows of the round after each of its steps."""
+        return (1 + jnp.arange(steps)) * jnp.asarray(active, bool)
 
     def presample(replay: Replay, keys: Array, n: int, active: Array) -> Presampled:
-        written = (1 + jnp.arange(steps)) * jnp.asarray(active, bool)
-        sizes = jnp.clip(replay.size + written, 1, buffer.capacity)
+        sizes = jnp.clip(replay.size + rows_written(active), 1, buffer.capacity)
         studied = jax.vmap(slots, (0, None, 0))(keys, n, sizes)
         offset = (studied - replay.position) % buffer.capacity
         return Presampled(offset, replay.rows[studied])
@@ -78,10 +72,11 @@ def make_round_replay(buffer: ReplayBuffer, steps: int) -> RoundReplay:
     def presample_pooled(
         replays: Replay, keys: Array, n: int, active: Array
     ) -> Presampled:
-        written = (1 + jnp.arange(steps)) * jnp.asarray(active, bool)
         ends = jnp.cumsum(replays.size)  # of each peer's rows, laid end to end
         old = ends[-1]
-        studied = jax.vmap(slots, (0, None, 0))(keys, n, jnp.maximum(old + written, 1))
+        studied = jax.vmap(slots, (0, None, 0))(
+            keys, n, jnp.maximum(old + rows_written(active), 1)
+        )
         owner = jnp.searchsorted(ends, studied, side="right")
         owner = jnp.minimum(owner, len(ends) - 1)  # beyond the last: rows of the round
         slot = studied - (ends - replays.size)[owner]

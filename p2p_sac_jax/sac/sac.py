@@ -17,9 +17,9 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from p2p_sac_jax.config import ConfigError, SacConfig
+from p2p_sac_jax.config import SacConfig
 from p2p_sac_jax.hyper import SacHyper
-from p2p_sac_jax.sac.distributions import sample_and_log_prob, squash
+from p2p_sac_jax.sac.distributions import squash
 from p2p_sac_jax.sac.networks import Networks, make_networks
 from p2p_sac_jax.tree import tree_where
 from p2p_sac_jax.types import Array, Transition
@@ -58,9 +58,6 @@ class Sac(NamedTuple):
     init: Callable[[Array], SacState]  # (key)
     # (state, obs [..., D]) -> mean [..., A], log_std [..., A], before the tanh
     policy: Callable[[SacState, Array], tuple[Array, Array]]
-    # (state, obs [D], key, std [A] before the tanh) -> action [A] in [-1, 1]
-    act: Callable[[SacState, Array, Array, Array], Array]
-    mode: Callable[[SacState, Array], Array]  # (state, obs [..., D]) -> [..., A]
     # (state, obs [B, D], key) -> state_value [B], action_value [B]
     value: Callable[[SacState, Array, Array], tuple[Array, Array]]
     # (state, batch [B, ...], bootstrap, hyper, key, active []) -> (state, metrics);
@@ -72,12 +69,7 @@ class Sac(NamedTuple):
 
 
 def make_sac(config: SacConfig, obs_dim: int, action_dim: int) -> Sac:
-    """Builds the learner; ``config``'s traced fields are read from ``hyper``.
-
-    Raises:
-      ConfigError: ``hidden``, ``initial_alpha`` or ``max_grad_norm`` out of range.
-    """
-    _validate(config)
+    """Builds the learner; ``config``'s traced fields are read from ``hyper``."""
     networks = make_networks(config.hidden, obs_dim, action_dim)
     adam = optax.scale_by_adam()
 
@@ -101,17 +93,10 @@ def make_sac(config: SacConfig, obs_dim: int, action_dim: int) -> Sac:
     def policy(state: SacState, obs: Array) -> tuple[Array, Array]:
         return networks.actor(state.params["actor"], obs)
 
-    def act(state: SacState, obs: Array, key: Array, std: Array) -> Array:
-        mean, _ = policy(state, obs)
-        return jnp.tanh(mean + std * jax.random.normal(key, mean.shape, mean.dtype))
-
-    def mode(state: SacState, obs: Array) -> Array:
-        mean, _ = policy(state, obs)
-        return jnp.tanh(mean)
-
     def value(state: SacState, obs: Array, key: Array) -> tuple[Array, Array]:
         mean, log_std = policy(state, obs)
-        action, log_prob = sample_and_log_prob(mean, log_std, key)
+        noise = jax.random.normal(key, mean.shape, mean.dtype)
+        action, log_prob = squash(mean, log_std, noise)
         actions = jnp.stack([action, jnp.tanh(mean)])
         q = networks.critic(
             state.target_params, jnp.broadcast_to(obs, (2, *obs.shape)), actions
@@ -158,7 +143,7 @@ def make_sac(config: SacConfig, obs_dim: int, action_dim: int) -> Sac:
         # be copied first.
         return tree_where(active > 0, after, state), metrics
 
-    return Sac(init, policy, act, mode, value, update)
+    return Sac(init, policy, value, update)
 
 
 def joint_loss(
@@ -220,14 +205,3 @@ def _clip(grad: Any, max_norm: float) -> Any:
     """Scales ``grad`` down to the global norm ``max_norm``; safe at zero."""
     scale = max_norm / jnp.maximum(optax.tree.norm(grad), max_norm)
     return jax.tree.map(lambda g: g * scale, grad)
-
-
-def _validate(config: SacConfig) -> None:
-    if config.hidden < 1:
-        raise ConfigError(f"sac.hidden={config.hidden} must be at least 1")
-    if config.initial_alpha <= 0:
-        raise ConfigError(f"sac.initial_alpha={config.initial_alpha} must be positive")
-    if config.max_grad_norm < 0:
-        raise ConfigError(
-            f"sac.max_grad_norm={config.max_grad_norm} must be 0 (off) or positive"
-        )

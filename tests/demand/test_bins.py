@@ -7,7 +7,6 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from p2p_sac_jax.config import ConfigError
 from p2p_sac_jax.demand import bins
 from p2p_sac_jax.types import Experience
 from tests.reference import bayes
@@ -67,8 +66,3 @@ def test_age_counts_steps_since_the_last_visit():
     state = learn(memory, actions, actions, np.zeros(4, np.int32), ONE)
     assert state.age.shape == (21, 1)
     assert [float(state.age[k, 0]) for k in (0, 5, 10, 20)] == [3, 4, 1, 0]
-
-
-def test_an_empty_codebook_is_refused():
-    with pytest.raises(ConfigError, match="num_cells=0"):
-        bins.make_binned_memory(0)

@@ -17,6 +17,7 @@ from p2p_sac_jax.config import (
 )
 from p2p_sac_jax.environments import control
 from p2p_sac_jax.hyper import make_hyper
+from p2p_sac_jax.sac.distributions import squash
 from p2p_sac_jax.sac.replay import make_replay
 from p2p_sac_jax.sac.sac import make_sac
 from p2p_sac_jax.types import Transition
@@ -191,8 +192,9 @@ def make_learning(name, sac_config, capacity):
             keys = jax.random.split(jax.random.fold_in(key, t), 4)
             act_key, step_key, batch_key, update_key = keys
             if learn:
-                std = jnp.exp(sac.policy(learner, obs)[1])
-                action = sac.act(learner, obs, act_key, std)
+                action, _ = squash(
+                    *sac.policy(learner, obs), jax.random.normal(act_key, (1,))
+                )
             else:
                 action = jax.random.uniform(act_key, (1,), minval=-1.0, maxval=1.0)
             out = env.step(step_key, state, action, params)
@@ -210,7 +212,7 @@ def make_learning(name, sac_config, capacity):
 
     def returns(carry, key, params, episodes=16):
         def episode(key):
-            policy = lambda obs, _: sac.mode(carry[0], obs)  # noqa: E731
+            policy = lambda obs, _: jnp.tanh(sac.policy(carry[0], obs)[0])  # noqa: E731
             out = rollout(env, params, policy, STEPS[name], key)[-1]
             return jax.tree.map(jnp.sum, env.score(out.info))
 

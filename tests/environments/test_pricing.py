@@ -383,9 +383,6 @@ def test_parameters_are_derived_and_checked():
     bad = calibration(2)._replace(elasticity=np.float32([-2.0, 0.5]))
     with pytest.raises(ConfigError, match=r"calibration\.elasticity.*negative"):
         make_pricing_params(SHIFTING, bad)
-    both = EnvironmentConfig(reference_effect=0.2, regime_hazard=0.1)
-    with pytest.raises(ConfigError, match="regime_hazard"):
-        make_pricing_params(both, calibration(1))
 
 
 def test_regimes_change_nothing_but_the_regime():

@@ -10,7 +10,6 @@ import pytest
 from p2p_sac_jax import TrainConfig
 from p2p_sac_jax.config import EnvironmentConfig, MemoryConfig, PopulationConfig
 from p2p_sac_jax.demand.base import Posterior
-from p2p_sac_jax.demand.posterior import best_action
 from p2p_sac_jax.environments.observation import observation
 from p2p_sac_jax.environments.registry import make_world
 from p2p_sac_jax.hyper import MemoryHyper
@@ -25,6 +24,7 @@ PARAMS = jax.tree.map(lambda leaf: leaf[0], WORLD.params)
 MEAN = jnp.array([0.2, 2.5, 0.4, 0.1, -0.2])
 BELIEF = Posterior(MEAN, 0.1 * jnp.eye(5), jnp.asarray(0.2), 0.3 * jnp.eye(5))
 OBS = observation(week=9, cost=0.7)
+best_action = COMPONENTS.memory.best_action
 OPTIONS = candidates_of(COMPONENTS, OBS, PARAMS)
 
 
@@ -80,7 +80,9 @@ def test_the_policy_asks_the_memory_in_evaluation_too():
             OBS
         )
 
-    np.testing.assert_array_equal(price(0.0), COMPONENTS.sac.mode(learner, OBS))
+    np.testing.assert_array_equal(
+        price(0.0), jnp.tanh(COMPONENTS.sac.policy(learner, OBS)[0])
+    )
     np.testing.assert_allclose(price(1.0), best_action(BELIEF, OPTIONS), atol=1e-5)
 
 

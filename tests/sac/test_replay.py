@@ -5,11 +5,9 @@ from collections import deque
 import jax
 import jax.numpy as jnp
 import numpy as np
-import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from p2p_sac_jax.config import ConfigError
 from p2p_sac_jax.sac.replay import make_replay
 from p2p_sac_jax.types import Transition
 
@@ -74,8 +72,3 @@ def test_vmap_keeps_peers_apart():
     replay = jax.vmap(_buffer.insert)(replay, transitions, jnp.asarray([True, False]))
     np.testing.assert_array_equal(replay.size, [1, 0])
     np.testing.assert_array_equal(replay.rows[1], 0.0)
-
-
-def test_a_size_below_one_is_an_error():
-    with pytest.raises(ConfigError, match="capacity=0"):
-        make_replay(0, OBS, ACTION)

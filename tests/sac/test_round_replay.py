@@ -9,7 +9,6 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from p2p_sac_jax.config import ConfigError
 from p2p_sac_jax.experiment.build import build_experiment
 from p2p_sac_jax.peer import context
 from p2p_sac_jax.sac.replay import make_replay
@@ -79,11 +78,6 @@ def test_a_window_is_inserting_and_sampling_in_turn(capacity, active, seed):
         through, rows = _round(through, first, keys, on, True, capacity)
         jax.tree.map(np.testing.assert_array_equal, rows, expected)
         jax.tree.map(np.testing.assert_array_equal, through, plain)
-
-
-def test_a_replay_smaller_than_a_round_is_refused():
-    with pytest.raises(ConfigError, match="capacity=2 must be at least"):
-        make_round_replay(make_replay(2, 2, 1), STEPS)
 
 
 def test_the_keys_of_a_step_are_those_of_its_streams():
