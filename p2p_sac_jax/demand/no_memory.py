@@ -39,5 +39,5 @@ def make_no_memory() -> PriceMemory:
         exploration_bonus=lambda *_: jnp.zeros(()),
         draw_values=no_values,
         mean_values=no_values,
-        rewards=lambda *_: (jnp.zeros(0),) * 3,
+        rewards=lambda *_: (jnp.zeros(0), jnp.zeros(0), jnp.zeros(0)),
     )
