@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from benchmarks.flag_parsers import at_least, write, write_json
-from examples.ports import free_ports
+from examples.loopback import connect_all, free_addresses, make_network
 from p2p_sac_jax.commands.flags import Program
 
 if TYPE_CHECKING:
@@ -60,10 +60,7 @@ def measure(peers: int, rate: float, seconds: float) -> dict[str, float]:
     barrier = spawn.Barrier(peers)
     with tempfile.TemporaryDirectory() as folder:
         write_network(Path(folder), "bench", "consortium", names, days=1)
-        ports = free_ports(peers)
-        addresses = {
-            name: f"127.0.0.1:{port}" for name, port in zip(names, ports, strict=True)
-        }
+        addresses = free_addresses(names)
         processes = [
             spawn.Process(
                 target=_run_peer,
@@ -117,18 +114,12 @@ async def _peer(
     seconds: float,
     barrier: Any,
 ) -> tuple[str, dict[str, Any]]:
-    from p2p_sac_jax.agent.ops.identity import load_identity, load_roster
-    from p2p_sac_jax.agent.protocol.peer_network import PeerNetwork
-    from p2p_sac_jax.agent.transport.zenoh_transport import ZenohTransport
-
-    identity, roster = load_identity(folder), load_roster(folder)
-    name = identity.name
-    others = [address for other, address in addresses.items() if other != name]
-    transport = ZenohTransport(folder, listen=[addresses[name]], connect=others)
-    network = PeerNetwork(
-        transport,
-        identity,
-        roster,
+    name = folder.name
+    others = [other for other in addresses if other != name]
+    network = make_network(
+        folder,
+        addresses,
+        others,
         folder=folder / "state",
         rate_per_s=4.0 * rate,
         burst=8.0 * rate,
@@ -142,12 +133,9 @@ async def _peer(
         received.append((delivery.sender, number, time.monotonic()))
 
     network.register_message_handler(_KIND, receive)
-    await network.connect()
-    async with asyncio.timeout(_TIMEOUT_S):
-        while len(network.status().peers) < len(others):
-            await asyncio.sleep(0.05)
+    await connect_all([network], len(others))
     await asyncio.to_thread(barrier.wait, _TIMEOUT_S)
-    await asyncio.sleep(list(roster.keys).index(name) / len(addresses) / rate)
+    await asyncio.sleep(list(addresses).index(name) / len(addresses) / rate)
     began, cpu_s = time.monotonic(), time.process_time()
     for number in range(1, int(rate * seconds) + 1):
         sent.append(time.monotonic())

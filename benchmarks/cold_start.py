@@ -16,15 +16,18 @@ import dataclasses
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from absl import logging
 
 from benchmarks.flag_parsers import at_least, write, write_json
-from examples.ports import free_ports
+from examples.loopback import connect_all, free_addresses, make_network
 from p2p_sac_jax.commands.flags import Program
 from p2p_sac_jax.config import ConfigError, TrainConfig
+
+if TYPE_CHECKING:
+    from p2p_sac_jax.agent.protocol.peer_network import PeerNetwork
 
 PROGRAM = Program(__doc__, config=True)
 _SEEDS = PROGRAM.integer("seeds", 5, "populations; seeds from config.seed on")
@@ -93,14 +96,14 @@ async def _measure(config: TrainConfig) -> dict[str, Any]:
             for index, network in enumerate(networks[:count])
         ]
         try:
-            await _connect(networks[:count])
+            await connect_all(networks[:count], count - 1)
             await _run_weeks(established, _WEEKS.value)
             joined = [
                 _open(config, index, network, _WEEKS.value)
                 for index, network in zip(newcomers, networks[count:], strict=True)
             ]
             alone = [_open(config, index, None, _WEEKS.value) for index in newcomers]
-            await _connect(networks)
+            await connect_all(networks, len(networks) - 1)
             await _run_weeks([*established, *joined], _WATCHED.value)
             await _run_weeks(alone, _WATCHED.value)
         finally:
@@ -115,25 +118,18 @@ async def _measure(config: TrainConfig) -> dict[str, Any]:
     }
 
 
-def _networks(folder: Path, mode: str, count: int) -> list[Any]:
+def _networks(folder: Path, mode: str, count: int) -> list[PeerNetwork]:
     """A network of ``count`` peers on loopback, not yet connected."""
     from p2p_sac_jax.agent.ops.authority import write_network
-    from p2p_sac_jax.agent.ops.identity import load_identity, load_roster
-    from p2p_sac_jax.agent.protocol.peer_network import PeerNetwork
-    from p2p_sac_jax.agent.transport.zenoh_transport import ZenohTransport
 
     names = [f"store{number}" for number in range(count)]
     write_network(folder, "loopback", mode, names, days=1)
-    addresses = [f"127.0.0.1:{port}" for port in free_ports(count)]
-    networks = []
-    for index, name in enumerate(names):
-        own = folder / name
-        # One connection for each pair: the later peer connects to the earlier.
-        transport = ZenohTransport(
-            own, listen=[addresses[index]], connect=addresses[:index]
-        )
-        networks.append(PeerNetwork(transport, load_identity(own), load_roster(own)))
-    return networks
+    addresses = free_addresses(names)
+    # One connection for each pair: the later peer connects to the earlier.
+    return [
+        make_network(folder / name, addresses, names[:index])
+        for index, name in enumerate(names)
+    ]
 
 
 def _open(config: TrainConfig, index: int, network: Any, clock: int = 0) -> Store:
@@ -154,18 +150,6 @@ def _open(config: TrainConfig, index: int, network: Any, clock: int = 0) -> Stor
         start_clock=clock,
     )
     return Store(agent, market)
-
-
-async def _connect(networks: Sequence[Any], timeout_s: float = 20.0) -> None:
-    """Connects, and waits until every peer sees every other."""
-    for network in networks:
-        await network.connect()
-    others, waited = len(networks) - 1, 0.0
-    while any(len(network.status().peers) < others for network in networks):
-        await asyncio.sleep(0.1)
-        waited += 0.1
-        if waited > timeout_s:
-            raise ConfigError("peers on loopback did not find each other")
 
 
 _PROFITS = "achieved", "oracle", "baseline"

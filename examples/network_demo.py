@@ -21,7 +21,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
-from examples.ports import free_ports
+from examples.loopback import free_addresses
 from p2p_sac_jax.commands.flags import Program
 from p2p_sac_jax.config import ConfigError
 
@@ -54,7 +54,7 @@ def main() -> int:
     names = [*CORRECT, BYZANTINE]
     write_network(folder / "network", "demo", "consortium", names, days=1)
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # by way of ``stop``
-    demo = Demo(folder, dict(zip(names, free_ports(len(names)), strict=True)))
+    demo = Demo(folder, free_addresses(names))
     try:
         for name in CORRECT:  # in order: the first compiles for all
             demo.start(name, overrides)
@@ -83,9 +83,9 @@ def main() -> int:
 class Demo:
     """The processes of the demonstration and their logs."""
 
-    def __init__(self, folder: Path, ports: dict[str, int]) -> None:
-        """``ports`` by name; nothing starts yet."""
-        self._folder, self._ports = folder, ports
+    def __init__(self, folder: Path, addresses: dict[str, str]) -> None:
+        """``addresses`` by name; nothing starts yet."""
+        self._folder, self._addresses = folder, addresses
         start = datetime.now(UTC) - timedelta(seconds=60)  # some weeks are over
         self._origin = start.isoformat()
         self.processes: dict[str, subprocess.Popen] = {}
@@ -94,12 +94,12 @@ class Demo:
     def start(self, name: str, overrides: list[str] | None = None) -> None:
         """Starts a peer; its log continues."""
         identity = self._folder / "network" / name
-        others = [f"127.0.0.1:{p}" for n, p in self._ports.items() if n != name]
+        others = [place for n, place in self._addresses.items() if n != name]
         module = "examples.byzantine_peer" if name == BYZANTINE else "launch.run_peer"
         command = [
             *(sys.executable, "-m", module),
             f"--identity={identity}",
-            f"--listen=127.0.0.1:{self._ports[name]}",
+            f"--listen={self._addresses[name]}",
             f"--connect={','.join(others)}",
         ]
         if name != BYZANTINE:

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from examples.ports import free_ports
+from examples.loopback import free_ports
 from p2p_sac_jax.agent.agent import P2PSACAgent
 from p2p_sac_jax.agent.ops.authority import write_network
 from p2p_sac_jax.agent.ops.identity import load_identity, load_roster

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
-from examples.ports import free_ports
+from examples.loopback import free_ports
 from p2p_sac_jax.agent.ops.audit import AuditLog
 from p2p_sac_jax.agent.ops.monitor import Endpoint, JsonLines, PeerCollector
 from p2p_sac_jax.agent.protocol.refusals import Refusal

@@ -12,6 +12,7 @@ import time
 import pytest
 import zenoh
 
+from examples.loopback import free_addresses
 from p2p_sac_jax.agent.ops.authority import (
     Authority,
     dump_certificate,
@@ -28,7 +29,6 @@ from tests.helpers.zenoh_peers import (
     Attacker,
     Peer,
     copy_folder,
-    free_ports,
     running,
     wait_until,
 )
@@ -52,7 +52,7 @@ def other_network(tmp_path):
 
 @pytest.fixture(scope="module")
 def places():
-    return free_ports(NAMES)
+    return free_addresses(NAMES)
 
 
 @pytest.fixture(scope="module")
@@ -209,7 +209,7 @@ def test_no_peer_replies_for_another(pair, network, places):
 
 
 def test_a_killed_peer_reconnects(other_network):
-    places = free_ports(NAMES)
+    places = free_addresses(NAMES)
     with running(other_network, places, "a", "b") as peers:
         a, b = peers.values()
         a.wait_for("b")
@@ -229,7 +229,7 @@ def test_a_killed_peer_reconnects(other_network):
 
 def test_a_hello_comes_with_messages_and_queries(network):
     """And is forgotten with the connection: the peer may come back upgraded."""
-    places = free_ports(NAMES)
+    places = free_addresses(NAMES)
 
     async def meet():
         a = ZenohTransport(network / "absent", listen=[places["a"]])
@@ -268,7 +268,7 @@ def test_a_hello_comes_with_messages_and_queries(network):
 @pytest.mark.slow
 @pytest.mark.thorough
 def test_a_stopped_peer_delays_no_other(other_network):
-    places = free_ports(NAMES)
+    places = free_addresses(NAMES)
     with running(other_network, places, *NAMES) as peers:
         a, b, c = peers.values()
         for peer in peers.values():
@@ -309,7 +309,7 @@ def test_a_stopped_peer_delays_no_other(other_network):
 
 
 def test_what_cannot_be_opened_is_one_line(other_network):
-    places = free_ports(NAMES)
+    places = free_addresses(NAMES)
 
     async def clash():
         first = ZenohTransport(other_network / "a", listen=[places["a"]])

@@ -19,10 +19,11 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from examples.loopback import free_addresses
 from p2p_sac_jax.agent.ops.authority import write_network
 from tests.helpers import stress_process as stress_process
 from tests.helpers.stress_process import BYZANTINE
-from tests.helpers.zenoh_peers import PATIENCE_S, ROOT, free_ports, wait_until
+from tests.helpers.zenoh_peers import PATIENCE_S, ROOT, wait_until
 
 NAMES = ("calm", "stopped", "killed", "killed_too", BYZANTINE)
 CALM, STOPPED, *KILLED, _ = NAMES
@@ -109,7 +110,7 @@ def run_stress(
       byzantine_rate: messages a second of the byzantine peer.
     """
     write_network(folder, "stress", "consortium", NAMES)
-    places = free_ports(NAMES)
+    places = free_addresses(NAMES)
     with contextlib.ExitStack() as stack:
 
         def start(name: str) -> Process:

@@ -10,12 +10,11 @@ import asyncio
 import contextlib
 import json
 import signal
-import socket
 import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -32,17 +31,6 @@ from p2p_sac_jax.agent.transport.zenoh_transport import ZenohTransport
 
 ROOT = Path(__file__).parents[2]
 PATIENCE_S = 30.0
-
-
-def free_ports(names: Iterable[str]) -> dict[str, str]:
-    """HOST:PORT of each name, free at this moment."""
-    with contextlib.ExitStack() as stack:
-        places = {}
-        for name in names:
-            probe = stack.enter_context(socket.socket())
-            probe.bind(("127.0.0.1", 0))
-            places[name] = f"127.0.0.1:{probe.getsockname()[1]}"
-        return places
 
 
 def wait_until(condition: Callable[[], Any], what: str) -> Any:

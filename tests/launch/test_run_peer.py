@@ -12,7 +12,7 @@ from datetime import UTC, datetime
 
 import pytest
 
-from examples.ports import free_ports
+from examples.loopback import free_ports
 from p2p_sac_jax.agent.ops.authority import write_network
 from tests.helpers.commands import ROOT, run_each
 
