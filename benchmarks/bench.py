@@ -68,7 +68,7 @@ _LAYOUTS = ("auto", "vmap", "map")
 @PROGRAM.main
 def main() -> None:
     """Prints a table, and writes the files that --out and --figure name."""
-    at_least(1, _REPEATS)
+    at_least(1, _REPEATS, _EXCHANGE_EVERY, _REPLAY)
     if _PROFILE.value:
         _refuse((_OUT, _FIGURE), "must be left out with --profile")
     if _EXCHANGE_COST.value:
@@ -79,9 +79,9 @@ def main() -> None:
 
 
 def _time_loops() -> None:
-    sizes = names("sizes", _SIZES.value, ("standard", "market"))
-    counts = numbers("devices", _DEVICES.value, least=0)
-    peers = numbers("peers", _PEERS.value or _DEFAULT_PEERS)
+    sizes = names(_SIZES, ("standard", "market"))
+    counts = numbers(_DEVICES, least=0)
+    peers = numbers(_PEERS, _DEFAULT_PEERS)
     if min(counts) > max(peers):
         raise ConfigError(
             f"--devices={_DEVICES.value!r} must be at most the largest of"
@@ -146,33 +146,31 @@ def _configs(size: str) -> Iterator[TrainConfig]:
     from benchmarks.sizes import sized_config
     from p2p_sac_jax.validation import validate
 
-    peers = numbers("peers", _PEERS.value or _DEFAULT_PEERS)
-    asked = numbers("devices", _DEVICES.value, least=0)
+    peers, asked = numbers(_PEERS, _DEFAULT_PEERS), numbers(_DEVICES, least=0)
     for count, devices in itertools.product(peers, asked):
         if devices > count:
             _progress(f"{size}, P={count}, left out: devices={devices} are more")
-    layouts = names("layout", _LAYOUT.value or ",".join(_LAYOUTS), _LAYOUTS)
-    for updates in numbers("updates", _UPDATES.value or "1"):
-        for count in peers:
-            for layout in layouts:
-                config = sized_config(
-                    size,
-                    count,
-                    layout=layout,
-                    exchange_every=_EXCHANGE_EVERY.value,
-                    replay=_REPLAY.value,
-                    updates_per_step=updates,
-                )
-                for devices in asked:
-                    if devices <= count:
-                        config = replace(config, device=_DEVICE.value, devices=devices)
-                        validate(config)
-                        yield config
+    layouts = names(_LAYOUT, _LAYOUTS) if _LAYOUT.value else _LAYOUTS
+    for updates, count, layout in itertools.product(
+        numbers(_UPDATES, "1"), peers, layouts
+    ):
+        config = sized_config(
+            size,
+            count,
+            layout=layout,
+            exchange_every=_EXCHANGE_EVERY.value,
+            replay=_REPLAY.value,
+            updates_per_step=updates,
+        )
+        for devices in asked:
+            if devices <= count:
+                config = replace(config, device=_DEVICE.value, devices=devices)
+                validate(config)
+                yield config
 
 
 def _time_exchange() -> None:
-    peers = numbers("peers", _PEERS.value or "16,256")
-    updates = numbers("updates", _UPDATES.value or "1,16")
+    peers, updates = numbers(_PEERS, "16,256"), numbers(_UPDATES, "1,16")
     write(_OUT)
 
     from benchmarks import machine
@@ -187,8 +185,8 @@ def _time_exchange() -> None:
         rows.append(row)
         print(
             f"{size} peers, {count} updates a step: ten steps and their exchange"
-            f" {1e3 * row['round_s']:.1f} ms, exchange"
-            f" {1e3 * row['exchange_s']:.2f} ms: it adds {row['added']:.1%}",
+            f" {1e3 * row['round_s']['median']:.1f} ms, exchange"
+            f" {1e3 * row['exchange_s']['median']:.2f} ms: it adds {row['added']:.1%}",
             flush=True,
         )
         write_json(_OUT, machine.describe() | {"rows": rows})

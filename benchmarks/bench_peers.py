@@ -9,11 +9,8 @@ second take turns in one process, and the ratio within each turn counts. Run it 
 
 from __future__ import annotations
 
-import contextlib
 import gc
-import importlib.metadata
 import importlib.util
-import statistics
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
@@ -77,9 +74,8 @@ Group = tuple[str, int, int]  # size, peers, replay
 @PROGRAM.main
 def main() -> None:
     """Prints a line for each baseline and size, and writes the figures."""
-    peers, replays = numbers("peers", _PEERS.value), numbers("replay", _REPLAY.value)
-    sizes = names("sizes", _SIZES.value, ("standard", "market"))
-    chosen = names("baselines", _CHOSEN.value, tuple(_BASELINES))
+    peers, replays = numbers(_PEERS), numbers(_REPLAY)
+    sizes, chosen = names(_SIZES, ("standard", "market")), names(_CHOSEN, [*_BASELINES])
     at_least(1, _REPEATS)
     if all(_BASELINES[name].single_agent for name in chosen) and 1 not in peers:
         raise ConfigError(f"--peers={_PEERS.value!r} must hold 1 for {chosen[0]}")
@@ -149,6 +145,7 @@ def _compare(
     group: Group, config: Any, baselines: Sequence[str]
 ) -> list[dict[str, Any]]:
     """Times this project and the baselines in turn; a row for each baseline."""
+    from benchmarks.bench_results import summary
     from benchmarks.timing import check_updates, take_turns
     from benchmarks.training_loop import TrainingLoop
 
@@ -170,8 +167,7 @@ def _compare(
     )
     this, *sides = (
         {
-            "updates_per_s": round(statistics.median(timing.rates), 1),
-            "updates_per_s_range": [round(f(timing.rates), 1) for f in (min, max)],
+            "updates_per_s": summary(timing.rates, 1),
             "updates_per_turn": timing.updates,
             "compile_s": round(program.compile_s, 2),
         }
@@ -180,39 +176,29 @@ def _compare(
     rows = []
     for name, side, timing in zip(baselines, sides, timings[1:], strict=True):
         ratios = [a / b for a, b in zip(timings[0].rates, timing.rates, strict=True)]
-        row = {"size": size, **workload._asdict(), "baseline": name} | {
-            "ratio": round(statistics.median(ratios), 3),
-            "ratio_range": [round(f(ratios), 3) for f in (min, max)],
-            "ratios": [round(ratio, 4) for ratio in ratios],
-        }
-        rows.append(row | {"this": this, "other": side, "others": round(others, 3)})
+        row = {"size": size, **workload._asdict(), "baseline": name}
+        row |= {"ratio": summary(ratios, 4), "this": this, "other": side}
+        rows.append(row | {"others": round(others, 3)})
     return rows
 
 
 def _line(row: dict[str, Any]) -> str:
-    this, other = row["this"], row["other"]
-    low, high = row["ratio_range"]
+    this, other, ratio = row["this"], row["other"], row["ratio"]
+    span = f"{ratio['min']:.2f}-{ratio['max']:.2f}"
     return (
         f"{row['size']:<9}{row['peers']:>6}{row['replay']:>9}  {row['baseline']:<14}"
-        f"{this['updates_per_s']:>9.0f}{other['updates_per_s']:>10.0f}"
-        f"{row['ratio']:>8.2f}   {f'{low:.2f}-{high:.2f}':<14} "
+        f"{this['updates_per_s']['median']:>9.0f}"
+        f"{other['updates_per_s']['median']:>10.0f}{ratio['median']:>8.2f}"
+        f"   {span:<14} "
         f"{this['compile_s']:.1f} / {other['compile_s']:.1f}"
     )
 
 
 def _describe(baselines: Sequence[str]) -> dict[str, Any]:
     """Machine, versions and settings of the figures; ``rows`` is empty."""
-    import jax
-
     from benchmarks import machine
 
-    versions = {}
-    for name in _PACKAGES:
-        with contextlib.suppress(importlib.metadata.PackageNotFoundError):
-            versions[name] = importlib.metadata.version(name)
-    return machine.describe() | {
-        "versions": versions,
-        "devices": [str(device) for device in jax.devices()],
+    return machine.describe(_PACKAGES) | {
         "baselines": list(baselines),
         "torch_threads": stable_baselines.TORCH_THREADS,
         "repeats": _REPEATS.value,

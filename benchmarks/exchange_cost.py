@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-import statistics
 import time
 from collections.abc import Callable
-from dataclasses import replace
 from typing import Any
 
 import jax
 
+from benchmarks.bench_results import summary
 from benchmarks.training_loop import TrainingLoop
 from p2p_sac_jax.config import TrainConfig
+from p2p_sac_jax.config_io import replace_fields
 from p2p_sac_jax.experiment.programs import compile_program
 
 STEPS_PER_ROUND = 10
@@ -29,7 +29,17 @@ def exchange_cost(
       Seconds of a round's steps (exchange included) and of its exchange alone,
       medians and ranges; ``added``: exchange over the steps without it; compile time.
     """
-    loop = TrainingLoop(_sized(config, peers, updates_per_step))
+    sized = {
+        "arms": "network",
+        "steps": 100 * STEPS_PER_ROUND,
+        "evaluate_every": STEPS_PER_ROUND,
+        "checkpoint_every": STEPS_PER_ROUND,
+        "population.peers": peers,
+        "sac.updates_per_step": updates_per_step,
+        "sac.learning_starts": 1,
+        "exchange.interval": STEPS_PER_ROUND,
+    }
+    loop = TrainingLoop(replace_fields(config, sized))
     began = time.perf_counter()
     exchange = compile_program(loop.population.communicate, loop.arguments())
     compile_s = loop.compile_s + time.perf_counter() - began
@@ -39,36 +49,19 @@ def exchange_cost(
         jax.block_until_ready(run())
         return time.perf_counter() - start
 
-    times: dict[str, list[float]] = {"steps": [], "exchange": []}
-    for index in range(repeats + 1):
-        exchange_s = timed(lambda: exchange(*loop.arguments()))
-        steps_s = timed(loop.run)
-        if index:  # the first of each warms up
-            times["exchange"].append(exchange_s)
-            times["steps"].append(steps_s)
-    steps_s, exchange_s = (statistics.median(times[name]) for name in times)
+    steps, rounds = [], []
+    for _ in range(repeats + 1):
+        rounds.append(timed(lambda: exchange(*loop.arguments())))
+        steps.append(timed(loop.run))
+    steps_s, exchange_s = summary(steps[1:], 5), summary(rounds[1:], 6)  # warm
+    alone_s = steps_s["median"] - exchange_s["median"]
     return {
         "peers": peers,
         "updates_per_step": updates_per_step,
         "layout": loop.placement.layout,
         "devices": loop.placement.devices,
         "compile_s": round(compile_s, 2),
-        "round_s": round(steps_s, 5),
-        "round_range_s": [round(f(times["steps"]), 5) for f in (min, max)],
-        "exchange_s": round(exchange_s, 6),
-        "exchange_range_s": [round(f(times["exchange"]), 6) for f in (min, max)],
-        "added": round(exchange_s / (steps_s - exchange_s), 4),
+        "round_s": steps_s,
+        "exchange_s": exchange_s,
+        "added": round(exchange_s["median"] / alone_s, 4),
     }
-
-
-def _sized(config: TrainConfig, peers: int, updates: int) -> TrainConfig:
-    return replace(
-        config,
-        arms="network",
-        steps=100 * STEPS_PER_ROUND,
-        evaluate_every=STEPS_PER_ROUND,
-        checkpoint_every=STEPS_PER_ROUND,
-        population=replace(config.population, peers=peers),
-        sac=replace(config.sac, updates_per_step=updates, learning_starts=1),
-        exchange=replace(config.exchange, interval=STEPS_PER_ROUND),
-    )

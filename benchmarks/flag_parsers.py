@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,30 +12,31 @@ from p2p_sac_jax.config import ConfigError
 from p2p_sac_jax.config_io import suggestion
 
 
-def names(flag: str, text: str, allowed: tuple[str, ...]) -> list[str]:
+def names(flag: Flag, allowed: Sequence[str]) -> list[str]:
     """Distinct names from a list separated by commas.
 
     Raises:
       ConfigError: the list is empty or holds a name that is not allowed.
     """
-    found = list(dict.fromkeys(name.strip() for name in text.split(",") if name))
+    found = list(dict.fromkeys(name.strip() for name in flag.value.split(",") if name))
     for name in found or [""]:
         if name not in allowed:
             hint = suggestion(name, allowed) or f"; allowed: {', '.join(allowed)}"
-            raise ConfigError(f"--{flag}={text!r}: unknown {name!r}{hint}")
+            raise ConfigError(f"--{flag.name}={flag.value!r}: unknown {name!r}{hint}")
     return found
 
 
-def numbers(flag: str, text: str, least: int = 1) -> list[int]:
+def numbers(flag: Flag, default: str = "", least: int = 1) -> list[int]:
     """Distinct whole numbers from a list separated by commas.
 
     Raises:
       ConfigError: the list is empty or holds a number below ``least``.
     """
+    text = flag.value or default
     found = [word.strip() for word in text.split(",") if word.strip()]
     if not found or not all(word.isdecimal() and int(word) >= least for word in found):
         raise ConfigError(
-            f"--{flag}={text!r} must be whole numbers, at least {least}, by comma"
+            f"--{flag.name}={text!r} must be whole numbers, at least {least}, by comma"
         )
     return list(dict.fromkeys(int(word) for word in found))
 

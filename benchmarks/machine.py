@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import datetime
 import importlib.metadata
 import os
@@ -10,6 +11,7 @@ import resource
 import subprocess
 import sys
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,13 +22,16 @@ from p2p_sac_jax.experiment.devices import cores
 _PACKAGES = ("jax", "jaxlib", "flax", "optax", "numpy")
 
 
-def describe() -> dict[str, Any]:
+def describe(packages: Sequence[str] = _PACKAGES) -> dict[str, Any]:
     """Date, versions, processor and devices; devices must have been chosen before."""
-    devices = jax.devices()
+    devices, versions = jax.devices(), {}
+    for name in packages:
+        with contextlib.suppress(importlib.metadata.PackageNotFoundError):
+            versions[name] = importlib.metadata.version(name)
     return {
         "date": datetime.datetime.now(datetime.UTC).date().isoformat(),
         "python": platform.python_version(),
-        "versions": {name: importlib.metadata.version(name) for name in _PACKAGES},
+        "versions": versions,
         "platform": devices[0].platform,
         "device": devices[0].device_kind,
         "devices": len(devices),

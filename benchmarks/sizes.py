@@ -9,6 +9,7 @@ import jax
 import numpy as np
 
 from p2p_sac_jax.config import ConfigError, TrainConfig
+from p2p_sac_jax.config_io import replace_fields
 from p2p_sac_jax.environments.registry import World, make_world
 from p2p_sac_jax.validation import validate
 
@@ -19,17 +20,20 @@ _UPDATES_PER_CHUNK = 256
 _CHUNKS = 10_000  # nominal length of the run; no timed loop gets there
 
 
-SIZES: dict[str, dict[str, dict[str, Any]]] = {
+SIZES: dict[str, dict[str, Any]] = {
     # Pendulum with the networks and batches that SAC is usually timed with.
     "standard": {
-        "environment": {"name": "pendulum", "seconds_per_step": 0.05},
-        "sac": {"batch_size": 256, "hidden": 256, "discount": 0.99},
-        "memory": {"kind": "none"},
-        "model_rollouts": {"fraction": 0.0},
-        "exploration": {"source": "policy"},
+        "environment.name": "pendulum",
+        "environment.seconds_per_step": 0.05,
+        "sac.batch_size": 256,
+        "sac.hidden": 256,
+        "sac.discount": 0.99,
+        "memory.kind": "none",
+        "model_rollouts.fraction": 0.0,
+        "exploration.source": "policy",
     },
     # The pricing market with its small networks, price memory and model rollouts.
-    "market": {"sac": {"batch_size": 64, "hidden": 64}},
+    "market": {"sac.batch_size": 64, "sac.hidden": 64},
 }
 
 
@@ -61,30 +65,24 @@ def sized_config(
     """
     if size not in SIZES:
         raise ConfigError(f"size={size!r} must be one of {', '.join(SIZES)}")
-    names = "peers", "exchange_every", "replay", "updates_per_step"
-    counts = peers, exchange_every, replay, updates_per_step
-    for name, value in zip(names, counts, strict=True):
-        if value < 1:
-            raise ConfigError(f"{name}={value} must be at least 1")
-    per_round = exchange_every * peers * updates_per_step
+    per_round = max(1, exchange_every * peers * updates_per_step)
     chunk = exchange_every * max(1, _UPDATES_PER_CHUNK // per_round)
-    config = TrainConfig(
-        arms="network",
-        steps=_CHUNKS * chunk,
-        evaluate_every=chunk,
-        checkpoint_every=chunk,
-        evaluation_weeks=2,  # nothing here evaluates
-        layout=layout,
-    )
-    config = _replace(
-        _replace(config, **SIZES[size]),
-        population={"peers": peers},
-        sac={
-            "updates_per_step": updates_per_step,
-            "replay_capacity": replay,
-            "learning_starts": 1,
+    config = replace_fields(
+        TrainConfig(),
+        SIZES[size]
+        | {
+            "arms": "network",
+            "steps": _CHUNKS * chunk,
+            "evaluate_every": chunk,
+            "checkpoint_every": chunk,
+            "evaluation_weeks": 2,  # nothing here evaluates
+            "layout": layout,
+            "population.peers": peers,
+            "sac.updates_per_step": updates_per_step,
+            "sac.replay_capacity": replay,
+            "sac.learning_starts": 1,
+            "exchange.interval": exchange_every,
         },
-        exchange={"interval": exchange_every},
     )
     validate(config)
     return config
@@ -104,12 +102,3 @@ def repeated_world(config: TrainConfig) -> World:
         names=[world.names[store] for store in repeated],
         context=world.context[repeated],
     )
-
-
-def _replace(config: TrainConfig, **components: dict[str, Any]) -> TrainConfig:
-    """``config`` with some fields of some sections changed."""
-    changed = {
-        name: dataclasses.replace(getattr(config, name), **fields)
-        for name, fields in components.items()
-    }
-    return dataclasses.replace(config, **changed)

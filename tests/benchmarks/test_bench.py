@@ -15,7 +15,7 @@ WRONG = {
     "--repeats=0": "--repeats=0 must be at least 1",
     "--peers=1 --devices=2": "--devices='2' must be at most the largest of --pe",
     "--profile --out=x.json": "--out must be left out with --profile",
-    "--exchange_every=0": "exchange_every=0 must be at least 1",
+    "--exchange_every=0": "--exchange_every=0 must be at least 1",
     "--out=/nowhere/at/all.json": "--out='/nowhere/at/all.json': No such file",
     "--device=gpu": "device='gpu' is not available here",
 }

@@ -7,9 +7,8 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from benchmarks.leakage import attack, leakage_bounds
+from benchmarks.leakage import attack, leakage_bounds, membership_auc
 from benchmarks.leakage_game import EVERYTHING, make_game
-from benchmarks.membership import membership_auc
 from p2p_sac_jax.config import ConfigError
 from tests.helpers.populations import small_config
 

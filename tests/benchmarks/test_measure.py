@@ -60,8 +60,7 @@ def test_sizes_are_as_documented():
     ("arguments", "message"),
     [
         ({"size": "huge"}, "size='huge' must be one of standard, market"),
-        ({"peers": 0}, "peers=0 must be at least 1"),
-        ({"replay": 0}, "replay=0 must be at least 1"),
+        ({"peers": 0}, r"population\.peers=0 must"),
         ({"layout": "heap"}, "layout='heap'"),
     ],
 )
@@ -290,6 +289,6 @@ def test_figure_is_self_contained_and_describes_itself(rows):
 @pytest.mark.thorough
 def test_exchange_cost_times_a_round_beside_its_steps():
     row = exchange_cost(2, 1, 2, tiny(2))
-    assert row["exchange_s"] > 0
+    assert row["exchange_s"]["median"] > 0
     assert row["peers"] == 2
-    assert set(row) >= {"round_s", "exchange_range_s", "added", "compile_s"}
+    assert set(row) >= {"round_s", "added", "compile_s"}
