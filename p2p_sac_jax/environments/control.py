@@ -74,13 +74,6 @@ class LqrState(NamedTuple):
     step: Array  # [] int32 steps of this episode
 
 
-class LqrOptimum(NamedTuple):
-    """Solution of a discounted Riccati equation."""
-
-    gain: np.ndarray  # [1, 2] the optimal action is -gain @ x
-    cost: np.ndarray  # [2, 2] P: x' P x is the cost to go without noise
-
-
 def make_pendulum(config: EnvironmentConfig) -> Environment:
     """Swing a pendulum up and hold it there.
 
@@ -116,11 +109,8 @@ def make_pendulum(config: EnvironmentConfig) -> Environment:
         speed = jnp.clip(speed, -_MAX_SPEED, _MAX_SPEED)
         moved = PendulumState(wrapped + _TIME_STEP * speed, speed, state.step + 1)
         zero = jnp.zeros_like(reward)
-        fresh, fresh_obs = reset(key, params)
-        info = Score(achieved=reward, oracle=zero, baseline=zero)
-        return _finish(
-            moved, observe(moved), fresh, fresh_obs, reward, PENDULUM_STEPS, info
-        )
+        score = Score(achieved=reward, oracle=zero, baseline=zero)
+        return _finish(moved, observe(moved), reset(key, params), PENDULUM_STEPS, score)
 
     def cell(obs: Array) -> Array:
         turn = jnp.arctan2(obs[1], obs[0]) / (2.0 * math.pi)
@@ -164,9 +154,8 @@ def make_lqr(config: EnvironmentConfig) -> Environment:
         )
         after = x @ params.drift.T + u @ params.control.T + noise
         moved = LqrState(after, state.step + 1)
-        fresh, fresh_obs = reset(reset_key, params)
-        info = Score(achieved=rewards[0], oracle=rewards[1], baseline=rewards[2])
-        return _finish(moved, after[0], fresh, fresh_obs, rewards[0], LQR_STEPS, info)
+        fresh = reset(reset_key, params)
+        return _finish(moved, after[0], fresh, LQR_STEPS, Score(*rewards))
 
     def cell(obs: Array) -> Array:
         classes = len(_LQR_EDGES) + 1
@@ -186,11 +175,10 @@ def make_lqr(config: EnvironmentConfig) -> Environment:
     )
 
 
-def lqr_optimum(discount: float = 1.0) -> LqrOptimum:
-    """Optimal gain and cost matrix, by value iteration on the Riccati equation.
+def lqr_gain() -> np.ndarray:
+    """Gain [1, 2] of the least average cost, as long as no action is clipped.
 
-    With ``discount=1`` the gain minimises the average cost, which is trace(P W) for
-    noise of covariance W = LQR_NOISE² / 3 · I, as long as no action is clipped.
+    Value iteration on the Riccati equation.
     """
     a, b = np.asarray(LQR_A), np.asarray(LQR_B)
     state_cost, action_cost = np.diag(LQR_STATE_COST), np.diag([LQR_ACTION_COST])
@@ -198,16 +186,10 @@ def lqr_optimum(discount: float = 1.0) -> LqrOptimum:
     gain = np.zeros_like(b.T)
     while np.abs(cost - before).max() > 1e-12:
         before = cost
-        gain = np.linalg.solve(
-            action_cost + discount * b.T @ cost @ b, discount * b.T @ cost @ a
-        )
+        gain = np.linalg.solve(action_cost + b.T @ cost @ b, b.T @ cost @ a)
         closed = a - b @ gain
-        cost = (
-            state_cost
-            + gain.T @ action_cost @ gain
-            + discount * closed.T @ cost @ closed
-        )
-    return LqrOptimum(gain=gain, cost=cost)
+        cost = state_cost + gain.T @ action_cost @ gain + closed.T @ cost @ closed
+    return gain
 
 
 def _equal_peers(make_one: Callable[[], NamedTuple]) -> Callable:
@@ -229,27 +211,25 @@ def _equal_peers(make_one: Callable[[], NamedTuple]) -> Callable:
 def _finish(
     moved: Any,
     final_obs: Array,
-    fresh: Any,
-    fresh_obs: Array,
-    reward: Array,
+    fresh: tuple[Any, Array],
     episode_steps: int,
-    info: Score,
+    score: Score,
 ) -> TimeStep:
     """A step that starts over with ``fresh`` once the episode's clock ran out."""
     truncated = moved.step >= episode_steps
     state, obs = jax.tree.map(
         lambda new, old: jnp.where(truncated, new, old),
-        (fresh, fresh_obs),
+        fresh,
         (moved, final_obs),
     )
     return TimeStep(
         state=state,
         obs=obs,
-        reward=reward,
+        reward=score.achieved,
         terminated=jnp.zeros((), bool),
         truncated=truncated,
         final_obs=final_obs,
-        info=info,
+        info=score,
     )
 
 
@@ -263,7 +243,5 @@ PENDULUM = EnvironmentFactory(
 )
 LQR = EnvironmentFactory(
     make_lqr,
-    _equal_peers(
-        lambda: LqrParams(drift=LQR_A, control=LQR_B, gain=lqr_optimum().gain)
-    ),
+    _equal_peers(lambda: LqrParams(drift=LQR_A, control=LQR_B, gain=lqr_gain())),
 )

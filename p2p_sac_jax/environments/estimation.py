@@ -165,21 +165,7 @@ def estimate_table(panel: Panel) -> dict[str, NDArray]:
     """One row per store x brand, sorted by store, then brand.
 
     Series shorter than ``MIN_WEEKS`` or that do not identify every coefficient are
-    left out. Columns, with p the own price and I the volume-weighted mean log price
-    of the store's other brands:
-
-    - ``elasticity_ols``, ``elasticity_se``: coefficient of ln p in the regression of
-      log units on a constant, ln p, ln I, feature, deal, cos and sin of the year and
-      a trend; ``elasticity`` and ``cross_elasticity`` (of ln I) are shrunk within
-      the brand. ``season_amplitude`` and ``season_phase``: g, phi in
-      g cos(2 pi week/52 - phi); ``demand_noise``: residual sd; ``r2``.
-    - ``unit_cost``: geometric mean of cost over that of the price, as the market's
-      cost is log-symmetric around it.
-    - ``cost_vol``, ``cost_persistence``, ``rival_vol``, ``rival_persistence``: AR(1)
-      of log cost and of ln I.
-    - ``reference_effect``: b in the same regression with the term -b (ln p - ln r)
-      added, r as in ``reference_level``: the brand's mean over its stores.
-    - ``held_out``: 1 for every third store by id.
+    left out. ``data/README.md`` says what each column is and how it is estimated.
 
     Returns:
       ``COLUMNS`` [rows] by name: ``store``, ``brand``, ``weeks``, ``held_out`` int64,

@@ -46,9 +46,5 @@ def logit_price(
       rival_odds: [] exp of the rival's utility, 0 without a rival.
     """
     exponent = appeal - sensitivity * cost - 1.0 - jnp.log1p(rival_odds)
-    return cost + _markup(exponent) / sensitivity
-
-
-def _markup(exponent: Array) -> Array:
-    """1 + W(exp(exponent)), in units of 1/sensitivity."""
-    return 1.0 + lambert_w(jnp.exp(jnp.minimum(exponent, _MAX_EXPONENT)))
+    markup = 1.0 + lambert_w(jnp.exp(jnp.minimum(exponent, _MAX_EXPONENT)))
+    return cost + markup / sensitivity

@@ -47,16 +47,6 @@ from p2p_sac_jax.environments.pricing_model import (
 from p2p_sac_jax.environments.week_figures import USUAL_WEEKS
 from p2p_sac_jax.types import Array, Candidates, Score, Transition
 
-__all__ = [
-    "Info",
-    "PricingParams",
-    "PricingState",
-    "action_price",
-    "advance",
-    "make_pricing",
-    "make_pricing_params",
-]
-
 NUM_CANDIDATES = 41
 # Public codebook: the quintiles of cost of a seller with mean cost .7 and a
 # standard deviation of log cost of .13, and the four quarters of the year.
@@ -103,9 +93,13 @@ def make_pricing(config: EnvironmentConfig) -> Environment:
     farsighted = config.reference_effect > 0
     return Environment(
         reset=_reset,
-        step=functools.partial(_step, farsighted),
+        step=lambda key, state, action, params: advance(
+            farsighted, state, action, draw_noise(key), params
+        ),
         cell=_cell,
-        score=_score,
+        score=lambda info: Score(
+            info.expected_profit, info.oracle_profit, info.historical_profit
+        ),
         observation_dim=OBSERVATION_DIM,
         action_dim=1,
         num_cells=(len(COST_EDGES) + 1) * NUM_SEASONS,
@@ -208,20 +202,6 @@ def _reset(key: Array, params: PricingParams) -> tuple[PricingState, Array]:
     return state, _observe(state, params)
 
 
-def _step(
-    farsighted: bool,
-    key: Array,
-    state: PricingState,
-    action: Array,
-    params: PricingParams,
-) -> TimeStep:
-    return advance(farsighted, state, action, draw_noise(key), params)
-
-
-def _score(info: Info) -> Score:
-    return Score(info.expected_profit, info.oracle_profit, info.historical_profit)
-
-
 def _cell(obs: Array) -> Array:
     """Cost bin times four plus the quarter, both read from the observation."""
     cost_bin = jnp.sum(observed_cost(obs) > np.asarray(COST_EDGES, np.float32))
@@ -313,8 +293,7 @@ def _exogenous(key: Array, params: PricingParams) -> Transition:
 
 def _curve(farsighted: bool, state: PricingState, params: PricingParams) -> DemandCurve:
     """Demand without season, at usual cost, rival and reference price."""
-    low, high = model.price_range()
-    price = np.linspace(low, high, NUM_CANDIDATES, dtype=np.float32)
+    price = np.linspace(*model.PRICE_RANGE, NUM_CANDIDATES, dtype=np.float32)
     slopes = [1.0 - price] * (2 if farsighted else 1)
     zero = np.zeros_like(price)
     usual = params._replace(

@@ -21,7 +21,9 @@ from p2p_sac_jax.environments.observation import WEEKS_PER_YEAR
 from p2p_sac_jax.types import Array
 
 USUAL_SHARE = 0.2  # s0, the seller's market share at the usual price
-LOG_PRICE_RANGE = math.log(1.5)  # prices reach from 1/1.5 to 1.5
+LOG_PRICE_RANGE = math.log(1.5)
+# Lowest and highest price an action can name.
+PRICE_RANGE = math.exp(-LOG_PRICE_RANGE), math.exp(LOG_PRICE_RANGE)
 ORACLE_DISCOUNT = 0.98  # of the reference-price oracle
 
 _SENSITIVITY_SWING = 0.15  # assumed, not calibrated
@@ -134,11 +136,6 @@ def make_pricing_params(config: EnvironmentConfig, calibration: Any) -> PricingP
     return params
 
 
-def price_range() -> tuple[float, float]:
-    """Lowest and highest price an action can name."""
-    return math.exp(-LOG_PRICE_RANGE), math.exp(LOG_PRICE_RANGE)
-
-
 def season_angle(week: Array) -> Array:
     """Phase of the year in radians; ``week`` [] int32."""
     return (week % WEEKS_PER_YEAR) * np.float32(2.0 * np.pi / WEEKS_PER_YEAR)
@@ -180,7 +177,7 @@ def myopic_price(market: Market, reference: Array, params: PricingParams) -> Arr
         _appeal(market, reference, params),
         jnp.exp(_rival_utility(market, params)),
     )
-    return jnp.clip(best, *price_range())
+    return jnp.clip(best, *PRICE_RANGE)
 
 
 def reference_price_policy(
@@ -199,7 +196,7 @@ def reference_price_policy(
     )
     # Parameters may still be NumPy, which a traced week cannot index.
     table = jnp.asarray(params.reference_policy)[market.week % WEEKS_PER_YEAR]
-    return jnp.clip(reference_oracle.interpolate(table, positions), *price_range())
+    return jnp.clip(reference_oracle.interpolate(table, positions), *PRICE_RANGE)
 
 
 def draw_noise(key: Array) -> Noise:
@@ -275,7 +272,7 @@ def _autoregress(value: Array, persistence: Array, vol: Array, normal: Array) ->
 
 def _references() -> Array:
     """[M] grid of reference prices over the price range."""
-    return jnp.linspace(*price_range(), _NUM_REFERENCES)
+    return jnp.linspace(*PRICE_RANGE, _NUM_REFERENCES)
 
 
 def _sensitivity(market: Market, params: PricingParams) -> Array:

@@ -341,31 +341,6 @@ def test_exogenous_weeks_look_like_the_market_at_the_status_quo():
     assert counts.min() > 250
 
 
-def test_vmapped_sellers_equal_a_loop():
-    env = make_pricing(REMEMBERING)
-    params = make_pricing_params(REMEMBERING, calibration(3))
-    actions = np.float32([[0.2], [-0.6], [0.9]])
-
-    def one(seed, action, params):
-        key_reset, key_step = jax.random.split(jax.random.key(seed))
-        state, obs = env.reset(key_reset, params)
-        step = env.step(key_step, state, action, params)
-        return step, env.demand.candidates(obs, params), env.cell(obs)
-
-    map_batch_size = jax.jit(jax.vmap(one))(np.arange(3), actions, params)
-    single = jax.jit(one)
-    for peer in range(3):
-
-        def select(tree, peer=peer):
-            return jax.tree.map(lambda leaf: np.asarray(leaf)[peer], tree)
-
-        chex.assert_trees_all_close(
-            select(map_batch_size),
-            single(peer, actions[peer], select(params)),
-            atol=1e-5,
-        )
-
-
 def test_parameters_are_derived_and_checked():
     params = make_pricing_params(SHIFTING, calibration(3))
     chex.assert_shape(params.alpha, (3,))
