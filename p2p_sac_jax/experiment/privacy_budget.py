@@ -7,7 +7,7 @@ from typing import Any
 
 from p2p_sac_jax.config import TrainConfig
 from p2p_sac_jax.environments.registry import World
-from p2p_sac_jax.peer import make_peer
+from p2p_sac_jax.peer import make_peer_components
 from p2p_sac_jax.privacy.accountant import (
     UNLIMITED,
     PrivacyAccountant,
@@ -21,7 +21,7 @@ def build_accountant(config: TrainConfig, world: World) -> PrivacyAccountant:
     Raises:
       ConfigError: as ``privacy.accountant.make_accountant``.
     """
-    mode = make_peer(config, world.environment).mode
+    mode = make_peer_components(config, world.environment).mode
     return make_accountant(config, mode.releases())
 
 

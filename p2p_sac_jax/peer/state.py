@@ -22,7 +22,7 @@ class PeerState(NamedTuple):
     environment: Any
     obs: Array  # [D]
     learner: SacState
-    replay: Replay  # None within ``make_message`` and ``peer_round``, see ``Peer``
+    replay: Replay  # None within ``make_message`` and ``peer_round``
     memory: Any
     # [] moving average of the memory's standardised squared error
     normalised_error: Array

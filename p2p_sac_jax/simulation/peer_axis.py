@@ -55,7 +55,7 @@ def gather(mesh: Mesh | None, tree: Any) -> Any:
 
 
 def over_replays(presample: Callable, pooled: bool, mesh: Mesh | None) -> Callable:
-    """Lifts ``Peer.presample`` to all peers and runs, from own or pooled replays.
+    """Lifts ``presample`` to all peers and runs, from own or pooled replays.
 
     Returns:
       ``(replay [P, R], key [P, R], active [P], clock)`` to rows [P, R, S, ...]. Pooled

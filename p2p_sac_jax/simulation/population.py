@@ -27,13 +27,19 @@ from p2p_sac_jax.exchange.trust import uniform_trust
 from p2p_sac_jax.hyper import Hyper
 from p2p_sac_jax.peer import (
     Evaluation,
-    Peer,
+    PeerComponents,
     PeerMetrics,
     PeerState,
     ReplaySample,
     RoundContext,
-    make_peer,
+    make_peer_components,
 )
+from p2p_sac_jax.peer.context import RESET, stream
+from p2p_sac_jax.peer.evaluate import evaluate
+from p2p_sac_jax.peer.learning import presample
+from p2p_sac_jax.peer.message import local_summary, make_message, sample_observations
+from p2p_sac_jax.peer.state import init_state
+from p2p_sac_jax.peer.step import peer_round, pretrain
 from p2p_sac_jax.simulation.network import (
     Conditions,
     Participation,
@@ -109,7 +115,7 @@ class _Parts(NamedTuple):
     """Functions and static sizes that the programs of a population share."""
 
     config: TrainConfig
-    peer: Peer
+    components: PeerComponents
     network: SimulatedNetwork
     map_batch_size: int
     mesh: Mesh | None
@@ -135,9 +141,11 @@ def make_population(
         other, a divisor of how many it holds; 0 is all of them.
       mesh: devices that share the peers, whose number must be a multiple of theirs.
     """
-    peer = make_peer(config, environment)
-    network = make_simulated_network(config, peer.base_prior, peer.mode)
-    parts = _Parts(config, peer, network, map_batch_size, mesh)
+    components = make_peer_components(config, environment)
+    network = make_simulated_network(
+        config, components.memory.base_prior, components.mode
+    )
+    parts = _Parts(config, components, network, map_batch_size, mesh)
     # How the arguments and results of each program are laid out on the mesh.
     first, second, everywhere = P(PEERS), P(None, PEERS), P()
     with_state = (first, first, everywhere, everywhere)
@@ -160,7 +168,8 @@ def _init(parts: _Parts, peer_inputs: PeerInputs, runs: RunInputs) -> PeerState:
 
     def one(peer_id: Array, params: Any, seed: Array) -> PeerState:
         key = jax.random.fold_in(jax.random.key(seed), peer_id)
-        state = parts.peer.init(key, params, trust)
+        world = parts.components.environment.reset(stream(key, RESET, 0), params)
+        state = init_state(parts.components, key, *world, trust)
         channel = parts.network.init_channel(state.send_state.message)
         return state._replace(channel=channel)
 
@@ -177,8 +186,12 @@ def _local_summary(
     clock: Array,
 ) -> LocalSummary:
     del peer_inputs
-    over_runs = jax.vmap(parts.peer.local_summary, (0, 0, None))
-    return jax.vmap(over_runs, (0, None, None))(state, runs.hyper, clock)
+
+    def one(state: PeerState, hyper: Hyper) -> LocalSummary:
+        sample = sample_observations(parts.components, state.replay, state.key, clock)
+        return local_summary(parts.components, state, sample, hyper.exchange, clock)
+
+    return jax.vmap(jax.vmap(one), (0, None))(state, runs.hyper)
 
 
 def _communicate(
@@ -192,7 +205,7 @@ def _communicate(
     state, own, sent, messages = _send(parts, state, peer_inputs, runs, clock)
     all_messages, all_sent = gather(parts.mesh, (messages, sent))
     inputs = ExchangeInputs(
-        received=jax.vmap(parts.peer.mode.decode, 1, 1)(all_messages),
+        received=jax.vmap(parts.components.mode.decode, 1, 1)(all_messages),
         own=own,
         edges=peer_inputs.adjacency,
         trust=state.trust,
@@ -233,7 +246,7 @@ def _send(
     clock: Array,
 ) -> tuple[PeerState, LocalSummary, Array, Any]:
     """Every peer sends or not: state, own summaries, 1 if sent, messages [P, R]."""
-    peer, network = parts.peer, parts.network
+    components, network = parts.components, parts.network
 
     def one_peer(
         state: PeerState,
@@ -250,17 +263,15 @@ def _send(
         ) -> Any:
             on = (connected > 0.0) & (hyper.exchange.network_weight > 0.0)
             allowed = jnp.where(on, network.allowed(participation, allowed, clock), 0)
-            return peer.make_message(state, sample, hyper, allowed, clock)
+            return make_message(components, state, sample, hyper, allowed, clock)
 
         return jax.vmap(one)(state, sample, runs.hyper, runs.allowed, connected)
 
     def transmit(state: PeerState, sent: Array, participation: Participation) -> Any:
         return network.transmit(state.channel, state.send_state, sent, participation)
 
-    sample_observations = jax.vmap(
-        jax.vmap(peer.sample_observations, (0, 0, None)), (0, 0, None)
-    )
-    sample = sample_observations(state.replay, state.key, clock)
+    sample_one = partial(sample_observations, components, clock=clock)
+    sample = jax.vmap(jax.vmap(sample_one))(state.replay, state.key)
     # Of the state only what sending changes comes back: a map would copy all else.
     send_state, own, sent = over_peers(parts.map_batch_size, one_peer)(
         without_replay(state),
@@ -283,18 +294,19 @@ def _run_chunk(
     runs: RunInputs,
     clock: Array,
 ) -> tuple[PeerState, RoundMetrics]:
-    config, peer = parts.config, parts.peer
-    presample = over_replays(peer.presample, config.sac.replay == "pooled", parts.mesh)
-    record = jax.vmap(jax.vmap(peer.record))
+    config, components = parts.config, parts.components
+    read = partial(presample, components)
+    read_all = over_replays(read, components.pooled_replay, parts.mesh)
+    record = jax.vmap(jax.vmap(components.round_replay.commit))
 
     def one_round(state: PeerState, now: Array) -> tuple[PeerState, RoundMetrics]:
         state, guidance, exchanged, traffic = _communicate(
             parts, state, peer_inputs, runs, now
         )
         active = (now >= peer_inputs.participation.joins).astype(jnp.float32)
-        presampled = presample(state.replay, state.key, active, now)
+        presampled = read_all(state.replay, state.key, active, now)
         context = RoundContext(guidance, peer_inputs.params, runs.hyper, active)
-        run_round = _in_context(parts, peer.round, context, now)
+        run_round = _in_context(parts, peer_round, context, now)
         after, rows, metrics = run_round(without_replay(state), presampled)
         state = after._replace(replay=record(state.replay, rows))
         return state, RoundMetrics(metrics, exchanged, traffic)
@@ -315,8 +327,8 @@ def _pretrain_on_model(
     _, guidance, _, _ = _communicate(parts, state, peer_inputs, runs, clock)
     joining = (peer_inputs.participation.joins == clock).astype(jnp.float32)
     context = RoundContext(guidance, peer_inputs.params, runs.hyper, joining)
-    pretrain = _in_context(parts, parts.peer.pretrain_on_model, context, clock)
-    return pretrain(without_replay(state))._replace(replay=state.replay)
+    pretrain_all = _in_context(parts, pretrain, context, clock)
+    return pretrain_all(without_replay(state))._replace(replay=state.replay)
 
 
 def _evaluate(
@@ -326,7 +338,7 @@ def _evaluate(
     runs: RunInputs,
     clock: Array,
 ) -> Evaluation:
-    over_runs = jax.vmap(parts.peer.evaluate, (0, None, 0, None))
+    over_runs = jax.vmap(partial(evaluate, parts.components), (0, None, 0, None))
     return jax.vmap(over_runs, (0, 0, None, None))(
         state, peer_inputs.params, runs.hyper, clock
     )
@@ -335,7 +347,7 @@ def _evaluate(
 def _in_context(
     parts: _Parts, function: Callable, context: RoundContext, clock: Array
 ) -> Callable:
-    """``function(*own, context, clock)`` of one peer and run, for all [P, R].
+    """``function(components, *own, context, clock)`` of one peer, for all [P, R].
 
     Args:
       parts: of the population.
@@ -352,7 +364,8 @@ def _in_context(
     ) -> Any:
         of_peer = RoundContext(guidance, params, context.hyper, active)
         over_runs = jax.vmap(
-            lambda own, context: function(*own, context, clock), (0, _RUN_AXES)
+            lambda own, context: function(parts.components, *own, context, clock),
+            (0, _RUN_AXES),
         )
         return over_runs(own, of_peer)
 
