@@ -174,8 +174,7 @@ def _targets(work: Path, tables: Path) -> Iterator[Any]:
         ("byzantine", "guarded", "a third is byzantine:"),
     ):
         if found := figures(name):
-            values = sorted({value for _, value in found.arms if value is not None})
-            yield from targets.no_harm(found, arm, values, where)
+            yield from targets.no_harm(found, arm, where)
     if rows := _rows(tables / "held_out.csv"):
         yield from targets.held_out(targets.read_transfers(rows))
     if found := figures("reference_price"):

@@ -8,7 +8,7 @@ it lies on the wrong one, and open in between.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -19,7 +19,6 @@ from p2p_sac_jax.ablation.results import Sweep
 from p2p_sac_jax.experiment import statistics
 from p2p_sac_jax.experiment.statistics import Estimate
 
-POPULATION = "population.name"
 STEPS = "steps_to_0.95"
 
 
@@ -44,121 +43,135 @@ class Target(NamedTuple):
         return "met" if ends[0] >= bar else "missed" if ends[1] < bar else "open"
 
 
+class Claim(NamedTuple):
+    """What a figure of an arm must reach."""
+
+    text: str
+    figure: str
+    bar: float
+    less: str = ""  # arm whose figure is taken off, seed by seed
+    times: str = ""  # arm whose median is divided by that of the figure
+    arm: str = "network"
+
+
+HISTORICAL = "historical price"  # in the market of the arm ``network``
+NO_HARM = Claim("final score, less own memory's", "final", -0.01, less="memory")
+HEADLINE = (
+    *(
+        Claim(f"steps to a sustained .95: times fewer than {arm}", STEPS, bar, "", arm)
+        for arm, bar in (("plain", 6.0), ("memory", 1.5), ("memory wide", 1.5))
+    ),
+    Claim(
+        "earned in 200 weeks, less the historical price's",
+        *("earned_200", 0.01, HISTORICAL),
+    ),
+    Claim("worst peer at week 25", "worst_25", 0.90),
+    Claim("worst peer at week 200", "worst_200", 0.94),
+    NO_HARM,
+    *(
+        Claim(
+            f"score at week {weeks}, less the bandit's on the network's prior",
+            *(f"score_{weeks}", -0.005, "bandit network"),
+        )
+        for weeks in (50, 200)
+    ),
+)
+REFERENCE_PRICE = tuple(
+    Claim(
+        f"{figure}, less the myopic bandit's on the network's prior",
+        *(figure, 0.0, "bandit network"),
+    )
+    for figure in ("final", "earned")
+)
+
+
+def _newcomers(above_historical: float, above_memory: float) -> tuple[Claim, ...]:
+    text, figure = "newcomers' first 25 weeks, less ", "newcomers_earned"
+    return (
+        Claim(f"{text}the historical price's", figure, above_historical, HISTORICAL),
+        Claim(f"{text}those of memory", figure, above_memory, "memory"),
+        Claim(f"{text}those of memory wide", figure, above_memory, "memory wide"),
+    )
+
+
 class Figures(NamedTuple):
-    """Figures of a sweep by (arm, value of the swept field), one dict a seed."""
+    """Figures of a sweep by (arm, value of the swept field), one dict a seed.
+
+    ``HISTORICAL`` is an arm as well.
+    """
 
     arms: dict[tuple[str, Any], list[Values]]
-    historical: dict[tuple[str, Any], list[Values]]  # of the historical price
     end: float  # steps of a run
 
-    def values(
-        self, arm: str, at: Any, name: str, *, historical: bool = False
-    ) -> np.ndarray:
-        """[S] one figure of an arm at every finished seed, NaN elsewhere.
-
-        With ``historical``, that of the historical price in the arm's market.
-        """
-        figures = self.historical if historical else self.arms
-        rows = figures.get((arm, at)) or figures.get((arm, None)) or []
+    def values(self, arm: str, at: Any, name: str) -> np.ndarray:
+        """[S] one figure of an arm at every finished seed, NaN elsewhere."""
+        rows = self.arms.get((arm, at)) or self.arms.get((arm, None)) or []
         return np.array([row.get(name, np.nan) for row in rows])
 
 
 def read_figures(sweep: Sweep) -> Figures:
     """Figures of every cell of a sweep over at most one field."""
     field = next(iter(sweep.factors), "")
-    own, historical = {}, {}
+    arms: dict[tuple[str, Any], list[Values]] = {}
     for point in sweep.points:
-        key = point.arm, point.values.get(field)
-        own[key], historical[key] = [], []
-        for run in point.runs:
-            found = measure(run.curves) if run else None
-            own[key].append(found.arm if found else {})
-            historical[key].append(found.historical if found else {})
-    return Figures(own, historical, float(sweep.meta["config"]["steps"]))
+        at = point.values.get(field)
+        found = [
+            measure(run.curves) if run else None for run in point.runs
+        ]
+        arms[point.arm, at] = [one.arm if one else {} for one in found]
+        if point.arm == "network":
+            arms[HISTORICAL, at] = [one.historical if one else {} for one in found]
+    return Figures(arms, float(sweep.meta["config"]["steps"]))
 
 
 def headline(found: Figures) -> Iterator[Target]:
     """Targets 1, 2, 4 and the second half of 7."""
-    for name in ("chain", "brands"):
-
-        def of(arm: str, figure: str, name: str = name) -> np.ndarray:
-            return found.values(arm, name, figure)
-
-        baselines = (("plain", 6.0), ("memory", 1.5), ("memory wide", 1.5))
-        for other, times in baselines:
-            ours = of("network", STEPS)
-            a, b = _paired(ours, of(other, STEPS))
-            ratio = statistics.ratio_of_medians(a, b, found.end)
-            claim = f"steps to a sustained .95: times fewer than {other}"
-            yield Target(claim, name, int((~np.isnan(ours)).sum()), ratio, times)
-        yield _less(
-            "earned in 200 weeks, less the historical price's",
-            name,
-            of("network", "earned_200"),
-            found.values("network", name, "earned_200", historical=True),
-            0.01,
-        )
-        for weeks, bar in ((25, 0.90), (200, 0.94)):
-            worst = of("network", f"worst_{weeks}")
-            worst = worst[~np.isnan(worst)]
-            figure = _estimate(statistics.estimate, worst)
-            claim = f"worst peer at week {weeks}"
-            yield Target(claim, name, len(worst), figure, bar)
-        yield _less(
-            "final score, less own memory's",
-            name,
-            of("network", "final"),
-            of("memory", "final"),
-            -0.01,
-        )
-        for weeks in (50, 200):
-            figure = f"score_{weeks}"
-            yield _less(
-                f"score at week {weeks}, less the bandit's on the network's prior",
-                name,
-                of("network", figure),
-                of("bandit network", figure),
-                -0.005,
-            )
+    return _judge(found, {"chain": HEADLINE, "brands": HEADLINE})
 
 
 def newcomers(found: Figures) -> Iterator[Target]:
     """Target 3."""
-    name = "newcomers_earned"
-    for where, above_historical, above_memory in (
-        ("chain", 0.02, 0.03),
-        ("brands", 0.01, 0.04),
-    ):
-        ours = found.values("network", where, name)
-        historical = found.values("network", where, name, historical=True)
-        claim = "newcomers' first 25 weeks, less "
-        yield _less(
-            f"{claim}the historical price's", where, ours, historical, above_historical
-        )
-        for arm in ("memory", "memory wide"):
-            alone = found.values(arm, where, name)
-            yield _less(f"{claim}those of {arm}", where, ours, alone, above_memory)
+    claims = {"chain": _newcomers(0.02, 0.03), "brands": _newcomers(0.01, 0.04)}
+    return _judge(found, claims)
 
 
-def no_harm(
-    found: Figures, arm: str, values: list[Any], prefix: str
-) -> Iterator[Target]:
+def no_harm(found: Figures, arm: str, where: str) -> Iterator[Target]:
     """Target 5 over the values of a swept field."""
-    for value in values:
-        yield _less(
-            "final score, less own memory's",
-            f"{prefix} {value}",
-            found.values(arm, value, "final"),
-            found.values("memory", value, "final"),
-            -0.01,
-        )
+    values = sorted({at for _, at in found.arms if at is not None})
+    claims = {at: (NO_HARM._replace(arm=arm),) for at in values}
+    return _judge(found, claims, f"{where} {{}}")
+
+
+def reference_price(found: Figures) -> Iterator[Target]:
+    """The first half of target 7: where prices have memory."""
+    return _judge(found, {None: REFERENCE_PRICE}, "reference effect")
+
+
+def _judge(
+    found: Figures, claims: Mapping[Any, Sequence[Claim]], where: str = "{}"
+) -> Iterator[Target]:
+    """Every claim at its value of the swept field, from seeds that both arms have."""
+    for at, claim in ((key, claim) for key in claims for claim in claims[key]):
+        ours = found.values(claim.arm, at, claim.figure)
+        theirs = ours
+        if other := claim.less or claim.times:
+            theirs = found.values(other, at, claim.figure)
+        size = min(len(ours), len(theirs))
+        both = ~(np.isnan(ours[:size]) | np.isnan(theirs[:size]))
+        a, b = ours[:size][both], theirs[:size][both]
+        if claim.times:
+            figure = statistics.ratio_of_medians(a, b, found.end)
+        elif not len(a):
+            figure = Estimate(math.nan, math.nan, math.nan)
+        else:
+            figure = statistics.estimate(a - b if claim.less else a)
+        yield Target(claim.text, where.format(at), len(a), figure, claim.bar)
 
 
 def held_out(results: Mapping[str, Transfer]) -> Iterator[Target]:
     """Target 6: what a held-out market costs with the network, over that without."""
     for where, result in results.items():
         networked, alone = gaps(result)
-
         figure = statistics.ratio_of_means(networked, alone)
         claim = (
             "gap of held-out to trained markets, over that of own memory transferred"
@@ -179,36 +192,3 @@ def read_transfers(rows: Sequence[Mapping[str, str]]) -> dict[str, Transfer]:
         )
         for name in names
     }
-
-
-def reference_price(found: Figures) -> Iterator[Target]:
-    """The first half of target 7: where prices have memory."""
-    for figure in ("final", "earned"):
-        yield _less(
-            f"{figure}, less the myopic bandit's on the network's prior",
-            "reference effect",
-            found.values("network", None, figure),
-            found.values("bandit network", None, figure),
-            0.0,
-        )
-
-
-def _less(
-    claim: str, where: str, ours: np.ndarray, theirs: np.ndarray, bar: float
-) -> Target:
-    ours, theirs = _paired(ours, theirs)
-    figure = _estimate(statistics.difference, ours, theirs)
-    return Target(claim, where, len(ours), figure, bar)
-
-
-def _paired(ours: np.ndarray, theirs: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """The seeds that both have."""
-    size = min(len(ours), len(theirs))
-    both = ~(np.isnan(ours[:size]) | np.isnan(theirs[:size]))
-    return ours[:size][both], theirs[:size][both]
-
-
-def _estimate(function: Callable[..., Estimate], *samples: np.ndarray) -> Estimate:
-    if not len(samples[0]):
-        return Estimate(math.nan, math.nan, math.nan)
-    return function(*samples)

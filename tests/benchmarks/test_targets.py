@@ -38,7 +38,7 @@ def test_differences_are_of_the_seeds_that_both_arms_have():
         ("network", None): [{"final": 0.9}, {}, {"final": 0.8}, {"final": 0.7}],
         ("bandit network", None): [{"final": 0.5}, {"final": 0.1}, {}, {"final": 0.5}],
     }
-    final, earned = targets.reference_price(Figures(rows, {}, 208.0))
+    final, earned = targets.reference_price(Figures(rows, 208.0))
     assert final.seeds == 2
     assert final.figure.value == pytest.approx(0.3)
     assert earned.seeds == 0
