@@ -14,8 +14,9 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from benchmarks.transfer import Transfer, gaps
-from p2p_sac_jax.ablation.measures import Values, measure
+from p2p_sac_jax.ablation.measures import Values
 from p2p_sac_jax.ablation.results import Sweep
+from p2p_sac_jax.ablation.series import HISTORICAL, measure_run
 from p2p_sac_jax.experiment import statistics
 from p2p_sac_jax.experiment.statistics import Estimate
 
@@ -54,7 +55,6 @@ class Claim(NamedTuple):
     arm: str = "network"
 
 
-HISTORICAL = "historical price"  # in the market of the arm ``network``
 NO_HARM = Claim("final score, less own memory's", "final", -0.01, less="memory")
 HEADLINE = (
     *(
@@ -97,7 +97,7 @@ def _newcomers(above_historical: float, above_memory: float) -> tuple[Claim, ...
 class Figures(NamedTuple):
     """Figures of a sweep by (arm, value of the swept field), one dict a seed.
 
-    ``HISTORICAL`` is an arm as well.
+    ``HISTORICAL`` is an arm as well, in the market of the arm ``network``.
     """
 
     arms: dict[tuple[str, Any], list[Values]]
@@ -115,12 +115,10 @@ def read_figures(sweep: Sweep) -> Figures:
     arms: dict[tuple[str, Any], list[Values]] = {}
     for point in sweep.points:
         at = point.values.get(field)
-        found = [
-            measure(run.curves) if run else None for run in point.runs
-        ]
-        arms[point.arm, at] = [one.arm if one else {} for one in found]
+        found = [measure_run(run) for run in point.runs]
+        arms[point.arm, at] = [one.arm for one in found]
         if point.arm == "network":
-            arms[HISTORICAL, at] = [one.historical if one else {} for one in found]
+            arms[HISTORICAL, at] = [one.historical for one in found]
     return Figures(arms, float(sweep.meta["config"]["steps"]))
 
 

@@ -64,10 +64,8 @@ def make_grid(
         raise ConfigError(f"seeds={seeds} must be at least 1")
     if not arms:
         raise ConfigError("arms={} must name at least one arm")
-    known = [name for name, _ in flatten(to_dict(config))]
     for name, values in factors.items():
-        if name not in known:
-            raise ConfigError(f"--sweep={name}: unknown field{suggestion(name, known)}")
+        _default(name, config)
         if not values or len(set(map(repr, values))) < len(values):
             raise ConfigError(
                 f"--sweep={name}={','.join(map(str, values))} must name at least one"
@@ -88,13 +86,17 @@ def parse_sweep(text: str, config: TrainConfig) -> tuple[str, list[Any]]:
       ConfigError: the form is wrong, or a value has another type.
     """
     name, found, listed = text.partition("=")
-    fields = dict(flatten(to_dict(config)))
     if not found or not name:
         raise ConfigError(f"--sweep={text} must be FIELD=VALUE,VALUE,...")
+    kind = type(_default(name, config))
+    return name, [_value(name, item.strip(), kind) for item in listed.split(",")]
+
+
+def _default(name: str, config: TrainConfig) -> Any:
+    fields = dict(flatten(to_dict(config)))
     if name not in fields:
         raise ConfigError(f"--sweep={name}: unknown field{suggestion(name, fields)}")
-    kind = type(fields[name])
-    return name, [_value(name, item.strip(), kind) for item in listed.split(",")]
+    return fields[name]
 
 
 def _value(name: str, text: str, kind: type) -> Any:

@@ -34,7 +34,7 @@ def read_series(sweep: Sweep) -> list[Series]:
         settings = point.values | sweep.arms[point.arm]
         runs = [run for run in point.runs if run is not None]
         end = min((int(run.curves.steps[-1]) for run in runs), default=math.inf)
-        seeds = [_measures(run) for run in point.runs]
+        seeds = [measure_run(run) for run in point.runs]
         own = [measured.arm for measured in seeds]
         arms.append(Series(point.arm, point.values, settings, own, end))
         market = {name: v for name, v in settings.items() if _is_market(name)}
@@ -51,7 +51,8 @@ def read_series(sweep: Sweep) -> list[Series]:
     return [*prices.values(), *arms]
 
 
-def _measures(run: RunResult | None) -> PopulationMeasures:
+def measure_run(run: RunResult | None) -> PopulationMeasures:
+    """Figures of a run; none where it is missing."""
     if run is None:
         return _NO_MEASURES
     return measure(run.curves, uniform_fraction=run.meta.get("uniform_fraction"))
