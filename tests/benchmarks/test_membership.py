@@ -28,12 +28,6 @@ def test_no_difference_is_not_found():
     assert covered >= 17  # 19 expected
 
 
-def test_a_clear_shift_is_found():
-    leak = membership_auc(worlds(0, shift=6.0), worlds(1))
-    assert leak.auc > 0.99
-    assert 0.99 < leak.low <= leak.high <= 1.0
-
-
 def test_the_best_linear_attack_is_reached():
     """Two Gaussians a distance μ apart (Mahalanobis) have area Φ(μ / √2)."""
     covariance = np.cov(worlds(0, count=200_000).T)
@@ -81,19 +75,6 @@ def test_columns_that_say_nothing_or_repeat_do_no_harm():
     assert (blind.auc, blind.low, blind.high) == (0.5, 0.5, 0.5)
     # One number that is constant within each kind of world gives it all away.
     assert membership_auc(constant, constant + 1.0).low == 1.0
-
-
-def test_more_numbers_than_worlds_are_fine():
-    rng = np.random.default_rng(0)
-    leak = membership_auc(rng.normal(size=(40, 200)), rng.normal(size=(40, 200)))
-    assert leak.low <= 0.5 <= leak.high
-
-
-def test_the_seed_decides():
-    inside, outside = worlds(0, shift=0.2), worlds(1)
-    first = membership_auc(inside, outside, seed=5)
-    assert first == membership_auc(inside, outside, seed=5)
-    assert first != membership_auc(inside, outside, seed=6)
 
 
 @pytest.mark.parametrize(

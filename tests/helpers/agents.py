@@ -16,6 +16,7 @@ from p2p_sac_jax.agent.transport.in_process import Hub, in_process_network
 from p2p_sac_jax.config import TrainConfig
 from p2p_sac_jax.environments.registry import World, make_world
 from p2p_sac_jax.peer.context import MARKET, RESET, stream
+from tests.helpers.configs import in_sections
 from tests.helpers.populations import small_config
 
 PEERS = 3
@@ -44,11 +45,7 @@ def agent_config(mode: str = "private", **sections: dict[str, Any]) -> TrainConf
     }
     if mode != "private":
         defaults["privacy"] = {"min_count": 1, "min_weeks": 2, "value_noise": 0.1}
-    merged = {
-        section: defaults.get(section, {}) | sections.get(section, {})
-        for section in {*defaults, *sections}
-    }
-    return small_config(**merged)
+    return in_sections(small_config(**defaults), sections)
 
 
 @functools.cache

@@ -1,5 +1,6 @@
 """Configurations for tests, and the message of one that is refused."""
 
+import dataclasses
 import importlib
 
 import pytest
@@ -14,6 +15,17 @@ FIELDS = {field.name: field for field in fields_of(TrainConfig)}
 def changed(fields):
     """The default configuration with dotted fields replaced."""
     return config_io.replace_fields(TrainConfig(), fields)
+
+
+def in_sections(config, *layers):
+    """``config`` with fields of its sections replaced, "root" for its own; in turn."""
+    for layer in layers:
+        for section, values in layer.items():
+            if section != "root":
+                part = dataclasses.replace(getattr(config, section), **values)
+                values = {section: part}
+            config = dataclasses.replace(config, **values)
+    return config
 
 
 def preset(name):

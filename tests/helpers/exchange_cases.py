@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import functools
 from typing import Any
 
@@ -26,6 +25,7 @@ from p2p_sac_jax.types import (
     MessageInputs,
     Received,
 )
+from tests.helpers.configs import in_sections
 from tests.helpers.contracts import Kind, P
 from tests.helpers.demand import base_prior
 
@@ -130,12 +130,7 @@ def settings(**sections: dict[str, Any]) -> TrainConfig:
         "privacy": {"min_peers": 2, "min_count": 2},
         "exchange": {"recency_tau_s": 500.0, "age_max_s": 800.0},
     }
-    config = TrainConfig(steps=16)
-    for name in {*small, *sections}:
-        values = small.get(name, {}) | sections.get(name, {})
-        section = dataclasses.replace(getattr(config, name), **values)
-        config = dataclasses.replace(config, **{name: section})
-    return config
+    return in_sections(TrainConfig(steps=16), small, sections)
 
 
 def hyper(seed: int, **switches: float) -> Hyper:

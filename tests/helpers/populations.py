@@ -14,6 +14,7 @@ from p2p_sac_jax.config import TrainConfig
 from p2p_sac_jax.experiment.build import Experiment, build_experiment
 from p2p_sac_jax.experiment.devices import Placement, choose_placement
 from p2p_sac_jax.peer import PeerMetrics, PeerState
+from tests.helpers.configs import in_sections
 
 
 def small_config(**sections: dict[str, Any]) -> TrainConfig:
@@ -27,14 +28,7 @@ def small_config(**sections: dict[str, Any]) -> TrainConfig:
         "exchange": {"interval": 2, "recency_tau_s": 1e7},
         "memory": {"pretrain_updates": 4},
     }
-    for section in {*defaults, *sections}:
-        values = defaults.get(section, {}) | sections.get(section, {})
-        if section == "root":
-            config = dataclasses.replace(config, **values)
-            continue
-        replaced = dataclasses.replace(getattr(config, section), **values)
-        config = dataclasses.replace(config, **{section: replaced})
-    return config
+    return in_sections(config, defaults, sections)
 
 
 class Programs(NamedTuple):
