@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+from ml_collections import ConfigDict
+
 from p2p_sac_jax.arms import arm_overrides
 
 ALONE: dict[str, Any] = {"exchange.topology": "empty"}
@@ -23,3 +25,11 @@ POOLED_REPLAY = PLAIN | {"sac.replay": "pooled"}
 BANDIT_ALONE = ALONE | THOMPSON
 BANDIT_NETWORK = NETWORK | THOMPSON
 BANDIT_POOLED = NETWORK | THOMPSON | {"memory.pooling": "pooled"}
+
+
+def populations(config: ConfigDict, seeds: int, steps: int = 0) -> ConfigDict:
+    """``config`` for populations that no setting was chosen on; 0 keeps its steps."""
+    config.seed = 1000
+    config.seeds = seeds
+    config.steps = steps or config.steps
+    return config

@@ -17,10 +17,7 @@ SWEEP = {"attack.kind": ["sign_flip", "gaussian", "alie"]}
 
 def get_config() -> ConfigDict:
     """Five of sixteen peers are byzantine; figures are those of the others."""
-    config = pricing.get_config()
-    config.steps = 104
-    config.seed = 1000
-    config.seeds = 10
+    config = arms.populations(pricing.get_config(), seeds=10, steps=104)
     config.attack.kind = "sign_flip"
     config.attack.byzantine = 5
     return config

@@ -5,6 +5,7 @@ from __future__ import annotations
 from ml_collections import ConfigDict
 
 from p2p_sac_jax.configs import pendulum
+from p2p_sac_jax.configs.ablations import arms
 
 ARMS = {
     "memory": {"exchange.topology": "empty"},
@@ -17,8 +18,4 @@ SWEEP = {"environment.name": ["pendulum", "lqr"]}
 
 def get_config() -> ConfigDict:
     """Four learners of each task."""
-    config = pendulum.get_config()
-    config.steps = 5_000
-    config.seed = 1000
-    config.seeds = 5
-    return config
+    return arms.populations(pendulum.get_config(), seeds=5, steps=5_000)

@@ -22,7 +22,4 @@ SWEEP = {"population.name": ["chain", "brands"]}
 
 def get_config() -> ConfigDict:
     """Sixteen stores, four years, ten populations that no setting was chosen on."""
-    config = pricing.get_config()
-    config.seed = 1000
-    config.seeds = 10
-    return config
+    return arms.populations(pricing.get_config(), seeds=10)

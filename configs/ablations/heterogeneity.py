@@ -13,8 +13,4 @@ SWEEP = {"population.heterogeneity": [0.0, 0.5, 2.0]}
 
 def get_config() -> ConfigDict:
     """Two years of the population ``chain``."""
-    config = pricing.get_config()
-    config.steps = 104
-    config.seed = 1000
-    config.seeds = 10
-    return config
+    return arms.populations(pricing.get_config(), seeds=10, steps=104)

@@ -19,8 +19,4 @@ SWEEP = {"population.name": ["chain", "brands"]}
 
 def get_config() -> ConfigDict:
     """Four held-out stores join twelve after two years, for half a year."""
-    config = newcomers.get_config()
-    config.steps = 132
-    config.seed = 1000
-    config.seeds = 10
-    return config
+    return arms.populations(newcomers.get_config(), seeds=10, steps=132)

@@ -16,8 +16,4 @@ SWEEP = {
 
 def get_config() -> ConfigDict:
     """Two years of the population ``chain``: most of what a network gives is early."""
-    config = pricing.get_config()
-    config.steps = 104
-    config.seed = 1000
-    config.seeds = 5
-    return config
+    return arms.populations(pricing.get_config(), seeds=5, steps=104)

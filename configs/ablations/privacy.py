@@ -21,8 +21,4 @@ ARMS = {
 
 def get_config() -> ConfigDict:
     """Two years of sixteen stores of one chain in every mode."""
-    config = pricing.get_config()
-    config.steps = 104
-    config.seed = 1000
-    config.seeds = 5
-    return config
+    return arms.populations(pricing.get_config(), seeds=5, steps=104)

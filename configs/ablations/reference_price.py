@@ -24,7 +24,4 @@ ARMS = {
 
 def get_config() -> ConfigDict:
     """Four years of the population ``chain`` with a reference effect."""
-    config = reference_price.get_config()
-    config.seed = 1000
-    config.seeds = 10
-    return config
+    return arms.populations(reference_price.get_config(), seeds=10)

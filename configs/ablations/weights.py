@@ -24,8 +24,4 @@ ARMS = {
 
 def get_config() -> ConfigDict:
     """Two years of the population ``brands``, where stores differ most."""
-    config = brands.get_config()
-    config.steps = 104
-    config.seed = 1000
-    config.seeds = 5
-    return config
+    return arms.populations(brands.get_config(), seeds=5, steps=104)
