@@ -239,15 +239,7 @@ def _counterfactual(
 
     The reward is the expected one under the given demand; the next observation
     keeps the real week's shock, in its log demand and in its last reward alike.
-
-    Args:
-      transition: a real week, or one of ``exogenous``.
-      action: [1] the price to imagine.
-      log_demand: [] predicted ln(units / usual units) at that price; clipped to
-        [-8, ln(1/s0)].
-      expected: [] the same prediction at the price really charged; what really
-        sold less this is the week's shock.
-      params: one seller's.
+    ``log_demand`` is clipped to [-8, ln(1/s0)].
     """
     obs, price = transition.obs, action_price(action)
     log_demand = jnp.clip(log_demand, _MIN_LOG_DEMAND, _MAX_LOG_DEMAND)

@@ -121,6 +121,13 @@ class PeerComponents(NamedTuple):
         return BelievedMarket(demand, model, belief, params)
 
 
+def make_memory(kind: str, environment: Environment) -> PriceMemory:
+    """The price memory of one peer in an environment."""
+    demand = environment.demand
+    coefficients = () if demand is None else demand.coefficients
+    return PRICE_MEMORIES[kind](coefficients, environment.num_cells)
+
+
 def make_peer_components(
     config: TrainConfig, environment: Environment
 ) -> PeerComponents:
@@ -130,10 +137,7 @@ def make_peer_components(
     scalar = config.exchange.value_sharing == "scalar" or config.learner != "sac"
     sizes = environment.observation_dim, environment.action_dim
     num_cells = 1 if scalar else environment.num_cells
-    demand = environment.demand
-    memory = PRICE_MEMORIES[config.memory.kind](
-        () if demand is None else demand.coefficients, environment.num_cells
-    )
+    memory = make_memory(config.memory.kind, environment)
     replay = make_replay(config.sac.replay_capacity or config.steps, *sizes)
     return PeerComponents(
         environment=environment,

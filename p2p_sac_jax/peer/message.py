@@ -103,16 +103,10 @@ def _no_insight(components: PeerComponents, seen: Array) -> Insight:
     """The insight of a peer without a policy: timestamps alone."""
     none = jnp.zeros((components.num_cells,))
     no_action = jnp.zeros((components.num_cells, components.environment.action_dim))
-    return Insight(
-        state_value=none,
-        action_value=none,
-        entropy=none,
-        confidence=none,
+    return Insight(*(none for _ in Insight._fields))._replace(
         timestamp=seen.astype(jnp.float32),
         action_mean=no_action,
         action_std=no_action,
-        count=none,
-        valid=none,
     )
 
 

@@ -6,10 +6,9 @@ import math
 
 from p2p_sac_jax.arms import arm_names
 from p2p_sac_jax.config import TrainConfig
-from p2p_sac_jax.demand.base import PriceMemory
-from p2p_sac_jax.demand.registry import PRICE_MEMORIES
 from p2p_sac_jax.environments.registry import make_environment
 from p2p_sac_jax.fields import refuse
+from p2p_sac_jax.peer.context import make_memory
 
 
 def check(config: TrainConfig) -> None:
@@ -25,13 +24,14 @@ def check(config: TrainConfig) -> None:
     if exploration.std_min > exploration.std_max:
         reason = f"must be at most exploration.std_max={exploration.std_max}"
         refuse("exploration.std_min", exploration.std_min, reason)
-    if learner != "sac" and _memory(config).model is None:
+    environment = make_environment(config.environment)
+    if learner != "sac" and make_memory(kind, environment).model is None:
         reason = f"must be 'sac' with memory.kind={kind!r}: it predicts no demand"
         refuse("learner", learner, reason)
     if learner != "sac" and "plain" in arm_names(config):
         reason = f"must leave out plain with learner={learner!r}: there is no SAC in it"
         refuse("arms", config.arms, reason)
-    most = make_environment(config.environment).action_dim * math.log(2.0)
+    most = environment.action_dim * math.log(2.0)
     if learner == "sac" and config.sac.target_entropy >= most:
         reason = f"must be below {most:.3f} nats, which no policy on [-1, 1] exceeds:"
         refuse(
@@ -47,10 +47,3 @@ def check(config: TrainConfig) -> None:
     if config.sac.replay == "pooled" and rows >= 2**31:
         reason = f"must be 'own' with more than {2**31 - 1} transitions in all"
         refuse("sac.replay", config.sac.replay, reason)
-
-
-def _memory(config: TrainConfig) -> PriceMemory:
-    environment = make_environment(config.environment)
-    demand = environment.demand
-    coefficients = () if demand is None else demand.coefficients
-    return PRICE_MEMORIES[config.memory.kind](coefficients, environment.num_cells)
