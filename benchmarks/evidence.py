@@ -9,7 +9,6 @@ one table for each to --tables. targets.csv there holds every claim: met, missed
 from __future__ import annotations
 
 import csv
-import dataclasses
 import sys
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -20,7 +19,7 @@ from absl import logging
 from p2p_sac_jax.commands.flags import Program
 from p2p_sac_jax.commands.presets import load_preset
 from p2p_sac_jax.config import ConfigError
-from p2p_sac_jax.config_io import from_dict
+from p2p_sac_jax.config_io import from_dict, replace_fields
 
 # Most important first.
 ABLATIONS = (
@@ -121,20 +120,14 @@ def _held_out(work: Path, tables: Path) -> None:
             seeds = min(_BATCH, base.seed + count - first)
             if all((name, str(s)) in done for s in range(first, first + seeds)):
                 continue
-            config = dataclasses.replace(
-                base,
-                seed=first,
-                seeds=seeds,
-                arms=ARMS,
-                population=dataclasses.replace(base.population, name=name),
-            )
-            result = transfer(config)
-            fields = ["population", "seed", *result._fields[1:]]
-            rows = [
-                [name, int(seed), *(f"{x:.5f}" for x in values)]
-                for seed, *values in zip(*result, strict=True)
+            chosen = {"population.name": name, "arms": ARMS}
+            chosen |= {"seed": first, "seeds": seeds}
+            rows = transfer(replace_fields(base, chosen))
+            lines = [
+                [name, seed, *(f"{x:.5f}" for x in shares)]
+                for seed, *shares in (row.values() for row in rows)
             ]
-            _append(path, fields, rows)
+            _append(path, ["population", *rows[0]], lines)
 
 
 def _write_targets(work: Path, tables: Path) -> None:
@@ -176,7 +169,7 @@ def _targets(work: Path, tables: Path) -> Iterator[Any]:
         if found := figures(name):
             yield from targets.no_harm(found, arm, where)
     if rows := _rows(tables / "held_out.csv"):
-        yield from targets.held_out(targets.read_transfers(rows))
+        yield from targets.held_out(rows)
     if found := figures("reference_price"):
         yield from targets.reference_price(found)
 

@@ -13,7 +13,6 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from benchmarks.transfer import Transfer, gaps
 from p2p_sac_jax.ablation.measures import Values
 from p2p_sac_jax.ablation.results import Sweep
 from p2p_sac_jax.ablation.series import HISTORICAL, measure_run
@@ -166,27 +165,23 @@ def _judge(
         yield Target(claim.text, where.format(at), len(a), figure, claim.bar)
 
 
-def held_out(results: Mapping[str, Transfer]) -> Iterator[Target]:
-    """Target 6: what a held-out market costs with the network, over that without."""
-    for where, result in results.items():
-        networked, alone = gaps(result)
+def held_out(rows: Sequence[Mapping[str, Any]]) -> Iterator[Target]:
+    """Target 6: what a held-out market costs with the network, over that without.
+
+    Args:
+      rows: of ``transfer``, with the population; numbers may be text.
+    """
+    for where in dict.fromkeys(row["population"] for row in rows):
+        networked, alone = (
+            [
+                float(row[f"{arm}_own"]) - float(row[f"{arm}_held_out"])
+                for row in rows
+                if row["population"] == where
+            ]
+            for arm in ("network", "memory")
+        )
         figure = statistics.ratio_of_means(networked, alone)
         claim = (
             "gap of held-out to trained markets, over that of own memory transferred"
         )
-        yield Target(claim, where, len(networked), figure, 0.7, at_least=False)
-
-
-def read_transfers(rows: Sequence[Mapping[str, str]]) -> dict[str, Transfer]:
-    """Transfers by population, from rows of text with the fields of ``Transfer``."""
-    names = dict.fromkeys(row["population"] for row in rows)
-    return {
-        name: Transfer(
-            np.array([int(r["seed"]) for r in rows if r["population"] == name]),
-            *(
-                np.array([float(r[f]) for r in rows if r["population"] == name])
-                for f in Transfer._fields[1:]
-            ),
-        )
-        for name in names
-    }
+        yield Target(claim, where, len(alone), figure, 0.7, at_least=False)

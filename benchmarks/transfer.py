@@ -6,7 +6,7 @@ demand model. Both are compared with trained policies in their own stores.
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -23,23 +23,21 @@ from p2p_sac_jax.validation import validate
 ARMS = "memory,network"
 
 
-class Transfer(NamedTuple):
-    """Shares of the oracle's profit, one of each seed [S]."""
-
-    seeds: np.ndarray
-    memory_own: np.ndarray  # policies of isolated stores in their own markets
-    memory_held_out: np.ndarray  # the same in held-out markets, mean over all pairs
-    network_own: np.ndarray  # policies of networked stores in their own markets
-    network_held_out: np.ndarray  # newcomers in held-out markets, pretrained
-    historical_held_out: np.ndarray  # the historical price in held-out markets
-
-
-def transfer(config: TrainConfig) -> Transfer:
+def transfer(config: TrainConfig) -> list[dict[str, Any]]:
     """Trains until newcomers join, and evaluates all peers before the newcomers act.
 
     Args:
       config: ``population.newcomers`` held-out stores join at ``join_step``; its arms
         must be ``ARMS``.
+
+    Returns:
+      A row for each seed, with shares of the oracle's profit:
+
+      - ``memory_own``: policies of isolated stores in their own markets;
+      - ``memory_held_out``: the same in held-out markets, mean over all pairs;
+      - ``network_own``: policies of networked stores in their own markets;
+      - ``network_held_out``: newcomers in held-out markets, pretrained;
+      - ``historical_held_out``: the historical price in held-out markets.
 
     Raises:
       ConfigError: no store joins late, or the arms are others.
@@ -70,20 +68,16 @@ def transfer(config: TrainConfig) -> Transfer:
     by_arm = np.array([arm for arm, _ in setup.labels])
     memory, network = by_arm == "memory", by_arm == "network"
     elsewhere = np.mean([score[trained] for score in held_out], axis=(0, 1))  # [R]
-    return Transfer(
-        seeds=np.array([seed for arm, seed in setup.labels if arm == "memory"]),
-        memory_own=own[trained, memory].mean(axis=0),
-        memory_held_out=elsewhere[memory],
-        network_own=own[trained, network].mean(axis=0),
-        network_held_out=own[newcomers][:, network].mean(axis=0),
-        historical_held_out=historical[newcomers][:, network].mean(axis=0),
-    )
-
-
-def gaps(result: Transfer) -> tuple[np.ndarray, np.ndarray]:
-    """Cost of opening in a held-out market [S]: with the network, without it."""
-    networked = result.network_own - result.network_held_out
-    return networked, result.memory_own - result.memory_held_out
+    columns = {
+        "seed": [seed for arm, seed in setup.labels if arm == "memory"],
+        "memory_own": own[trained, memory].mean(axis=0),
+        "memory_held_out": elsewhere[memory],
+        "network_own": own[trained, network].mean(axis=0),
+        "network_held_out": own[newcomers][:, network].mean(axis=0),
+        "historical_held_out": historical[newcomers][:, network].mean(axis=0),
+    }
+    rows = zip(*columns.values(), strict=True)
+    return [dict(zip(columns, row, strict=True)) for row in rows]
 
 
 def _fractions(evaluation: Any) -> tuple[np.ndarray, np.ndarray]:
