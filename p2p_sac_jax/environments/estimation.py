@@ -150,7 +150,7 @@ def reference_level(
     return level
 
 
-def usable_rows(panel: Panel) -> NDArray[np.bool_]:
+def _usable_rows(panel: Panel) -> NDArray[np.bool_]:
     """[N] rows whose numbers are all finite, with positive prices and cost."""
     prices = np.where(np.isfinite(panel.prices), panel.prices, -1.0)
     scalars = np.stack([panel.log_units, panel.feature, panel.deal, panel.margin])
@@ -178,8 +178,7 @@ def estimate_table(panel: Panel) -> dict[str, NDArray]:
     strange = panel.brand[(panel.brand < 1) | (panel.brand > brands)]
     if strange.size:
         raise ValueError(f"brand={strange[0]} must be 1 to {brands}, as its price")
-    rows = usable_rows(panel)
-    panel = _take(panel, rows)
+    panel = _take(panel, _usable_rows(panel))
     series = []
     for store in np.unique(panel.store):
         at_store = panel.store == store

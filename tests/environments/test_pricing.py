@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+from collections import namedtuple
 from typing import NamedTuple
 
 import chex
@@ -30,17 +31,11 @@ ACTIONS = st.floats(-1.0, 1.0, width=32)
 SEEDS = st.integers(0, 2**16)
 
 
-class _Calibration(NamedTuple):
-    elasticity: np.ndarray
-    cross_elasticity: np.ndarray
-    unit_cost: np.ndarray
-    cost_vol: np.ndarray
-    cost_persistence: np.ndarray
-    rival_vol: np.ndarray
-    rival_persistence: np.ndarray
-    season_amplitude: np.ndarray
-    season_phase: np.ndarray
-    demand_noise: np.ndarray
+_Calibration = namedtuple(
+    "_Calibration",
+    "elasticity cross_elasticity unit_cost cost_vol cost_persistence rival_vol"
+    " rival_persistence season_amplitude season_phase demand_noise",
+)
 
 
 def calibration(peers):
