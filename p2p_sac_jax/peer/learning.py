@@ -14,10 +14,9 @@ from p2p_sac_jax.peer.context import (
     ROWS,
     PeerComponents,
     RoundContext,
-    StepInputs,
     stream,
 )
-from p2p_sac_jax.peer.model_rollouts import mix_model_rollouts, pretrain_rows
+from p2p_sac_jax.peer.model_rollouts import pretrain_rows
 from p2p_sac_jax.sac.replay import Replay
 from p2p_sac_jax.sac.round_replay import Presampled
 from p2p_sac_jax.sac.sac import SacMetrics, SacState
@@ -47,38 +46,6 @@ def presample(
     if components.pooled_replay:
         sample = components.round_replay.presample_pooled
     return sample(replay, keys, components.rows_per_step, active)
-
-
-def train_step(
-    components: PeerComponents,
-    learner: SacState,
-    rows: Transition,
-    share: Array,
-    inputs: StepInputs,
-) -> tuple[SacState, SacMetrics]:
-    """The updates of one step, on real rows mixed with model rollouts.
-
-    Args:
-      components: the peer's functions.
-      learner: state before.
-      rows: [M, ...] real transitions for all of the step's updates, uniform.
-      share: [] share of model rollouts.
-      inputs: of this step, its belief after the step; the keys ``update`` and
-        ``model_rollout`` are used. Nothing is learned where ``active`` is 0.
-
-    Returns:
-      State after, and mean metrics; unchanged, and zeros, where the memory acts.
-    """
-    if not components.learns:
-        return learner, SacMetrics(*(jnp.zeros(()) for _ in SacMetrics._fields))
-    context, keys = inputs.context, inputs.keys
-    market = components.believed_market(inputs.belief, context.params)
-    if market is not None:
-        rows = mix_model_rollouts(
-            market, rows, share, components.batch_size, keys.model_rollout
-        )
-    learner, losses = update_epochs(components, learner, rows, context, keys.update)
-    return learner, jax.tree.map(jnp.mean, losses)
 
 
 def update_epochs(

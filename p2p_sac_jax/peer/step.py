@@ -29,7 +29,11 @@ from p2p_sac_jax.peer.context import (
     step_keys,
 )
 from p2p_sac_jax.peer.message import PERFORMANCE_DECAY
-from p2p_sac_jax.peer.model_rollouts import model_blend_weight, model_rollout_share
+from p2p_sac_jax.peer.model_rollouts import (
+    mix_model_rollouts,
+    model_blend_weight,
+    model_rollout_share,
+)
 from p2p_sac_jax.peer.state import PeerState
 from p2p_sac_jax.sac.round_replay import Presampled, RoundRows
 from p2p_sac_jax.sac.sac import SacMetrics, SacState
@@ -261,23 +265,30 @@ def update(
       components: the peer's functions.
       state: after ``observe``; steps, learner and normalised_error are read.
       rows: [M, ...] real transitions for all of the step's updates, uniform.
-      inputs: of this step, its belief after the step; nothing is learned where
-        ``active`` is 0.
+      inputs: of this step, its belief after the step; the keys ``update`` and
+        ``model_rollout`` are used. Nothing is learned where ``active`` is 0.
 
     Returns:
-      Learner after, mean metrics, and the share [] of model rollouts.
+      Learner after, mean metrics, and the share [] of model rollouts; the learner
+      unchanged, and zeros, where the memory acts.
     """
     context, share = inputs.context, jnp.zeros(())
+    if not components.learns:
+        return state.learner, SacMetrics(*(share for _ in SacMetrics._fields)), share
     hyper, steps = context.hyper, jnp.maximum(state.steps - 1, 0)
-    if components.memory.model is not None and components.learns:
+    market = components.believed_market(inputs.belief, context.params)
+    if market is not None:
         share = model_rollout_share(hyper.model_rollouts, steps, state.normalised_error)
+        rows = mix_model_rollouts(
+            market, rows, share, components.batch_size, inputs.keys.model_rollout
+        )
     ready = (steps + 1 >= hyper.sac.learning_starts) & (context.active > 0)
     hyper = hyper._replace(sac=learning.annealed(hyper.sac, steps))
-    inputs = inputs._replace(context=context._replace(hyper=hyper, active=ready))
-    learner, metrics = learning.train_step(
-        components, state.learner, rows, share, inputs
+    context = context._replace(hyper=hyper, active=ready)
+    learner, losses = learning.update_epochs(
+        components, state.learner, rows, context, inputs.keys.update
     )
-    return learner, metrics, share
+    return learner, jax.tree.map(jnp.mean, losses), share
 
 
 def pretrain(
