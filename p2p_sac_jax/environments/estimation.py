@@ -19,6 +19,7 @@ WEEKS_PER_YEAR = 52.0
 MIN_WEEKS = 52  # shorter series do not identify the season
 MAX_PERSISTENCE = 0.99  # an estimate at 1 has no stationary spread
 REFERENCE_DECAY = 0.7  # the market's assumption for r' = decay r + (1 - decay) p
+_SHRINK_STEPS = 500  # at most
 _SE_FLOOR = 1e-9  # keeps weights finite where the fit is perfect
 
 COLUMNS = (
@@ -82,7 +83,7 @@ def least_squares(design: Floats, target: Floats) -> Fit | None:
     return Fit(np.asarray(coef, np.float64), se, float(np.sqrt(variance)), r2)
 
 
-def shrink(estimate: Floats, se: Floats, steps: int = 500) -> Shrinkage:
+def shrink(estimate: Floats, se: Floats) -> Shrinkage:
     """Pulls noisy estimates of one group towards their common mean.
 
     Model: ``estimate_i ~ N(theta_i, se_i^2)``, ``theta_i ~ N(mean, tau^2)``. ``tau``
@@ -93,11 +94,10 @@ def shrink(estimate: Floats, se: Floats, steps: int = 500) -> Shrinkage:
     Args:
       estimate: [G] estimates.
       se: [G] their standard errors.
-      steps: most fixed-point steps taken.
     """
     variance = np.maximum(se, _SE_FLOOR) ** 2
     tau2 = float(np.var(estimate))
-    for _ in range(steps):
+    for _ in range(_SHRINK_STEPS):
         weight = 1.0 / (variance + tau2)
         mean = float(weight @ estimate) / weight.sum()
         squared = weight**2
@@ -134,9 +134,7 @@ def ar1(series: Floats, week: Ints) -> tuple[float, float]:
     return sd, float(np.clip((before @ after) / scale, 0.0, MAX_PERSISTENCE))
 
 
-def reference_level(
-    log_price: Floats, week: Ints, decay: float = REFERENCE_DECAY
-) -> Floats:
+def reference_level(log_price: Floats, week: Ints) -> Floats:
     """[N] the log price a customer remembers before each week's price.
 
     Exponential smoothing that starts at the series' mean; a gap of k weeks repeats
@@ -145,7 +143,7 @@ def reference_level(
     level = np.empty_like(log_price)
     level[0] = log_price.mean()
     for t in range(1, len(log_price)):
-        kept = decay ** float(week[t] - week[t - 1])
+        kept = REFERENCE_DECAY ** float(week[t] - week[t - 1])
         level[t] = kept * level[t - 1] + (1.0 - kept) * log_price[t - 1]
     return level
 
