@@ -8,7 +8,6 @@ the exchange, the mode's messages.
 
 from __future__ import annotations
 
-import dataclasses
 import functools
 from collections.abc import Callable
 from typing import Any
@@ -18,6 +17,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from p2p_sac_jax.config import ConfigError, TrainConfig
+from p2p_sac_jax.config_io import replace_fields
 from p2p_sac_jax.environments.base import DemandModel
 from p2p_sac_jax.experiment.build import build_experiment
 from p2p_sac_jax.experiment.devices import choose_placement
@@ -31,6 +31,7 @@ from p2p_sac_jax.peer.context import (
     stream,
 )
 from p2p_sac_jax.peer.message import PERFORMANCE_DECAY
+from p2p_sac_jax.peer.step import make_experience
 from p2p_sac_jax.simulation.population import PeerInputs, RunInputs
 from p2p_sac_jax.types import Array, Experience, Transition
 from p2p_sac_jax.validation import validate
@@ -133,18 +134,10 @@ def _with_rounds(config: TrainConfig, runs: int) -> TrainConfig:
     large batches of eigenvalues, as the noised modes need them, fill all threads.
     """
     interval = config.exchange.interval
-    sac = config.sac
-    capacity = 1 + (sac.replay_capacity or config.steps)
-    config = dataclasses.replace(
-        config,
-        arms="network",
-        layout="vmap",
-        devices=1,
-        seeds=runs,
-        evaluate_every=interval,
-        checkpoint_every=interval,
-        sac=dataclasses.replace(sac, replay_capacity=capacity),
-    )
+    one_more = 1 + (config.sac.replay_capacity or config.steps)
+    changes = {"arms": "network", "layout": "vmap", "devices": 1, "seeds": runs}
+    changes |= {"evaluate_every": interval, "checkpoint_every": interval}
+    config = replace_fields(config, changes | {"sac.replay_capacity": one_more})
     validate(config)
     return config
 
@@ -205,7 +198,7 @@ def _target_week(
     log_sales = jnp.asarray(_LOG_SALES, jnp.float32)
     # The outcome is the expectation: the week has no shock of its own.
     week = _demand(components).counterfactual(week, action, log_sales, sold, params)
-    return week, _experience(components, week, log_sales)
+    return week, make_experience(components, week, log_sales)
 
 
 def _ordinary_week(
@@ -220,7 +213,7 @@ def _ordinary_week(
     week, sold = _step(
         components, market_key, peer.environment, peer.obs, action, params
     )
-    return week, _experience(components, week, sold)
+    return week, make_experience(components, week, sold)
 
 
 def _step(
@@ -236,18 +229,6 @@ def _step(
     discount = 1.0 - step.terminated.astype(jnp.float32)
     week = Transition(obs, action, step.reward, step.final_obs, discount)
     return week, _demand(components).outcome(step.info)
-
-
-def _experience(
-    components: PeerComponents, week: Transition, log_sales: Array
-) -> Experience:
-    return Experience(
-        features=_demand(components).features(week.obs, week.action),
-        log_sales=log_sales,
-        action=week.action,
-        reward=week.reward,
-        cell=components.environment.cell(week.obs),
-    )
 
 
 def _by_channel(message: Any) -> dict[str, np.ndarray]:
