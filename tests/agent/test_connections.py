@@ -10,6 +10,7 @@ import logging
 import pytest
 import zenoh
 
+from examples.loopback import free_addresses
 from p2p_sac_jax.agent.ops.audit import AuditLog
 from p2p_sac_jax.agent.ops.authority import renew, write_network
 from p2p_sac_jax.agent.ops.identity import certificate_ends, load_identity, load_roster
@@ -20,7 +21,7 @@ from p2p_sac_jax.agent.transport.zenoh_settings import make_settings
 from p2p_sac_jax.agent.transport.zenoh_transport import ZenohTransport
 from p2p_sac_jax.config import ConfigError
 from tests.helpers.hub_peers import FIELDS, KIND, run
-from tests.helpers.zenoh_peers import copy_folder, free_ports
+from tests.helpers.zenoh_peers import copy_folder
 
 NAMES = ("a", "b", "m")
 PATIENCE_S = 30.0
@@ -68,7 +69,7 @@ def raw_session(folder, name, connect, **settings):
 
 @run
 async def test_who_receives_is_in_the_audit_log_without_saying_so(folder, tmp_path):
-    places = free_ports(NAMES)
+    places = free_addresses(NAMES)
     listener = ZenohTransport(folder / "a", listen=[places["a"]])
     network = PeerNetwork(
         listener,
@@ -99,7 +100,7 @@ async def test_who_receives_is_in_the_audit_log_without_saying_so(folder, tmp_pa
 async def test_a_peer_whose_id_is_taken_connects_under_a_fresh_one(
     folder, caplog, monkeypatch
 ):
-    places = free_ports(NAMES)
+    places = free_addresses(NAMES)
     taken = "1234567890abcdef1234567890abcdef"
     ids = [json.dumps(taken)]
     real = zenoh.open
@@ -139,7 +140,7 @@ async def test_a_member_cannot_declare_without_bounds(folder):
     }
     assert len(keys) == 2 + 2 * 2  # insight and alive of a; alive and pull of b and m
     assert not any("*" in key for key in keys)
-    places = free_ports(NAMES)
+    places = free_addresses(NAMES)
     async with transport(folder, "a", places) as a:
         member = raw_session(folder, "m", [places["a"]])
         tokens = [
@@ -156,7 +157,7 @@ async def test_a_member_cannot_declare_without_bounds(folder):
 async def test_a_certificate_that_ends_disconnects_and_a_new_one_reconnects(
     folder, caplog
 ):
-    places = free_ports(NAMES)
+    places = free_addresses(NAMES)
     renew(folder, ["b"], days=6 / 86_400)
     with caplog.at_level(logging.INFO):
         async with (
@@ -190,7 +191,7 @@ async def test_the_log_says_why_another_authority_is_not_connected(
     folder, tmp_path, caplog
 ):
     write_network(tmp_path / "other", "test", "public", NAMES)
-    places = free_ports(NAMES)
+    places = free_addresses(NAMES)
     async with (
         transport(folder, "a", places, "b"),
         transport(tmp_path / "other", "b", places, "a"),
@@ -201,7 +202,7 @@ async def test_the_log_says_why_another_authority_is_not_connected(
 
 @run
 async def test_one_process_runs_an_identity(folder, tmp_path):
-    places = free_ports(NAMES)
+    places = free_addresses(NAMES)
     async with transport(folder, "a", places):
         for place in (folder / "a", copy_folder(folder / "a", tmp_path / "a")):
             second = ZenohTransport(place, listen=[places["b"]])
