@@ -75,8 +75,8 @@ def main() -> int:
         raise ConfigError(f"--week_s={_WEEK_S.value} must be above 0")
     try:
         asyncio.run(_serve(config))
-    except ConfigError:
-        raise
+    except (ConfigError, OSError):
+        raise  # one line
     except Exception:
         LOG.critical("failed", exc_info=True)
         return 1
