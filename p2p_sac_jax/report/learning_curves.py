@@ -152,7 +152,7 @@ def over_peers(curves: Curves, values: Array) -> Array:
 
 def earned(curves: Curves) -> Array:
     """[E] mean over the honest peers that have joined of what each has earned."""
-    return np.nanmean(earned_by_peer(curves), axis=1)
+    return over_peers(curves, earned_by_peer(curves))
 
 
 def earned_by_peer(curves: Curves) -> Array:

@@ -303,9 +303,9 @@ def _computed(point: PointResult) -> str:
     known = []
     for meta in (run.meta for run in point.runs if run):
         fields = dict(flatten(meta["config"]))
-        if fields[TOPOLOGY] not in DYNAMIC:
+        if fields.get(TOPOLOGY) not in DYNAMIC:
             fields = {n: v for n, v in fields.items() if n not in _GRAPH}
-        known.append((meta.get("arm"), fields, meta["seed"], meta["adjacency"]))
+        known.append([fields, *map(meta.get, ("arm", "seed", "adjacency"))])
     return repr(known) if known else ""
 
 
