@@ -16,10 +16,7 @@ SWEEP = {
 
 def get_config() -> ConfigDict:
     """The first year of five stores, in every mode; figures are of the honest four."""
-    config = peer.get_config()
-    config.steps = 52
-    config.seed = 1000
-    config.seeds = 10
+    config = arms.populations(peer.get_config(), seeds=10, steps=52)
     config.population.peers = 5
     config.attack.kind = "insider"
     config.attack.byzantine = 1
