@@ -100,14 +100,15 @@ class PriceMemory(NamedTuple):
 
     def best_action(self, belief: Posterior, candidates: Candidates) -> Array:
         """``[A]`` best candidate under the posterior mean."""
-        return candidates.actions[jnp.argmax(self.mean_values(belief, candidates))]
+        best = jnp.argmax(self.mean_values(belief, candidates))
+        return jnp.asarray(candidates.actions)[best]
 
     def draw_actions(
         self, belief: Posterior, candidates: Candidates, key: Array, draws: int
     ) -> Array:
         """``[S, A]`` best candidate of each of ``S`` posterior draws."""
         values = self.draw_values(belief, candidates, key, draws)
-        return candidates.actions[jnp.argmax(values, axis=-1)]
+        return jnp.asarray(candidates.actions)[jnp.argmax(values, axis=-1)]
 
     def optimal_exploration_std(
         self, belief: Posterior, candidates: Candidates, action: Array, key: Array
