@@ -129,7 +129,7 @@ class Service:
         agent, market, obs = self._agent, self._market, None
         while not weeks or agent.steps < weeks:
             await _unless(stop, self._wait_for_week())
-            agent.set_clock(int(self._clock()))
+            agent.set_clock(max(agent.clock, int(self._clock())))
             if obs is None:
                 obs = await _unless(stop, reset_market(market, agent.clock))
             if stop.is_set():
