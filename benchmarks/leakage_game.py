@@ -98,8 +98,8 @@ def make_game(
             f" multiple of exchange.interval={interval}"
         )
     setup = build_experiment(config, choose_placement(config))
-    components = make_peer_components(config, setup.world.environment)
-    if setup.world.environment.demand is None:
+    components = make_peer_components(config, setup.environment)
+    if setup.environment.demand is None:
         raise ConfigError(
             f"environment.name={config.environment.name!r} must be pricing: the"
             " attacker's week has a price and sales"

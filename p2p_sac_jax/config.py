@@ -25,6 +25,9 @@ class EnvironmentConfig:
         "a market, a control task, or a factory of one's own",
         form="module:factory",
     )
+    world: str = choice(
+        "logit", "environments.worlds:WORLDS", "how demand answers prices in the market"
+    )
     reference_effect: float = static(
         0.0, "[0, 10]", "utility lost per unit of price above the reference price"
     )
@@ -42,6 +45,11 @@ class PopulationConfig:
         "chain",
         "environments.calibration:POPULATIONS",
         "stores of one chain, or of different brands",
+    )
+    draw: str = choice(
+        "quantiles",
+        ("quantiles", "random"),
+        "the same stores at every seed, spread over elasticity; or drawn by the seed",
     )
     peers: int = static(16, "[1, inf)", "number of learners")
     pad_to: int = static(0, "[0, inf)", "pad with masked peers up to this; 0: none")

@@ -99,6 +99,13 @@ def train_batch(
             "seed": run.config.seed,
             "adjacency": adjacency_of(run.config).astype(int).tolist(),
             "inputs": digests(read_inputs(run.config)),
+            "names": list(experiment.worlds[run.config.seed].names),
+            "uniform_fraction": _uniform_fraction(
+                run.config.environment,
+                run.config.population,
+                run.config.evaluation_weeks,
+                run.config.seed if run.config.population.draw == "random" else 0,
+            ),
         }
         trained.results.append((run, RunResult(own | meta, curves)))
     return trained
@@ -126,13 +133,8 @@ def _shared_meta(
     batch: Batch, experiment: Experiment, placement: Placement, trained: TrainedBatch
 ) -> dict[str, Any]:
     """What the ``run.json`` of all runs of a batch have in common."""
-    config = batch.runs[0].config
     described = describe_run(experiment, placement)
     return {
-        "names": list(experiment.world.names),
-        "uniform_fraction": _uniform_fraction(
-            config.environment, config.population, config.evaluation_weeks
-        ),
         "batch_runs": batch.size,
         "masked_to": batch.pad_to,
         **{name: described[name] for name in _PROVENANCE},
@@ -143,10 +145,13 @@ def _shared_meta(
 
 @cache
 def _uniform_fraction(
-    environment: EnvironmentConfig, population: PopulationConfig, weeks: int
+    environment: EnvironmentConfig,
+    population: PopulationConfig,
+    weeks: int,
+    seed: int,
 ) -> list[float] | None:
     """[P] share of the oracle's profit at the best constant price; None unsold."""
-    world = make_world(environment, population)
+    world = make_world(environment, population, seed)
     if world.environment.demand is None:
         return None
     return best_uniform_price(world, weeks, seed=0)[1].tolist()

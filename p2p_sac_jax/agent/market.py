@@ -167,7 +167,7 @@ class SimulatedMarket:
         peers = config.population.peers
         if not 0 <= store < peers:
             raise ConfigError(f"store={store} must be in [0, {peers})")
-        world = make_world(config.environment, config.population)
+        world = make_world(config.environment, config.population, config.seed)
         self.name = world.names[store]
         self.environment = named_environment(config.environment)
         self.params = jax.tree.map(lambda leaf: leaf[store], world.params)

@@ -133,8 +133,8 @@ def _population_params(config: TrainConfig, environment: Environment, peer: int)
         raise ConfigError(
             f"peer_id={peer} must be below population.peers={peers}, or params be given"
         )
-    params = make_world(config.environment, config.population).params
-    return jax.tree.map(lambda leaf: leaf[peer], params)
+    world = make_world(config.environment, config.population, config.seed)
+    return jax.tree.map(lambda leaf: leaf[peer], world.params)
 
 
 def _store_params(environment: Environment, observed: np.ndarray) -> Any:

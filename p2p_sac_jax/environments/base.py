@@ -101,4 +101,5 @@ class EnvironmentFactory(NamedTuple):
     """How an environment and its peers are made from a configuration."""
 
     make: Callable[[EnvironmentConfig], Environment]
-    draw_peers: Callable[[EnvironmentConfig, PopulationConfig], PeerDraw]
+    # The seed matters where ``population.draw`` is ``random``.
+    draw_peers: Callable[[EnvironmentConfig, PopulationConfig, int], PeerDraw]

@@ -84,13 +84,17 @@ def load_table() -> Table:
 
 
 def select_population(
-    name: str, peers: int, held_out: bool = False, newcomers: int = 0
+    name: str,
+    peers: int,
+    held_out: bool = False,
+    newcomers: int = 0,
+    draw: str = "quantiles",
+    seed: int = 0,
 ) -> MarketCalibration:
     """Sellers of a named population, the same ones at every call.
 
-    ``chain`` takes stores of brand 1 at even quantiles of elasticity. ``brands`` takes
-    one brand per store, never the same store twice, brands 1 to 10 in turn and even
-    quantiles of elasticity within each. Peers come by store id, so that neighbours on
+    ``chain`` takes stores of brand 1, ``brands`` one brand per store, never the same
+    store twice, brands 1 to 10 in turn. Peers come by store id, so that neighbours on
     a ring are not alike; newcomers come last.
 
     Args:
@@ -98,6 +102,11 @@ def select_population(
       peers: number of sellers, newcomers included.
       held_out: draw all of them from the stores kept out of training.
       newcomers: how many of them, the last ones, come from the held-out stores.
+      draw: ``quantiles`` takes the sellers at even quantiles of elasticity, and keeps
+        out of training the stores that the table names. ``random`` draws both anew
+        for every seed: as many stores are kept out, and any seller is as likely as
+        any other.
+      seed: of ``random``.
 
     Raises:
       ConfigError: the stores do not suffice.
@@ -107,14 +116,15 @@ def select_population(
             f"population.newcomers={newcomers} must lie between 0 and"
             f" population.peers={peers}"
         )
-    table, (brands, draw) = load_table(), POPULATIONS[name]
+    table, population = load_table(), POPULATIONS[name]
     eligible = (
-        (table["brand"] <= brands)
+        (table["brand"] <= population.brands)
         & (table["elasticity"] < _MAX_ELASTICITY)
         & (table["cost_vol"] <= _MAX_COST_VOL)
     )
-    reserved = eligible & (table["held_out"] == 1)
-    trained = eligible & (table["held_out"] == 0)
+    generator = np.random.default_rng((seed, 0)) if draw == "random" else None
+    kept_out = _kept_out(table, eligible, generator)
+    reserved, trained = eligible & kept_out, eligible & ~kept_out
     spare = _stores(table, reserved)
     most = spare if held_out else _stores(table, trained) + newcomers
     if not 1 <= peers <= most:
@@ -129,10 +139,11 @@ def select_population(
             f" (held-out stores, population {name})"
         )
     if held_out:
-        rows = draw(table, reserved, peers)
+        rows = population.draw(table, reserved, peers, generator)
     else:
-        late = draw(table, reserved, newcomers)
-        rows = np.concatenate([draw(table, trained, peers - newcomers), late])
+        late = population.draw(table, reserved, newcomers, generator)
+        early = population.draw(table, trained, peers - newcomers, generator)
+        rows = np.concatenate([early, late])
     return _calibration(table, rows)
 
 
@@ -146,15 +157,32 @@ def _stores(table: Table, rows: NDArray) -> int:
     return len(np.unique(table["store"][rows]))
 
 
-def _quantiles(table: Table, pool: NDArray, peers: int) -> NDArray:
-    """Rows [peers] at even quantiles of elasticity, by store id."""
+def _kept_out(
+    table: Table, eligible: NDArray, generator: np.random.Generator | None
+) -> NDArray:
+    """[rows] whether the store is kept out of training; by the table, or drawn."""
+    kept_out = table["held_out"] == 1
+    if generator is None:
+        return kept_out
+    stores = generator.permutation(np.unique(table["store"][eligible]))
+    return np.isin(table["store"], stores[: _stores(table, eligible & kept_out)])
+
+
+def _one_brand(
+    table: Table, pool: NDArray, peers: int, generator: np.random.Generator | None
+) -> NDArray:
+    """Rows [peers] at even quantiles of elasticity, or drawn; by store id."""
     rows = np.flatnonzero(pool)
+    if generator is not None:
+        return np.sort(generator.choice(rows, peers, replace=False))
     rows = rows[np.argsort(table["elasticity"][rows], kind="stable")]
     middle = (np.arange(peers) + 0.5) * len(rows) / max(peers, 1)
     return np.sort(rows[middle.astype(int)])
 
 
-def _brands_in_turn(table: Table, pool: NDArray, peers: int) -> NDArray:
+def _brands_in_turn(
+    table: Table, pool: NDArray, peers: int, generator: np.random.Generator | None
+) -> NDArray:
     """Rows [peers] of distinct stores, brands in turn, by store id."""
     quantile = np.zeros(len(pool))
     for brand in range(1, _BRANDS + 1):
@@ -168,16 +196,27 @@ def _brands_in_turn(table: Table, pool: NDArray, peers: int) -> NDArray:
         # The last stores may lack the brand whose turn it is; any other will do.
         own = free & (table["brand"] == brand + 1)
         rows = np.flatnonzero(own if own.any() else free)
-        row = rows[np.argmin(np.abs(quantile[rows] - (turn + 0.5) / turns))]
+        if generator is None:
+            row = rows[np.argmin(np.abs(quantile[rows] - (turn + 0.5) / turns))]
+        else:
+            row = generator.choice(rows)
         free &= table["store"] != table["store"][row]
         chosen.append(row)
     return np.sort(np.array(chosen, dtype=np.int64))
 
 
-# The choices of ``population.name``: how many brands, and how stores are drawn.
-POPULATIONS: dict[str, tuple[int, Callable[[Table, NDArray, int], NDArray]]] = {
-    "chain": (1, _quantiles),
-    "brands": (_BRANDS, _brands_in_turn),
+class StorePopulation(NamedTuple):
+    """A kind of population: its brands, and how rows of a pool are chosen."""
+
+    brands: int
+    # (table, pool [rows], peers, generator or None for quantiles) -> rows [peers]
+    draw: Callable[[Table, NDArray, int, np.random.Generator | None], NDArray]
+
+
+# The choices of ``population.name``.
+POPULATIONS = {
+    "chain": StorePopulation(1, _one_brand),
+    "brands": StorePopulation(_BRANDS, _brands_in_turn),
 }
 
 

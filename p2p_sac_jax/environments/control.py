@@ -195,7 +195,10 @@ def lqr_gain() -> np.ndarray:
 def _equal_peers(make_one: Callable[[], NamedTuple]) -> Callable:
     """``draw_peers`` of a task that is the same for every peer."""
 
-    def draw(config: EnvironmentConfig, population: PopulationConfig) -> PeerDraw:
+    def draw(
+        config: EnvironmentConfig, population: PopulationConfig, seed: int
+    ) -> PeerDraw:
+        del seed
         peers, one = population.peers, make_one()
         params = jax.tree.map(
             lambda leaf: np.repeat(np.asarray(leaf, np.float32)[None], peers, axis=0),

@@ -16,7 +16,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from p2p_sac_jax.config import EnvironmentConfig, PopulationConfig
-from p2p_sac_jax.environments import calibration, heterogeneity
+from p2p_sac_jax.environments import calibration, heterogeneity, worlds
 from p2p_sac_jax.environments import pricing_model as model
 from p2p_sac_jax.environments.base import (
     DemandCurve,
@@ -45,6 +45,7 @@ from p2p_sac_jax.environments.pricing_model import (
     make_pricing_params,
 )
 from p2p_sac_jax.environments.week_figures import USUAL_WEEKS
+from p2p_sac_jax.environments.worlds import DemandWorld
 from p2p_sac_jax.types import Array, Candidates, Score, Transition
 
 NUM_CANDIDATES = 41
@@ -53,6 +54,7 @@ NUM_CANDIDATES = 41
 COST_EDGES = (0.63, 0.68, 0.72, 0.78)
 NUM_SEASONS = 4
 
+_FIGURES_STREAM = 1  # of a seed; stream 0 draws the stores
 _MEAN_KEEP = 0.8  # weight of the old average of log demand
 _MIN_LOG_DEMAND = -8.0
 _MAX_LOG_DEMAND = -math.log(USUAL_SHARE)  # every customer buys
@@ -90,11 +92,11 @@ def make_pricing(config: EnvironmentConfig) -> Environment:
       config: with ``reference_effect`` > 0 demand has a coefficient of the reference
         price and the oracle looks ahead.
     """
-    farsighted = config.reference_effect > 0
+    farsighted, world = config.reference_effect > 0, demand_world(config)
     return Environment(
         reset=_reset,
         step=lambda key, state, action, params: advance(
-            farsighted, state, action, draw_noise(key), params
+            world, state, action, draw_noise(key, world.normals), params
         ),
         cell=_cell,
         score=lambda info: Score(
@@ -114,19 +116,28 @@ def make_pricing(config: EnvironmentConfig) -> Environment:
             counterfactual=_counterfactual,
             exogenous=_exogenous,
             store_params=store_params,
-            curve=functools.partial(_curve, farsighted),
+            curve=functools.partial(_curve, farsighted, world),
         ),
     )
 
 
-def _draw_sellers(config: EnvironmentConfig, population: PopulationConfig) -> PeerDraw:
+def _draw_sellers(
+    config: EnvironmentConfig, population: PopulationConfig, seed: int
+) -> PeerDraw:
     """The calibrated sellers of a named population."""
     sellers = calibration.select_population(
-        population.name, population.peers, population.held_out, population.newcomers
+        population.name,
+        population.peers,
+        population.held_out,
+        population.newcomers,
+        population.draw,
+        seed,
     )
     sellers = heterogeneity.rescale(sellers, population.heterogeneity)
+    generator = np.random.default_rng((seed, _FIGURES_STREAM))
+    figures = worlds.draw_figures(demand_world(config), generator)
     return PeerDraw(
-        make_pricing_params(config, sellers),
+        make_pricing_params(config, sellers, figures),
         calibration.market_names(sellers),
         sellers.context,
     )
@@ -135,8 +146,15 @@ def _draw_sellers(config: EnvironmentConfig, population: PopulationConfig) -> Pe
 PRICING = EnvironmentFactory(make_pricing, _draw_sellers)
 
 
+def demand_world(config: EnvironmentConfig) -> DemandWorld:
+    """How demand answers prices in the market that ``config`` describes."""
+    if config.reference_effect > 0:
+        return worlds.REFERENCE_PRICE
+    return worlds.WORLDS[config.world]
+
+
 def advance(
-    farsighted: bool,
+    world: DemandWorld,
     state: PricingState,
     action: Array,
     noise: Noise,
@@ -145,7 +163,7 @@ def advance(
     """One week with its noise given.
 
     Args:
-      farsighted: static; whether the oracle is the reference-price policy.
+      world: static; how demand answers prices.
       state: before the week.
       action: [1] in [-1, 1]; 0 is the usual price.
       noise: from ``draw_noise``.
@@ -153,32 +171,26 @@ def advance(
     """
     market = state.market
     price = action_price(action)
-    expected = model.expected_share(market, state.reference_price, price, params)
-    log_noise = params.demand_noise * noise.demand - params.demand_noise**2 / 2.0
-    units = expected * jnp.exp(log_noise)
-    log_sales = jnp.log(expected / USUAL_SHARE) + log_noise
+    demand = world.demand(market, state.reference_price, price, params)
+    units, log_sales = world.sell(demand, noise, params)
     cost = model.cost(market, params)
     reward = _gain(price, cost, params) * units / USUAL_SHARE
 
-    best = model.reference_price_policy if farsighted else model.myopic_price
-    oracle_price = best(market, state.oracle_reference, params)
+    oracle_price = worlds.best_price(world, market, state.oracle_reference, params)
+    expected_profit = functools.partial(worlds.expected_profit, world, market)
     one = jnp.ones_like(price)
     info = Info(
         price=price,
         cost=cost,
         units=units,
         log_sales=log_sales,
-        expected_profit=model.expected_profit(
-            market, state.reference_price, price, params
-        ),
+        expected_profit=expected_profit(state.reference_price, price, params),
         oracle_price=oracle_price,
-        oracle_profit=model.expected_profit(
-            market, state.oracle_reference, oracle_price, params
-        ),
-        historical_profit=model.expected_profit(market, one, one, params),
+        oracle_profit=expected_profit(state.oracle_reference, oracle_price, params),
+        historical_profit=expected_profit(one, one, params),
     )
     following = PricingState(
-        market=model.next_market(market, noise, params),
+        market=world.next_market(market, noise, params),
         reference_price=model.next_reference(state.reference_price, price, params),
         oracle_reference=model.next_reference(
             state.oracle_reference, oracle_price, params
@@ -283,7 +295,9 @@ def _exogenous(key: Array, params: PricingParams) -> Transition:
     )
 
 
-def _curve(farsighted: bool, state: PricingState, params: PricingParams) -> DemandCurve:
+def _curve(
+    farsighted: bool, world: DemandWorld, state: PricingState, params: PricingParams
+) -> DemandCurve:
     """Demand without season, at usual cost, rival and reference price."""
     price = np.linspace(*model.PRICE_RANGE, NUM_CANDIDATES, dtype=np.float32)
     slopes = [1.0 - price] * (2 if farsighted else 1)
@@ -292,7 +306,7 @@ def _curve(farsighted: bool, state: PricingState, params: PricingParams) -> Dema
         season_amplitude=jnp.zeros(()), sensitivity_swing=jnp.zeros(())
     )
     market = state.market._replace(log_cost=jnp.zeros(()), log_rival=jnp.zeros(()))
-    share = jax.vmap(model.expected_share, (None, None, 0, None))(
+    share = jax.vmap(world.demand, (None, None, 0, None))(
         market, jnp.ones(()), price, usual
     )
     return DemandCurve(

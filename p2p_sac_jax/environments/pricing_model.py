@@ -64,6 +64,7 @@ class PricingParams(NamedTuple):
     demand_noise: Array  # [] sd of log demand
     regime_hazard: Array  # [] chance of a regime shift per week
     reference_policy: Array | tuple[()]  # [W, S, S, M] oracle prices; () if eta = 0
+    world: Array | tuple[()] = ()  # [n] figures of the demand world; () if it has none
 
 
 class Market(NamedTuple):
@@ -85,9 +86,12 @@ class Noise(NamedTuple):
     sensitivity_jump: Array  # [] standard normal
     shift_jump: Array  # [] standard normal
     regime: Array  # [] uniform
+    extra: Array | tuple[()] = ()  # [n] standard normal, for demand worlds
 
 
-def make_pricing_params(config: EnvironmentConfig, calibration: Any) -> PricingParams:
+def make_pricing_params(
+    config: EnvironmentConfig, calibration: Any, figures: Any = ()
+) -> PricingParams:
     """Parameters of P sellers from their calibration.
 
     With a reference price every seller's optimal policy is solved here, once, by
@@ -98,6 +102,7 @@ def make_pricing_params(config: EnvironmentConfig, calibration: Any) -> PricingP
       calibration: named [P] arrays: elasticity, cross_elasticity, unit_cost,
         cost_vol, cost_persistence, rival_vol, rival_persistence,
         season_amplitude, season_phase, demand_noise.
+      figures: [n] of the demand world, the same for all sellers.
 
     Returns:
       float32 NumPy leaves [P], ``reference_policy`` [P, 52, 5, 5, 41] or ().
@@ -128,6 +133,7 @@ def make_pricing_params(config: EnvironmentConfig, calibration: Any) -> PricingP
         demand_noise=calibration.demand_noise,
         regime_hazard=constant(config.regime_hazard),
         reference_policy=(),
+        world=np.tile(figures, (len(alpha), 1)) if len(figures) else (),
     )
     params = jax.tree.map(lambda leaf: np.asarray(leaf, np.float32), params)
     if config.reference_effect > 0:
@@ -147,13 +153,18 @@ def cost(market: Market, params: PricingParams) -> Array:
 
 
 def expected_share(
-    market: Market, reference: Array, price: Array, params: PricingParams
+    market: Market,
+    reference: Array,
+    price: Array,
+    params: PricingParams,
+    shift: Array | float = 0.0,
 ) -> Array:
     """[] expected units sold per potential customer at ``price``.
 
-    e^u / (1 + e^u + e^{u_c}), u = appeal - (alpha_t + eta) p.
+    e^u / (1 + e^u + e^{u_c}), u = appeal - (alpha_t + eta) p + shift.
     """
-    utility = _appeal(market, reference, params) - _sensitivity(market, params) * price
+    utility = _appeal(market, reference, params) - sensitivity(market, params) * price
+    utility = utility + shift
     return jax.nn.sigmoid(utility - jnp.logaddexp(0.0, _rival_utility(market, params)))
 
 
@@ -172,7 +183,7 @@ def myopic_price(market: Market, reference: Array, params: PricingParams) -> Arr
     reference effect it is optimal for any horizon.
     """
     best = oracle.logit_price(
-        _sensitivity(market, params),
+        sensitivity(market, params),
         cost(market, params),
         _appeal(market, reference, params),
         jnp.exp(_rival_utility(market, params)),
@@ -199,10 +210,19 @@ def reference_price_policy(
     return jnp.clip(reference_oracle.interpolate(table, positions), *PRICE_RANGE)
 
 
-def draw_noise(key: Array) -> Noise:
-    """Randomness of one week; the same for the same key, whatever the price."""
+def draw_noise(key: Array, extra: int = 0) -> Noise:
+    """Randomness of one week; the same for the same key, whatever the price.
+
+    Args:
+      key: of the week.
+      extra: standard normal numbers beyond those that every week needs.
+    """
     *normals, last = jax.random.normal(key, (6,))
-    return Noise(*normals, regime=jax.scipy.stats.norm.cdf(last))
+    noise = Noise(*normals, regime=jax.scipy.stats.norm.cdf(last))
+    if extra:
+        key_extra = jax.random.fold_in(key, 1)
+        noise = noise._replace(extra=jax.random.normal(key_extra, (extra,)))
+    return noise
 
 
 def next_market(market: Market, noise: Noise, params: PricingParams) -> Market:
@@ -270,12 +290,18 @@ def _autoregress(value: Array, persistence: Array, vol: Array, normal: Array) ->
     return persistence * value + vol * jnp.sqrt(1.0 - persistence**2) * normal
 
 
+def season(market: Market, params: PricingParams) -> Array:
+    """[] utility that the season adds this week."""
+    angle = season_angle(market.week) - params.season_phase
+    return params.season_amplitude * jnp.cos(angle)
+
+
 def _references() -> Array:
     """[M] grid of reference prices over the price range."""
     return jnp.linspace(*PRICE_RANGE, _NUM_REFERENCES)
 
 
-def _sensitivity(market: Market, params: PricingParams) -> Array:
+def sensitivity(market: Market, params: PricingParams) -> Array:
     """[] alpha_t + eta: utility lost per unit of own price this week."""
     return market.alpha + _alpha_swing(market, params) + params.reference_effect
 
@@ -289,14 +315,11 @@ def _alpha_swing(market: Market, params: PricingParams) -> Array:
 def _appeal(market: Market, reference: Array, params: PricingParams) -> Array:
     """[] all terms of the seller's utility without its price."""
     usual = jnp.log(USUAL_SHARE / (1.0 - USUAL_SHARE - params.rival_share))
-    season = params.season_amplitude * jnp.cos(
-        season_angle(market.week) - params.season_phase
-    )
     return (
         usual
         + market.alpha
         + market.demand_shift
-        + season
+        + season(market, params)
         + _alpha_swing(market, params)
         + params.reference_effect * reference
     )

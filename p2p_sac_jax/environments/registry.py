@@ -36,13 +36,23 @@ class World(NamedTuple):
     context: np.ndarray  # [P, C] public descriptors of each peer, standardised
 
 
-def make_world(config: EnvironmentConfig, population: PopulationConfig) -> World:
+def make_world(
+    config: EnvironmentConfig, population: PopulationConfig, seed: int = 0
+) -> World:
     """Builds the environment and draws the peers' parameters.
+
+    Args:
+      config: of the environment.
+      population: of the peers.
+      seed: draws the population if ``population.draw`` is ``random``; otherwise it is
+        the same at every seed.
 
     Raises:
       ConfigError: the environment is unknown, or the population cannot be drawn.
     """
-    draw = environment_factory(config.name).draw_peers(config, population)
+    if population.draw != "random":
+        seed = 0
+    draw = environment_factory(config.name).draw_peers(config, population, seed)
     return World(make_environment(config), *draw)
 
 
@@ -126,10 +136,10 @@ def own_environment(given: Environment | EnvironmentFactory) -> str:
 
 
 def _peers_without_parameters(
-    config: EnvironmentConfig, population: PopulationConfig
+    config: EnvironmentConfig, population: PopulationConfig, seed: int
 ) -> PeerDraw:
     """Peers that differ by their random draws alone."""
-    del config
+    del config, seed
     peers = population.peers
     names = [f"peer {peer}" for peer in range(peers)]
     return PeerDraw((), names, np.zeros((peers, 1), np.float32))

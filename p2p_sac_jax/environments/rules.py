@@ -21,6 +21,13 @@ def check(config: TrainConfig) -> None:
             "must be 0 where environment.reference_effect > 0: "
             "no exact oracle is known for both together",
         )
+    if environment.reference_effect > 0 and environment.world != "logit":
+        refuse(
+            "environment.world",
+            environment.world,
+            "must be 'logit' where environment.reference_effect > 0: no exact oracle"
+            " is known for both together",
+        )
     demand = make_environment(environment).demand
     if demand is None and kind != "none":
         reason = f"must be 'none' for environment.name={environment.name!r}"

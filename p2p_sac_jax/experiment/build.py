@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -13,6 +13,7 @@ from jax.sharding import PartitionSpec as P
 
 from p2p_sac_jax.arms import RunSpec, planned_runs
 from p2p_sac_jax.config import ConfigError, TrainConfig
+from p2p_sac_jax.environments.base import Environment
 from p2p_sac_jax.environments.conformance import check_protocol
 from p2p_sac_jax.environments.registry import ENVIRONMENTS, World, make_world
 from p2p_sac_jax.exchange import mixing, topology
@@ -41,7 +42,7 @@ class Experiment(NamedTuple):
     """Everything a training loop needs before its first step."""
 
     config: TrainConfig
-    world: World
+    worlds: dict[int, World]  # by seed; the environment is the same
     population: Population
     peer_inputs: PeerInputs  # padded, sharded over the devices
     run_inputs: RunInputs  # replicated on every device
@@ -50,6 +51,17 @@ class Experiment(NamedTuple):
     partners: np.ndarray | None  # [P, C] sender by round, in a time-varying network
     byzantine: np.ndarray  # [P] bool
     accountant: PrivacyAccountant
+
+    @property
+    def environment(self) -> Environment:
+        """Of every peer."""
+        return self.worlds[self.labels[0][1]].environment
+
+    def params(self, peer: int, run: int) -> Any:
+        """Environment parameters of one peer in one run."""
+        drawn = self.config.population.draw == "random"
+        place = (peer, run) if drawn else peer
+        return jax.tree.map(lambda leaf: leaf[place], self.peer_inputs.params)
 
 
 def build_experiment(
@@ -64,7 +76,8 @@ def build_experiment(
     Args:
       config: a validated configuration.
       placement: the devices that hold the peers.
-      world: environment and peers; None makes those that ``config`` names.
+      world: environment and peers; None makes those that ``config`` names, at each
+        seed its own where ``population.draw`` is ``random``.
       runs: instead of every arm at every seed. They may differ from ``config`` in
         traced fields and in a topology that does not change with time.
       inputs: content of the files that ``config`` names; None reads them.
@@ -73,24 +86,28 @@ def build_experiment(
       ConfigError: arms, population, adjacency or privacy budget are impossible, or
         the environment does not follow its protocol.
     """
-    if world is None:
-        world = make_world(config.environment, config.population)
-    if config.environment.name not in ENVIRONMENTS:
-        check_protocol(world)
     peers, padded = config.population.peers, placement.peers
     runs = planned_runs(config) if runs is None else runs
+    worlds = _worlds(config, {run.seed for run in runs}, world)
+    environment = worlds[runs[0].seed].environment
+    if config.environment.name not in ENVIRONMENTS:
+        check_protocol(worlds[runs[0].seed])
     adjacency = adjacency_of(config, inputs)
     schedule = _schedule(config)
     _check_min_peers(config, adjacency, schedule)
-    accountant = build_accountant(config, world)
+    accountant = build_accountant(config, environment)
     edges = np.zeros((padded, len(runs), padded), np.float32)
     for index, run in enumerate(runs):
         if not run.isolated:
-            edges[:peers, index, :peers] = _mixing_weights(run.config, world, inputs)
+            edges[:peers, index, :peers] = _mixing_weights(
+                run.config, worlds[run.seed], inputs
+            )
     hypers = [make_hyper(run.config) for run in runs]
     senders = _participation(config, padded)
     peer_inputs = PeerInputs(
-        params=jax.tree.map(lambda leaf: _pad(leaf, padded), world.params),
+        params=jax.tree.map(
+            lambda leaf: _pad(leaf, padded), _params(config, worlds, runs)
+        ),
         adjacency=edges,
         partners=() if schedule is None else _pad(schedule, padded),
         connected=(edges > 0.0).any(axis=0).T.astype(np.float32),
@@ -104,9 +121,9 @@ def build_experiment(
     )
     return Experiment(
         config=config,
-        world=world,
+        worlds=worlds,
         population=make_population(
-            config, world.environment, placement.map_batch_size, placement.mesh
+            config, environment, placement.map_batch_size, placement.mesh
         ),
         peer_inputs=_place(peer_inputs, placement.mesh, P(PEERS)),
         run_inputs=_place(run_inputs, placement.mesh, P()),
@@ -116,6 +133,28 @@ def build_experiment(
         byzantine=senders.byzantine[:peers] > 0.0,
         accountant=accountant,
     )
+
+
+def _worlds(
+    config: TrainConfig, seeds: Iterable[int], world: World | None
+) -> dict[int, World]:
+    """Environment and peers of each seed."""
+    if world is None and config.population.draw == "random":
+        environment, population = config.environment, config.population
+        return {seed: make_world(environment, population, seed) for seed in seeds}
+    return dict.fromkeys(
+        seeds, world or make_world(config.environment, config.population)
+    )
+
+
+def _params(
+    config: TrainConfig, worlds: dict[int, World], runs: Sequence[RunSpec]
+) -> Any:
+    """Environment parameters, leaves [P, ...]; [P, R, ...] if drawn by seed."""
+    if config.population.draw != "random":
+        return worlds[runs[0].seed].params
+    by_run = [worlds[run.seed].params for run in runs]
+    return jax.tree.map(lambda *leaves: np.stack(leaves, axis=1), *by_run)
 
 
 def _mixing_weights(

@@ -32,11 +32,12 @@ def demand_curves(experiment: Experiment, state: PeerState) -> list[dict[str, An
       One dict per store: price [N], and believed, low, high and true demand [N]
       relative to usual units. Empty without a demand memory or a market.
     """
-    components = make_peer_components(experiment.config, experiment.world.environment)
+    components = make_peer_components(experiment.config, experiment.environment)
     demand = components.environment.demand
     if components.memory.model is None or demand is None or demand.curve is None:
         return []
-    over_runs = jax.vmap(partial(_curve, components), (0, 0, None))
+    drawn = 0 if experiment.config.population.draw == "random" else None
+    over_runs = jax.vmap(partial(_curve, components), (0, 0, drawn))
     curves = jax.jit(jax.vmap(over_runs))
     known = state.memory, state.environment, experiment.peer_inputs.params
     price, believed, std, true = jax.device_get(curves(*distributed.gather(known)))
@@ -57,7 +58,7 @@ def demand_curves(experiment: Experiment, state: PeerState) -> list[dict[str, An
             "true": rounded(true[peer, run]),
         }
         for run, (arm, seed) in enumerate(experiment.labels)
-        for peer, name in enumerate(experiment.world.names)
+        for peer, name in enumerate(experiment.worlds[seed].names)
     ]
 
 

@@ -101,7 +101,7 @@ def _evaluation_columns(
 ) -> Row:
     achieved, oracle, baseline = (float(x[peer, run]) for x in evaluation.score)
     row = {"evaluation_reward": achieved}
-    if experiment.world.environment.has_oracle:
+    if experiment.environment.has_oracle:
         row["oracle_fraction"] = float(oracle_fraction(achieved, oracle))
         row["baseline_fraction"] = float(oracle_fraction(baseline, oracle))
     else:
@@ -121,7 +121,7 @@ def _training_columns(
         return [round(float(value), 6) for value in by_step(leaf)]
 
     row: Row = {"achieved": listed(metrics.score.achieved)}
-    if experiment.world.environment.has_oracle:
+    if experiment.environment.has_oracle:
         row["oracle"] = listed(metrics.score.oracle)
         row["baseline"] = listed(metrics.score.baseline)
     for name in _STEP_LISTS:
@@ -132,7 +132,7 @@ def _training_columns(
     if experiment.config.learner == "sac":
         for name, leaf in metrics.learner._asdict().items():
             row[name] = float(by_step(leaf).mean())
-    belief, demand = metrics.belief, experiment.world.environment.demand
+    belief, demand = metrics.belief, experiment.environment.demand
     slope = None if demand is None else demand.price_slope
     if belief.mean.shape[-1] > 1 and slope is not None:
         mean, covariance = by_step(belief.mean)[-1], by_step(belief.covariance)[-1]

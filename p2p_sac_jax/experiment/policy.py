@@ -53,14 +53,18 @@ class Policy:
     """The greedy policy of one trained store."""
 
     def __init__(
-        self, experiment: Experiment, state: PeerState, hyper: Hyper, peer: int
+        self,
+        experiment: Experiment,
+        state: PeerState,
+        hyper: Hyper,
+        peer: int,
+        run: int,
     ) -> None:
-        """Holds the state of ``peer``, leaves without peer and run axes."""
-        self.name = experiment.world.names[peer]
-        components = make_peer_components(
-            experiment.config, experiment.world.environment
-        )
-        params = jax.tree.map(lambda leaf: leaf[peer], experiment.peer_inputs.params)
+        """Holds the state of ``peer`` in ``run``, leaves without those axes."""
+        _, seed = experiment.labels[run]
+        self.name = experiment.worlds[seed].names[peer]
+        components = make_peer_components(experiment.config, experiment.environment)
+        params = experiment.params(peer, run)
         self._observation_dim = components.environment.observation_dim
         share = model_blend_weight(hyper.memory, state.steps, state.normalised_error)
         self._advise = jax.jit(partial(_advise, components, state, share, params))
@@ -171,7 +175,7 @@ def load_policy(
     index = experiment.labels.index(label)
     mine = jax.tree.map(lambda leaf: leaf[peer, index], restored.state)
     hyper = jax.tree.map(lambda leaf: leaf[index], experiment.run_inputs.hyper)
-    return Policy(experiment, mine, hyper, peer)
+    return Policy(experiment, mine, hyper, peer, index)
 
 
 def _check_config(workdir: Path, config: TrainConfig) -> TrainConfig:

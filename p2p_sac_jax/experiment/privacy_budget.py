@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from p2p_sac_jax.config import TrainConfig
-from p2p_sac_jax.environments.registry import World
+from p2p_sac_jax.environments.base import Environment
 from p2p_sac_jax.peer import make_peer_components
 from p2p_sac_jax.privacy.accountant import (
     UNLIMITED,
@@ -15,13 +15,15 @@ from p2p_sac_jax.privacy.accountant import (
 )
 
 
-def build_accountant(config: TrainConfig, world: World) -> PrivacyAccountant:
-    """The accountant of every peer of ``world``.
+def build_accountant(
+    config: TrainConfig, environment: Environment
+) -> PrivacyAccountant:
+    """The accountant of every peer.
 
     Raises:
       ConfigError: as ``privacy.accountant.make_accountant``.
     """
-    mode = make_peer_components(config, world.environment).mode
+    mode = make_peer_components(config, environment).mode
     return make_accountant(config, mode.releases())
 
 
@@ -41,7 +43,7 @@ def describe_privacy(
 
 def exhausted_budgets(
     accountant: PrivacyAccountant,
-    names: Sequence[str],
+    names: Mapping[int, Sequence[str]],
     before: Iterable[dict[str, Any]],
     rows: Sequence[dict[str, Any]],
 ) -> list[str]:
@@ -49,7 +51,7 @@ def exhausted_budgets(
 
     Args:
       accountant: of the experiment.
-      names: of the peers.
+      names: of the peers, by seed.
       before: rows of ``metrics.jsonl`` of all earlier chunks.
       rows: rows of the last chunk.
     """
@@ -66,8 +68,8 @@ def exhausted_budgets(
 
     step = rows[0]["step"]
     return [
-        f"step {step}: peer {peer} ({names[peer]}, seed {seed}) has spent its privacy"
-        f" budget of epsilon {accountant.budget:g} in {allowed} messages and sends no"
-        " more"
+        f"step {step}: peer {peer} ({names[seed][peer]}, seed {seed}) has spent its"
+        f" privacy budget of epsilon {accountant.budget:g} in {allowed} messages and"
+        " sends no more"
         for seed, peer in sorted(exhausted(rows) - exhausted(before))
     ]

@@ -53,16 +53,26 @@ def describe_run(experiment: Experiment, placement: Placement) -> dict[str, Any]
         "started": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
         "arms": list(dict.fromkeys(arm for arm, _ in experiment.labels)),
         "seeds": sorted({seed for _, seed in experiment.labels}),
-        "peers": [
-            {"peer": peer, "name": name}
-            for peer, name in enumerate(experiment.world.names)
-        ],
+        "peers": _peers(experiment),
         "byzantine": np.flatnonzero(experiment.byzantine).tolist(),
         "adjacency": experiment.adjacency.tolist(),
         "network": mixing.describe(experiment.adjacency, experiment.partners),
         "privacy": describe_privacy(config, experiment.accountant),
         "channels": exchange_channels(config),
     }
+
+
+def _peers(experiment: Experiment) -> list[dict[str, Any]]:
+    """Number and name of every peer; its name by seed where each draws its own."""
+    worlds = experiment.worlds
+    if experiment.config.population.draw == "random":
+        peers = range(experiment.config.population.peers)
+        return [
+            {"peer": p, "names": {seed: w.names[p] for seed, w in worlds.items()}}
+            for p in peers
+        ]
+    world = next(iter(worlds.values()))
+    return [{"peer": peer, "name": name} for peer, name in enumerate(world.names)]
 
 
 def exchange_channels(config: TrainConfig) -> dict[str, str]:

@@ -224,6 +224,7 @@ def _train(
     if restored is not None:
         start, state = restored.step, restored.state
         reporter.log(f"resuming at step {start}")
+    names = {seed: world.names for seed, world in experiment.worlds.items()}
     metrics_file.resume(restored and restored.rows)
     timer, saved = RunTimer(workdir, start, started), start
     timer.start_training(programs.compile_s)
@@ -231,7 +232,7 @@ def _train(
         for step in range(start, config.steps, config.evaluate_every):
             state, rows = train_chunk(experiment, programs, state, step)
             for line in exhausted_budgets(
-                experiment.accountant, experiment.world.names, metrics_file.rows, rows
+                experiment.accountant, names, metrics_file.rows, rows
             ):
                 reporter.log(line)
             lines = [*divergence_lines(rows, metrics_file.rows)]

@@ -55,8 +55,6 @@ from p2p_sac_jax.simulation.peer_axis import (
 )
 from p2p_sac_jax.types import Array, Guidance, LocalSummary
 
-# Within one peer, guidance and hyper-parameters differ by run.
-_RUN_AXES = RoundContext._make((0, None, 0, None))
 # In a round, what belongs to a peer has its runs on axis 1.
 _ROUND_AXES = ExchangeInputs._make((1, 1, 1, 1, 1, 0, None, None))
 
@@ -64,7 +62,7 @@ _ROUND_AXES = ExchangeInputs._make((1, 1, 1, 1, 1, 0, None, None))
 class PeerInputs(NamedTuple):
     """What belongs to each peer; the peer axis first, so that it can be sharded."""
 
-    params: Any  # [P, ...] environment parameters
+    params: Any  # [P, ...] of the environment; [P, R, ...] if population.draw=random
     adjacency: Array  # [P, R, P] receiver, run, sender
     partners: Any  # [P, C] int32 sender of round t mod C; () where all are senders
     connected: Array  # [P, R] 1 if any peer may receive from it
@@ -120,6 +118,11 @@ class _Parts(NamedTuple):
     map_batch_size: int
     mesh: Mesh | None
 
+    @property
+    def params_axis(self) -> int | None:
+        """The run axis of one peer's parameters, where every seed draws its own."""
+        return 0 if self.config.population.draw == "random" else None
+
 
 def without_replay(state: PeerState) -> PeerState:
     """What may pass through a map over peers, which copies whatever it is given."""
@@ -173,7 +176,7 @@ def _init(parts: _Parts, peer_inputs: PeerInputs, runs: RunInputs) -> PeerState:
         channel = parts.network.init_channel(state.send_state.message)
         return state._replace(channel=channel)
 
-    over_runs = jax.vmap(one, (None, None, 0))
+    over_runs = jax.vmap(one, (None, parts.params_axis, 0))
     ids = peer_inputs.participation.plan.ids
     return jax.vmap(over_runs, (0, 0, None))(ids, peer_inputs.params, runs.seeds)
 
@@ -338,7 +341,9 @@ def _evaluate(
     runs: RunInputs,
     clock: Array,
 ) -> Evaluation:
-    over_runs = jax.vmap(partial(evaluate, parts.components), (0, None, 0, None))
+    over_runs = jax.vmap(
+        partial(evaluate, parts.components), (0, parts.params_axis, 0, None)
+    )
     return jax.vmap(over_runs, (0, 0, None, None))(
         state, peer_inputs.params, runs.hyper, clock
     )
@@ -352,12 +357,14 @@ def _in_context(
     Args:
       parts: of the population.
       function: of one peer.
-      context: guidance [P, R, ...], params [P, ...], hyper [R], active [P].
+      context: guidance [P, R, ...], params as in ``PeerInputs``, hyper [R], active [P].
       clock: [] int32.
 
     Returns:
       A function of ``own``, trees with leaves [P, R, ...].
     """
+    # Within one peer, guidance and hyper-parameters differ by run.
+    run_axes = RoundContext._make((0, parts.params_axis, 0, None))
 
     def one_peer(
         own: tuple[Any, ...], guidance: Guidance, params: Any, active: Array
@@ -365,7 +372,7 @@ def _in_context(
         of_peer = RoundContext(guidance, params, context.hyper, active)
         over_runs = jax.vmap(
             lambda own, context: function(parts.components, *own, context, clock),
-            (0, _RUN_AXES),
+            (0, run_axes),
         )
         return over_runs(own, of_peer)
 

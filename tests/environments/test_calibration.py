@@ -305,4 +305,33 @@ def test_a_damaged_source_is_refused_in_one_line(tmp_path):
         damaged[position] ^= 0x55
         path.write_bytes(bytes(damaged))
         with pytest.raises(ConfigError, match="is not bayesm's orange juice data"):
-            calibrate.make_table(str(path))
+            calibrate.make_table(path)
+
+
+def _drawn_stores(name, peers, seed, **kept):
+    sellers = calibration.select_population(
+        name, peers, draw="random", seed=seed, **kept
+    )
+    return sellers.store.tolist()
+
+
+@pytest.mark.parametrize("name", ["chain", "brands"])
+def test_a_seed_draws_its_stores_and_its_held_out_stores(name):
+    times = {}
+    for seed in range(60):
+        stores = _drawn_stores(name, 16, seed)
+        assert stores == _drawn_stores(name, 16, seed)
+        assert stores == sorted(set(stores))
+        assert not set(stores) & set(_drawn_stores(name, 20, seed, held_out=True))
+        newcomers = _drawn_stores(name, 16, seed, newcomers=4)[12:]
+        assert set(newcomers) <= set(_drawn_stores(name, 27, seed, held_out=True))
+        for store in stores:
+            times[store] = times.get(store, 0) + 1
+    # Every store is drawn, and none much more often than the others.
+    assert len(times) > 80
+    assert max(times.values()) < 3 * 60 * 16 / len(times)
+
+
+def test_random_brands_keep_their_turns():
+    sellers = calibration.select_population("brands", 20, draw="random", seed=4)
+    assert np.bincount(sellers.brand)[1:].tolist() == [2] * 10

@@ -30,7 +30,7 @@ STEPS = {"pendulum": control.PENDULUM_STEPS, "lqr": control.LQR_STEPS}
 @functools.cache
 def make(name, peers=1):
     config = EnvironmentConfig(name=name)
-    draw = MAKERS[name].draw_peers(config, PopulationConfig(peers=peers))
+    draw = MAKERS[name].draw_peers(config, PopulationConfig(peers=peers), 0)
     return MAKERS[name].make(config), draw.params
 
 

@@ -19,6 +19,7 @@ from p2p_sac_jax.environments import pricing_model
 from p2p_sac_jax.environments.pricing import (
     COST_EDGES,
     advance,
+    demand_world,
     make_pricing,
     make_pricing_params,
 )
@@ -59,8 +60,8 @@ def _one(config):
     params = make_pricing_params(config, calibration(1))
     params = jax.tree.map(lambda leaf: leaf[0], params)
     p = {k: np.float64(v) for k, v in params._asdict().items() if np.ndim(v) == 0}
-    farsighted = config.reference_effect > 0
-    step = jax.jit(lambda *given: advance(farsighted, *given, params))
+    world = demand_world(config)
+    step = jax.jit(lambda *given: advance(world, *given, params))
     return _Market(env, params, p, step)
 
 

@@ -90,7 +90,7 @@ def test_no_gradient_crosses_between_peers(batched):
     config = small_config(sac={"discount": 0.9})  # so that the network enters targets
     hyper = make_hyper(config)
     one = 1  # store 0 has seen one cell: its values have no scale
-    components = make_peer_components(config, setup.world.environment)
+    components = make_peer_components(config, setup.environment)
     exchange = make_exchange(
         components.memory.base_prior, value_sharing="precision", pooling="prior"
     )
