@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
+import importlib.util
 import json
 from collections.abc import Mapping
 from importlib import resources
@@ -15,6 +17,7 @@ from p2p_sac_jax.files import user_path, write_atomic
 
 FOLDER = "inputs"  # in the folder of a run
 MATRIX = "exchange.matrix"
+_ENVIRONMENT = "environment.name"
 _TABLE = "environments/data/orange_juice.csv"
 # Fields that may change between start and resume.
 PLACEMENT_FIELDS = frozenset({"layout", "device", "devices", "on_divergence"})
@@ -33,6 +36,12 @@ def input_paths(config: TrainConfig) -> dict[str, Path]:
         paths[MATRIX] = user_path(config.exchange.matrix, MATRIX)
     if config.environment.name == "pricing":
         paths[_TABLE] = Path(str(resources.files("p2p_sac_jax") / _TABLE))
+    module, own, _ = config.environment.name.partition(":")
+    # What has no file of its own, such as a notebook's code, cannot be compared.
+    with contextlib.suppress(ImportError, ValueError):
+        found = importlib.util.find_spec(module) if own else None
+        if found is not None and found.has_location and found.origin:
+            paths[_ENVIRONMENT] = Path(found.origin)
     return paths
 
 

@@ -64,3 +64,19 @@ def test_a_run_is_what_it_computes_wherever_it_does(tmp_path):
     assert run_identity(dataclasses.replace(config, layout="map"), inputs) == same
     assert run_identity(dataclasses.replace(config, seed=1), inputs) != same
     assert run_identity(config, {"a": "2"}) != same
+
+
+def test_the_module_of_an_own_environment_is_an_input(tmp_path, monkeypatch):
+    (tmp_path / "run").mkdir()
+    (tmp_path / "shop.py").write_text("FIRST = 1\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    config = changed({"environment.name": "shop:make", "memory.kind": "none"})
+    inputs = read_inputs(config)
+    assert inputs == {"environment.name": b"FIRST = 1\n"}
+    keep_inputs(config, tmp_path / "run", inputs)
+    (tmp_path / "shop.py").write_text("SECOND = 2\n")
+    with pytest.raises(
+        ConfigError, match=r"^environment\.name=.*shop\.py' has changed"
+    ):
+        read_inputs(config, tmp_path / "run", digests(inputs))
+    assert read_inputs(changed({"environment.name": "nowhere_at_all:make"})) == {}
