@@ -87,7 +87,9 @@ class FolderLock:
 
     def _acquire(self, name: str) -> None:
         while self._handle < 0:
-            handle = os.open(self._path, os.O_RDWR | os.O_CREAT, 0o666)
+            # In a folder of others a link would lead to the file to be truncated.
+            flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW
+            handle = os.open(self._path, flags, 0o666)
             try:
                 fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
                 if self._is_current(handle):

@@ -52,6 +52,15 @@ def test_folders_that_were_created_and_stay_empty_go(tmp_path):
     assert [path.name for path in (tmp_path / "a" / "b").iterdir()] == ["kept"]
 
 
+def test_a_link_in_place_of_the_lock_is_not_followed(tmp_path):
+    (tmp_path / "precious").write_text("kept")
+    (tmp_path / "x").mkdir()
+    (tmp_path / "x" / "lock").symlink_to(tmp_path / "precious")
+    with pytest.raises(ConfigError, match="cannot be used: Too many levels"):
+        FolderLock(tmp_path / "x")
+    assert (tmp_path / "precious").read_text() == "kept"
+
+
 def test_a_folder_that_was_removed_can_be_owned_anew(tmp_path):
     with FolderLock(tmp_path / "x") as first:
         (tmp_path / "x" / "lock").unlink()

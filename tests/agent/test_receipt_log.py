@@ -180,6 +180,28 @@ def test_what_a_removed_log_or_a_stopped_machine_lost_is_not_replayed(
     assert set(stopped.received) == {"ada", "bob", "cyd"}
 
 
+def test_a_machine_that_stops_soon_after_a_start_has_not_closed_the_log(
+    tmp_path, monkeypatch
+):
+    reopened(tmp_path)
+    path, durable = tmp_path / "receipt_count", []
+    sync = os.fsync
+
+    def recorded(handle):
+        sync(handle)
+        if os.path.samestat(os.fstat(handle), path.stat()):
+            durable.append(path.read_bytes())
+
+    monkeypatch.setattr(os, "fsync", recorded)
+    receipt_log = ReceiptLog(tmp_path, clock=lambda: 5000.0)
+    receipt_log.append("ada", 4, 1)
+    stopped = tmp_path.with_name(f"{tmp_path.name}-stopped")
+    shutil.copytree(tmp_path, stopped, ignore=lambda *_: ["lock"])
+    (stopped / path.name).write_bytes(durable[-1])  # the last that reached the disk
+    monkeypatch.setattr(module, "_boot", lambda: "another")
+    assert reopened(stopped, clock=lambda: 6000.0).before_ms == 6_000_000 + FUTURE_MS
+
+
 def test_a_full_disk_records_nothing_and_breaks_nothing(tmp_path):
     receipt_log = ReceiptLog(tmp_path)
     receipt_log.append("ada", 4, 1)

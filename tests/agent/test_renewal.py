@@ -84,6 +84,13 @@ def test_a_certificate_is_renewed_under_the_same_name_and_keys(network):
         renew(network, ["eve"])
 
 
+def test_a_certificate_of_another_peer_is_not_renewed(network):
+    """Its key would get a second name."""
+    shutil.copy(network / "ada" / files.CERTIFICATE, network / "bob")
+    with pytest.raises(ConfigError, match="must be the certificate of 'bob'"):
+        renew(network, ["bob"])
+
+
 def test_a_removed_peer_is_in_no_roster(network):
     remove(network, ["bob"])
     for folder in (network, network / "ada", network / "cyd"):

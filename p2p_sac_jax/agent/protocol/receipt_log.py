@@ -286,6 +286,7 @@ class ReceiptLog:
             _write_all(handle, "".join(lines).encode())
             os.fsync(handle)
             self._write_count(0, "")  # fits the file before and the file after
+            os.fsync(self._count)  # a machine that stops now did not close the log
             os.replace(fresh, self._path)
         except BaseException:
             os.close(handle)
