@@ -27,10 +27,12 @@ def whole(name: str, value: Any, least: int, most: float = math.inf) -> int:
 
 
 def missing(value: Any) -> bool:
-    """Whether data frames mean that there is no such figure: None, NaN, infinite."""
+    """Whether there is no such figure: None, NaN, infinite; scalars of any library."""
     if value is None or type(value).__name__ in ("NAType", "NaTType"):
         return True
-    return isinstance(value, float | np.floating) and not math.isfinite(value)
+    with contextlib.suppress(TypeError, ValueError, OverflowError):
+        return np.ndim(value) == 0 and not math.isfinite(value)
+    return False
 
 
 def number(

@@ -6,6 +6,7 @@ import logging
 import math
 from typing import Any
 
+import jax
 import numpy as np
 
 from p2p_sac_jax.agent.core import AgentStep
@@ -17,6 +18,7 @@ from p2p_sac_jax.types import Transition
 # Actions taken lie within +-1, or where others set prices too, within this: 1.5**6 is
 # beyond every price that counts as relative.
 _MOST_CHARGED = 6.0
+_FLOATS = (float, np.floating, jax.Array)
 _log = logging.getLogger(__name__)
 
 
@@ -63,7 +65,7 @@ class RealData:
         following = numbers("next_state", next_state, obs.shape, gaps=True)
         if not self._sells:
             log_sales = 0.0
-        elif isinstance(log_sales, float | np.floating) and log_sales == -math.inf:
+        elif isinstance(log_sales, _FLOATS) and log_sales == -math.inf:
             log_sales = -MAX_LOG_SALES  # nothing was sold
         for name, value in (("reward", reward), ("log_sales", log_sales)):
             if value is not None and missing(value):

@@ -2,6 +2,7 @@
 
 import logging
 
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
@@ -58,7 +59,7 @@ def test_one_absurd_week_is_bounded_and_reported(absurd, bounded, caplog):
 
 
 def test_a_week_without_sales_is_an_ordinary_one(caplog):
-    for nothing in (-np.inf, np.float32(-np.inf)):
+    for nothing in (-np.inf, np.float32(-np.inf), jnp.log(0.0)):
         step = learned(log_sales=nothing)
         assert_identical(step, learned(log_sales=-MAX_LOG_SALES))
     assert not caplog.text
@@ -66,7 +67,13 @@ def test_a_week_without_sales_is_an_ordinary_one(caplog):
 
 @pytest.mark.parametrize(
     "figure",
-    [{"reward": np.nan}, {"reward": np.inf}, {"log_sales": np.float32("nan")}],
+    [
+        {"reward": np.nan},
+        {"reward": np.inf},
+        {"reward": np.array(np.nan)},
+        {"reward": jnp.asarray(jnp.inf)},
+        {"log_sales": np.float32("nan")},
+    ],
 )
 def test_a_missing_figure_teaches_nothing(figure, caplog):
     data = shop()
