@@ -6,6 +6,8 @@ import asyncio
 import contextlib
 import json
 import logging
+import os
+import tempfile
 
 import pytest
 import zenoh
@@ -198,6 +200,19 @@ async def test_the_log_says_why_another_authority_is_not_connected(
     ):
         await until(lambda: len(reasons(caplog)) >= 2)
     assert all("its certificate is refused" in reason for reason in reasons(caplog))
+
+
+@run
+async def test_locks_of_identities_lie_where_nobody_else_writes(
+    folder, tmp_path, monkeypatch
+):
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    locks = tmp_path / f"p2p_sac_jax-{os.geteuid()}"
+    locks.mkdir()
+    locks.chmod(0o777)
+    with pytest.raises(ConfigError, match="must belong to this user"):
+        async with transport(folder, "a", free_addresses(NAMES)):
+            pass
 
 
 @run

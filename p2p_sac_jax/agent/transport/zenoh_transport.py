@@ -160,13 +160,18 @@ class ZenohTransport:
         name = hashlib.sha256(self._key).hexdigest()[:32]
         user = Path(tempfile.gettempdir(), f"p2p_sac_jax-{os.geteuid()}")
         try:
-            return FolderLock(user / name, mode=0o700)
+            lock = FolderLock(user / name, "identity lock", mode=0o700)
         except FolderInUse as error:
             owner = str(error).partition(" is in use by ")[2]
             raise ConfigError(
                 f"identity={str(self._folder)!r}: peer {self.name!r} already runs on"
                 f" this machine, as {owner}"
             ) from error
+        found = user.lstat()
+        if found.st_uid != os.geteuid() or found.st_mode & 0o022:
+            lock.release()
+            raise ConfigError(f"{user} must belong to this user, and others not write")
+        return lock
 
     async def _open_session(self) -> None:
         assert self._inboxes is not None
