@@ -90,8 +90,13 @@ def _finite(content: Any) -> Any:
     return None if odd else content
 
 
-def save_json(path: Path, content: Any) -> None:
+def save_json(path: Path, content: Any, mode: int = 0o666) -> None:
     """Writes JSON atomically; an object carries a digest that ``load_json`` checks.
+
+    Args:
+      path: of the file; its folder exists.
+      content: of the file.
+      mode: of the file, before the process's umask.
 
     Raises:
       OSError: the write failed; the file is unchanged.
@@ -99,7 +104,7 @@ def save_json(path: Path, content: Any) -> None:
     content = _finite(content)
     if isinstance(content, dict):
         content = content | {_DIGEST: _digest(content)}
-    write_atomic(path, (json.dumps(content, indent=1) + "\n").encode())
+    write_atomic(path, (json.dumps(content, indent=1) + "\n").encode(), mode)
 
 
 def load_json(path: str | os.PathLike[str]) -> dict[str, Any]:

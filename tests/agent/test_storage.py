@@ -1,9 +1,9 @@
 """State on disk: complete after any kill, and enough to continue bit for bit."""
 
 import asyncio
-import json
 import os
 import resource
+import stat
 import subprocess
 import sys
 import time
@@ -13,9 +13,13 @@ import numpy as np
 import pytest
 import safetensors.numpy
 
+from p2p_sac_jax.agent.ops.release_log import ReleaseLog
 from p2p_sac_jax.agent.ops.state_file import load_state, save_state, write_durable
 from p2p_sac_jax.agent.transport.in_process import Hub, in_process_network
 from p2p_sac_jax.config import ConfigError
+from p2p_sac_jax.config_io import replace_fields
+from p2p_sac_jax.files import load_json
+from p2p_sac_jax.privacy.accountant import PrivacyAccountant
 from tests.helpers.agents import (
     NAMES,
     Store,
@@ -281,8 +285,9 @@ async def test_noise_and_budget_are_never_used_twice(tmp_path):
     agent.save()
     results = await run_weeks(agent, store, 4)
     assert [report["shared"] for _, report in results] == [0, 1, 0, 1]
-    used = json.loads((tmp_path / "releases.json").read_text())
-    assert used == {"round": 2, "releases": 2}
+    used = load_json(tmp_path / "releases.json")
+    assert (used["round"], used["releases"]) == (2, 2)
+    assert stat.S_IMODE((tmp_path / "releases.json").stat().st_mode) == 0o600
     crashed = make_agent(CONSORTIUM, opened[0], folder=tmp_path)
     crashed.load()
     assert crashed.clock == 0
@@ -302,6 +307,28 @@ async def test_an_unwritable_release_log_withholds_the_message(tmp_path):
     assert [report["shared"] for _, report in results] == [0, 0]
     assert agent.connection.errors == 1
     assert network.status().counters.kept == 0
+
+
+def release_log(folder, **changes):
+    config = replace_fields(CONSORTIUM, changes)
+    return ReleaseLog(config, PrivacyAccountant({}), folder, connected=True)
+
+
+def test_a_stream_of_noise_goes_on_with_the_settings_of_its_start(tmp_path):
+    """Draws of earlier messages are in later ones, times what the settings say."""
+    release_log(tmp_path).record(3, 4)
+    release_log(tmp_path, **{"exchange.network_weight": 0.1})
+    for changes in (
+        {"steps": 2 * CONSORTIUM.steps},
+        {"privacy.demand_noise": 3.0},
+        {"privacy.release": "independent"},
+    ):
+        with pytest.raises(ConfigError, match="earlier messages were noised with"):
+            release_log(tmp_path, **changes)
+    path = tmp_path / "releases.json"
+    path.write_text(path.read_text().replace('"round": 3', '"round": 2'))
+    with pytest.raises(ConfigError, match="is damaged"):
+        release_log(tmp_path)
 
 
 def test_an_unreadable_release_log_is_refused(tmp_path):

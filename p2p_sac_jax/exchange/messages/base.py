@@ -54,8 +54,8 @@ class Setting(NamedTuple):
 
     @property
     def rounds(self) -> int:
-        """Number of rounds of the run."""
-        return max(1, self.config.steps // self.config.exchange.interval)
+        """Number of rounds of the run, and of a block of noise."""
+        return rounds(self.config)
 
     @property
     def num_features(self) -> int:
@@ -76,6 +76,11 @@ class Setting(NamedTuple):
     def shares_demand(self) -> bool:
         """Whether there are demand coefficients, and anybody would read them."""
         return self.num_features > 0 and self.config.memory.pooling != "none"
+
+
+def rounds(config: TrainConfig) -> int:
+    """See ``Setting.rounds``."""
+    return max(1, config.steps // config.exchange.interval)
 
 
 def payload_bytes(wire: Any) -> int:
