@@ -23,6 +23,7 @@ from p2p_sac_jax.config import ConfigError
 
 FILE = "lock"
 _UNSUPPORTED = {errno.ENOLCK, errno.ENOSYS, errno.ENOTSUP}
+_ATTEMPTS = 10
 _log = logging.getLogger(__name__)
 
 
@@ -49,10 +50,7 @@ class FolderLock:
         self._created: list[Path] = []
         name = f"{field}={str(folder)!r}"
         try:
-            for missing in _missing(folder):
-                missing.mkdir(mode, exist_ok=True)
-                self._created.insert(0, missing)
-            self._acquire(name)
+            self._own(folder, mode, name)
         except FolderInUse:
             self.release()
             raise
@@ -84,6 +82,17 @@ class FolderLock:
     ) -> None:
         """Releases the folder."""
         self.release()
+
+    def _own(self, folder: Path, mode: int, name: str) -> None:
+        for left in reversed(range(_ATTEMPTS)):
+            try:
+                for missing in _missing(folder):
+                    missing.mkdir(mode, exist_ok=True)
+                    self._created.insert(0, missing)
+                return self._acquire(name)
+            except FileNotFoundError:  # its last owner has just removed the folder
+                if not left:
+                    raise
 
     def _acquire(self, name: str) -> None:
         while self._handle < 0:

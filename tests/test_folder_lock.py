@@ -61,6 +61,21 @@ def test_a_link_in_place_of_the_lock_is_not_followed(tmp_path):
     assert (tmp_path / "precious").read_text() == "kept"
 
 
+def test_a_folder_that_goes_while_it_is_locked_is_made_again(tmp_path, monkeypatch):
+    (tmp_path / "a" / "b").mkdir(parents=True)
+    really = os.open
+    pending = [tmp_path / "a" / "b", tmp_path / "a"]
+
+    def remove_and_open(*arguments):
+        while pending:
+            pending.pop(0).rmdir()  # as the last owner does in its release
+        return really(*arguments)
+
+    monkeypatch.setattr(os, "open", remove_and_open)
+    with FolderLock(tmp_path / "a" / "b"):
+        assert (tmp_path / "a" / "b" / "lock").exists()
+
+
 def test_a_folder_that_was_removed_can_be_owned_anew(tmp_path):
     with FolderLock(tmp_path / "x") as first:
         (tmp_path / "x" / "lock").unlink()

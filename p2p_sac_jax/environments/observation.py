@@ -80,8 +80,8 @@ def encode(
 
 
 def observed_cost(obs: Array) -> Array:
-    """Unit cost [] shown by an observation [11]."""
-    return obs[2] / 4.0 + COST_CENTRE
+    """Unit costs [...] shown by observations [..., 11]."""
+    return obs[..., 2] / 4.0 + COST_CENTRE
 
 
 def observation(

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from p2p_sac_jax.arguments import number
 from p2p_sac_jax.config import EnvironmentConfig
 from p2p_sac_jax.environments.calibration import MarketCalibration
-from p2p_sac_jax.environments.observation import COST_CENTRE
+from p2p_sac_jax.environments.observation import COST_CENTRE, observed_cost
 from p2p_sac_jax.environments.pricing_model import make_pricing_params
 
 _COSTS = (0.01, 0.99)  # of a usual week: at the usual price something is earned
@@ -36,7 +36,7 @@ def store_params(observations: Any = None, unit_cost: Any = COST_CENTRE) -> Any:
       ConfigError: the cost is outside its range.
     """
     obs = np.zeros((0, 11)) if observations is None else np.asarray(observations)
-    costs = np.maximum(obs[:, 2] / 4.0 + COST_CENTRE, _COSTS[0])
+    costs = np.maximum(observed_cost(obs), _COSTS[0])
     usual = number("unit_cost", unit_cost, *_COSTS, "relative to the usual price")
     cost_vol, cost_persistence = _moves(np.log(costs), _COST_MOVES)
     rival_vol, rival_persistence = _moves(obs[:, 3] / 4.0, _RIVAL_MOVES)

@@ -87,7 +87,7 @@ def test_a_certificate_is_renewed_under_the_same_name_and_keys(network):
 def test_a_certificate_of_another_peer_is_not_renewed(network):
     """Its key would get a second name."""
     shutil.copy(network / "ada" / files.CERTIFICATE, network / "bob")
-    with pytest.raises(ConfigError, match="must be the certificate of 'bob'"):
+    with pytest.raises(ConfigError, match="must be that of 'bob'"):
         renew(network, ["bob"])
 
 

@@ -236,13 +236,10 @@ def renew(
             if (place / files.CERTIFICATE).exists():
                 old = files.load_certificate(place / files.CERTIFICATE)
                 key = old.public_key()
-                if old.subject != _name(name) or not isinstance(
-                    key, ec.EllipticCurvePublicKey
-                ):
-                    raise ConfigError(
-                        f"{place / files.CERTIFICATE} must be the certificate of"
-                        f" {name!r}, of an elliptic curve"
-                    )
+                assert isinstance(key, ec.EllipticCurvePublicKey)
+                if old.subject != _name(name):
+                    certificate = place / files.CERTIFICATE
+                    raise ConfigError(f"{certificate} must be that of {name!r}")
                 where = where or _names_in(old)
             else:
                 private = ec.generate_private_key(ec.SECP256R1())
