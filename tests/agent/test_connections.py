@@ -8,6 +8,8 @@ import json
 import logging
 import os
 import tempfile
+import threading
+from types import SimpleNamespace
 
 import pytest
 import zenoh
@@ -17,7 +19,7 @@ from p2p_sac_jax.agent.ops.audit import AuditLog
 from p2p_sac_jax.agent.ops.authority import renew, write_network
 from p2p_sac_jax.agent.ops.identity import certificate_ends, load_identity, load_roster
 from p2p_sac_jax.agent.protocol.peer_network import PeerNetwork
-from p2p_sac_jax.agent.transport import link_watch
+from p2p_sac_jax.agent.transport import link_watch, zenoh_transport
 from p2p_sac_jax.agent.transport.link_watch import probe
 from p2p_sac_jax.agent.transport.zenoh_settings import make_settings
 from p2p_sac_jax.agent.transport.zenoh_transport import ZenohTransport
@@ -200,6 +202,24 @@ async def test_the_log_says_why_another_authority_is_not_connected(
     ):
         await until(lambda: len(reasons(caplog)) >= 2)
     assert all("its certificate is refused" in reason for reason in reasons(caplog))
+
+
+@run
+async def test_a_session_that_opens_too_late_is_closed(folder, monkeypatch):
+    """It would keep the address that the next attempt needs."""
+    opened, closed = threading.Event(), threading.Event()
+
+    def open_late(_):
+        opened.wait(PATIENCE_S)
+        return SimpleNamespace(close=closed.set)
+
+    monkeypatch.setattr(zenoh, "open", open_late)
+    monkeypatch.setattr(zenoh_transport, "_OPEN_S", 0.05)
+    with pytest.raises(ConfigError, match="timed out"):
+        async with transport(folder, "a", free_addresses(NAMES)):
+            pass
+    opened.set()
+    await until(closed.is_set)
 
 
 @run

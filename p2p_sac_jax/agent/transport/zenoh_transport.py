@@ -149,6 +149,7 @@ class ZenohTransport:
         """Ends the session; idempotent, and never waits for long."""
         if self._watch is not None:
             self._watch.cancel()
+            await asyncio.wait({self._watch})  # it may be opening a session
         for inbox in self._inboxes or ():
             inbox.close()
         await self._close_session()
@@ -179,9 +180,14 @@ class ZenohTransport:
         self._alive = dict.fromkeys(self._others, False)
         self.certificate_ends = certificate_ends(self._folder).timestamp()
 
+        abandoned = threading.Event()
+
         def start() -> zenoh.Session:
             session = zenoh.open(self._config)
-            self._declare(session, messages, queries)
+            if not abandoned.is_set():
+                self._declare(session, messages, queries)
+            if abandoned.is_set():  # too late: it would keep the address
+                session.close()
             return session
 
         try:
@@ -189,6 +195,9 @@ class ZenohTransport:
         except (zenoh.ZError, TimeoutError) as error:
             reason = " ".join(str(error).split()) or "timed out"
             raise ConfigError(f"listen={','.join(self._listen)}: {reason}") from error
+        finally:
+            if self._session is None:
+                abandoned.set()
 
     async def _reopen(self) -> None:
         """Connects anew under a fresh id; tries until it succeeds."""
