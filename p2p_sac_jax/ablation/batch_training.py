@@ -68,6 +68,7 @@ def train_batch(
     Raises:
       ConfigError: a run is impossible, or the batch does not fit into memory.
     """
+    inputs = {run.key: read_inputs(run.config) for run in batch.runs}
     experiment, placement = _build(batch)
     config = experiment.config
     compile_s = 0.0
@@ -97,8 +98,8 @@ def train_batch(
         own = {
             "config": to_dict(run.config),
             "seed": run.config.seed,
-            "adjacency": adjacency_of(run.config).astype(int).tolist(),
-            "inputs": digests(read_inputs(run.config)),
+            "adjacency": adjacency_of(run.config, inputs[run.key]).astype(int).tolist(),
+            "inputs": digests(inputs[run.key]),
             "names": list(experiment.worlds[run.config.seed].names),
             "uniform_fraction": _uniform_fraction(
                 run.config.environment,

@@ -1,6 +1,7 @@
 """Grids computed for real: shared programs, masks, failures, interruptions."""
 
 import dataclasses
+import hashlib
 import json
 import os
 import re
@@ -18,11 +19,12 @@ from p2p_sac_jax.ablation.engine import ablate
 from p2p_sac_jax.ablation.grid import grid_points, make_grid
 from p2p_sac_jax.ablation.plan import Throughput
 from p2p_sac_jax.ablation.run_curves import Curves
-from p2p_sac_jax.config_io import from_dict
+from p2p_sac_jax.config_io import from_dict, replace_fields
 from p2p_sac_jax.experiment import programs
 from p2p_sac_jax.experiment.console import Reporter
 from p2p_sac_jax.experiment.metrics import read_rows
 from p2p_sac_jax.experiment.train import train
+from p2p_sac_jax.files import load_json
 from tests.configs import sweep as tiny
 from tests.helpers.commands import run_each
 from tests.helpers.processes import ROOT, finish, send
@@ -66,6 +68,26 @@ def computed(tmp_path_factory):
         patch.setattr(batch_training, "train_chunk", train_chunk)
         outcome = ablate(whole, folder)
     return folder, outcome
+
+
+@pytest.mark.slow
+def test_inputs_are_recorded_as_they_were_read(tmp_path, monkeypatch):
+    graph, content = tmp_path / "graph.csv", "0,1\n1,0\n"
+    graph.write_text(content)
+    fields = {"exchange.topology": "matrix", "exchange.matrix": str(graph)}
+    config = replace_fields(CONFIG, fields | {"population.peers": 2})
+
+    def train_chunk(*arguments):
+        graph.write_text("0,0\n0,0\n")
+        return programs.train_chunk(*arguments)
+
+    monkeypatch.setattr(batch_training, "train_chunk", train_chunk)
+    ablate(make_grid(config, {}, {"network": {}}, 1), tmp_path / "sweep")
+    (path,) = (tmp_path / "sweep" / "runs").glob("*/run.json")
+    meta = load_json(path)
+    assert meta["adjacency"] == [[0, 1], [1, 0]]
+    digest = hashlib.sha256(content.encode()).hexdigest()
+    assert meta["inputs"]["exchange.matrix"] == digest
 
 
 def curves_by_point(folder: Path) -> dict[tuple, Curves]:
