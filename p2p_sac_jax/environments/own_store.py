@@ -9,10 +9,14 @@ import jax
 import numpy as np
 from numpy.typing import NDArray
 
-from p2p_sac_jax.arguments import number
+from p2p_sac_jax.arguments import number, numbers
 from p2p_sac_jax.config import EnvironmentConfig
 from p2p_sac_jax.environments.calibration import MarketCalibration
-from p2p_sac_jax.environments.observation import COST_CENTRE, observed_cost
+from p2p_sac_jax.environments.observation import (
+    COST_CENTRE,
+    OBSERVATION_DIM,
+    observed_cost,
+)
 from p2p_sac_jax.environments.pricing_model import make_pricing_params
 
 _COSTS = (0.01, 0.99)  # of a usual week: at the usual price something is earned
@@ -33,9 +37,10 @@ def store_params(observations: Any = None, unit_cost: Any = COST_CENTRE) -> Any:
         sets the unit of profit: rewards are profits over that of a usual week.
 
     Raises:
-      ConfigError: the cost is outside its range.
+      ConfigError: the cost is outside its range, or a number of the weeks is missing.
     """
-    obs = np.zeros((0, 11)) if observations is None else np.asarray(observations)
+    given = np.zeros((0, OBSERVATION_DIM)) if observations is None else observations
+    obs = numbers("observations", given, (len(given), OBSERVATION_DIM))
     costs = np.maximum(observed_cost(obs), _COSTS[0])
     usual = number("unit_cost", unit_cost, *_COSTS, "relative to the usual price")
     cost_vol, cost_persistence = _moves(np.log(costs), _COST_MOVES)

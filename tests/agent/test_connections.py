@@ -205,6 +205,20 @@ async def test_the_log_says_why_another_authority_is_not_connected(
 
 
 @run
+async def test_the_end_of_a_certificate_is_told_though_its_file_is_damaged(
+    folder, caplog
+):
+    async def stay():
+        pass
+
+    renew(folder, ["a"], days=3)
+    watch = link_watch.LinkWatch(folder / "a", [], list, link_watch.Links(), stay)
+    (folder / "a" / "tls.crt").write_text("half a certificate")
+    await watch._look_at_certificate()
+    assert "certificate ends soon" in caplog.text
+
+
+@run
 async def test_a_session_that_opens_too_late_is_closed(folder, monkeypatch):
     """It would keep the address that the next attempt needs."""
     opened, closed = threading.Event(), threading.Event()

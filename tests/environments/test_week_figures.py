@@ -117,3 +117,5 @@ def test_parameters_come_from_the_stores_own_weeks():
     assert store_params(unit_cost=0.6).unit_cost == np.float32(0.6)
     with pytest.raises(ConfigError, match=r"unit_cost=2.19 must be .* \[0.01, 0.99\]"):
         store_params(unit_cost=2.19)
+    with pytest.raises(ConfigError, match="observations of shape"):
+        store_params(np.full((9, 11), np.nan))

@@ -153,7 +153,7 @@ class LinkWatch:
                 self._ends, self._warned_of = ends, -1
                 await self._reopen()
         except ConfigError:
-            return  # files are being replaced, or are of no use
+            pass  # files are being replaced, or of no use: the old certificate counts
         left_s = (self._ends - datetime.now(UTC)).total_seconds()
         days = math.ceil(left_s / _DAY_S)  # 0 or less once it has ended
         if days <= WARN_DAYS and max(0, days) != self._warned_of:
