@@ -10,7 +10,7 @@ to its machine. --network and --mode may be left out where DIR has them. Nothing
 roster is overwritten: copy it again to the peers when peers are added or removed.
 
 --renew issues new certificates under the same names and keys, before the old ones end:
-copy DIR/a over the folder on the machine of a, and start the peer again.
+copy DIR/a over the folder on the machine of a; a peer that runs takes it.
 """
 
 from __future__ import annotations

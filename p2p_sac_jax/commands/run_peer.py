@@ -5,7 +5,7 @@
 
 The identity comes from p2p-sac-make-identity. Logs are lines of JSON on stderr, and
 audit.jsonl in --workdir lists what left the peer. SIGTERM and SIGINT end the peer
-after the current week with its state saved; the same command resumes.
+at once with its state saved; the same command resumes.
 """
 
 from __future__ import annotations
