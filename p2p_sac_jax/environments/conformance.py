@@ -9,7 +9,7 @@ import numpy as np
 
 from p2p_sac_jax.config import ConfigError
 from p2p_sac_jax.environments.base import TimeStep
-from p2p_sac_jax.environments.registry import World
+from p2p_sac_jax.environments.registry import World, user_line
 from p2p_sac_jax.types import Score
 
 
@@ -36,7 +36,7 @@ def check_protocol(world: World) -> None:
     try:
         (state, obs), after, cell, score = jax.eval_shape(once, action)
     except Exception as error:  # the user's own program
-        reason = " ".join(str(error).split())
+        reason = " ".join(str(error).split()) + user_line(error)
         raise ConfigError(
             f"environment does not run: {type(error).__name__}: {reason}"
         ) from error

@@ -8,6 +8,8 @@ To ship an environment, write a file with an ``EnvironmentFactory`` and add one 
 from __future__ import annotations
 
 import importlib
+import sys
+import traceback
 from typing import Any, NamedTuple, NoReturn
 
 import numpy as np
@@ -25,6 +27,7 @@ ENVIRONMENTS: dict[str, EnvironmentFactory] = {
 }
 _FIELD = "environment.name"
 _own: dict[str, EnvironmentFactory] = {}  # entered by the running program
+_LIBRARIES = {"p2p_sac_jax", "jax", "jaxlib", "numpy", *sys.stdlib_module_names}
 
 
 class World(NamedTuple):
@@ -52,7 +55,15 @@ def make_world(
     """
     if population.draw != "random":
         seed = 0
-    draw = environment_factory(config.name).draw_peers(config, population, seed)
+    factory = environment_factory(config.name)
+    try:
+        draw = factory.draw_peers(config, population, seed)
+    except ConfigError:
+        raise
+    except Exception as error:  # the user's own program
+        if config.name in ENVIRONMENTS:
+            raise
+        _refuse(config.name, "cannot draw its peers", error)
     return World(make_environment(config), *draw)
 
 
@@ -68,7 +79,7 @@ def make_environment(config: EnvironmentConfig) -> Environment:
     try:
         environment = factory.make(config)
     except Exception as error:  # the user's own program
-        _refuse_load(config.name, error)
+        _refuse(config.name, "does not load", error)
     if not isinstance(environment, Environment):
         reason = f"makes no Environment but {type(environment).__name__}"
         refuse(_FIELD, config.name, reason)
@@ -80,8 +91,8 @@ def environment_factory(name: str) -> EnvironmentFactory:
 
     Args:
       name: of a shipped environment, or ``module:factory``: an
-        ``EnvironmentFactory``, or a function from an ``EnvironmentConfig`` to an
-        ``Environment`` whose peers have no parameters.
+        ``EnvironmentFactory``, or, where peers have no parameters, an ``Environment``
+        or a function from an ``EnvironmentConfig`` to one.
 
     Raises:
       ConfigError: there is none of that name, or it does not load.
@@ -93,12 +104,17 @@ def environment_factory(name: str) -> EnvironmentFactory:
     if not colon:
         allowed = f"{', '.join(ENVIRONMENTS)}, or module:factory"
         refuse(_FIELD, name, f"must be one of {allowed}")
+    if leaf.startswith("<"):
+        reason = "was made by a program and has no name to load it by"
+        refuse(_FIELD, name, f"{reason}; pass environment=... to train")
     try:
         found = getattr(importlib.import_module(module), leaf)
     except Exception as error:  # the user's own program
-        _refuse_load(name, error)
+        _refuse(name, "does not load", error)
     if isinstance(found, EnvironmentFactory):
         return found
+    if isinstance(found, Environment):
+        return _always(found)
     if not callable(found):
         reason = f"must be a function or an EnvironmentFactory, not {found!r:.80}"
         refuse(_FIELD, name, reason)
@@ -113,26 +129,42 @@ def own_environment(given: Environment | EnvironmentFactory) -> str:
       given: the environment; peers that differ in parameters need a factory.
 
     Returns:
-      The name by which a configuration finds it: where its ``step`` is defined.
+      The name by which a configuration finds it: ``module:NAME`` where the module
+      that defines its function binds it to a name, so that other programs find it
+      too; else ``module:<function>``, which no other program can load.
 
     Raises:
       ConfigError: it is neither.
     """
     if isinstance(given, Environment):
-        factory = EnvironmentFactory(lambda _: given, _peers_without_parameters)
-        source = given.step
+        factory, source = _always(given), given.step
     elif isinstance(given, EnvironmentFactory):
-        factory = given
-        source = given.make
+        factory, source = given, given.make
     else:
         reason = "must be an Environment or an EnvironmentFactory"
         raise ConfigError(f"environment={type(given).__name__} {reason}")
     module = getattr(source, "__module__", "unknown")
-    name = f"{module}:{getattr(source, '__qualname__', type(source).__name__)}"
-    if name in ENVIRONMENTS:
-        raise ConfigError(f"{_FIELD}={name!r} is the name of a shipped environment")
+    function = getattr(source, "__qualname__", type(source).__name__)
+    # Another program has another __main__.
+    bound = {} if module == "__main__" else vars(sys.modules.get(module, object))
+    names = (name for name, value in bound.items() if value is given)
+    name = f"{module}:{next(names, f'<{function}>')}"
     _own[name] = factory
     return name
+
+
+def user_line(error: Exception) -> str:
+    """Where a user's own code failed: `` (FILE, line N)``, or empty outside of it."""
+    frames = [
+        f" ({frame.f_code.co_filename}, line {line})"
+        for frame, line in traceback.walk_tb(error.__traceback__)
+        if frame.f_globals.get("__name__", "").partition(".")[0] not in _LIBRARIES
+    ]
+    return frames[-1] if frames else ""
+
+
+def _always(environment: Environment) -> EnvironmentFactory:
+    return EnvironmentFactory(lambda _: environment, _peers_without_parameters)
 
 
 def _peers_without_parameters(
@@ -145,8 +177,8 @@ def _peers_without_parameters(
     return PeerDraw((), names, np.zeros((peers, 1), np.float32))
 
 
-def _refuse_load(name: str, error: Exception) -> NoReturn:
-    reason = " ".join(str(error).split())
+def _refuse(name: str, what: str, error: Exception) -> NoReturn:
+    reason = " ".join(str(error).split()) + user_line(error)
     raise ConfigError(
-        f"{_FIELD}={name!r} does not load: {type(error).__name__}: {reason}"
+        f"{_FIELD}={name!r} {what}: {type(error).__name__}: {reason}"
     ) from error

@@ -77,8 +77,11 @@ def read_inputs(
             reason = f"cannot be read: {error.strerror}"
             raise ConfigError(f"{name}={str(path)!r} {reason}") from error
         if digests(inputs)[name] != recorded.get(name, digests(inputs)[name]):
+            what = f"{name}={str(source)!r}"
+            if name == _ENVIRONMENT:
+                what = f"the module of {name} ({source})"
             raise ConfigError(
-                f"{name}={str(source)!r} has changed since the run in"
+                f"{what} has changed since the run in"
                 f" workdir={str(workdir)!r} began; {str(kept)!r} is a copy of what it"
                 " was; restore it, choose another folder or add --overwrite"
             )

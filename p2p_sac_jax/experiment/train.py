@@ -98,7 +98,8 @@ def train(
         ``inputs/``, ``metrics.jsonl``, ``checkpoints/``, ``times.json``,
         ``summary.json`` and ``stores.json``; ``write_report`` adds ``report.html``.
       environment: one's own, in place of the one that ``config`` names; see
-        ``docs/extending.md``. ``run.json`` has the name of its function.
+        ``docs/extending.md``. ``run.json`` has its ``module:NAME``; without
+        a name in the module of its function, it must be passed to resume as well.
       callback: called after every evaluation with its rows (``docs/runs.md``), in
         process 0; what it raises ends the run.
       tensorboard: write the rows as TensorBoard events too.

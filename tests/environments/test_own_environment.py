@@ -1,14 +1,21 @@
 """An environment of one's own: found by name, checked, refused in one line."""
 
 import importlib
+import sys
 
 import jax.numpy as jnp
+import numpy as np
 import pytest
 
 from p2p_sac_jax.agent.agent import P2PSACAgent
 from p2p_sac_jax.config import EnvironmentConfig, PopulationConfig
-from p2p_sac_jax.environments import registry
-from p2p_sac_jax.environments.base import Environment, TimeStep
+from p2p_sac_jax.environments import base, registry
+from p2p_sac_jax.environments.base import (
+    Environment,
+    EnvironmentFactory,
+    PeerDraw,
+    TimeStep,
+)
 from p2p_sac_jax.environments.conformance import check_protocol
 from p2p_sac_jax.types import Score
 from p2p_sac_jax.validation import validate
@@ -46,12 +53,25 @@ def make(config):
     return GOOD
 
 
+def draw(config, population, seed):
+    del config, population, seed
+    return PeerDraw((), ["one", "two", "three"], np.zeros((3, 1), np.float32))
+
+
+FACTORY = EnvironmentFactory(make, draw)
+
+
 @pytest.fixture
 def own(tmp_path, monkeypatch):
     """A module of the user's, outside the package."""
     text = f"from {__name__} import make\nnumber = 3\nbroken = lambda config: 1 / 0\n"
-    (tmp_path / "own_task.py").write_text(text + "other = lambda config: None\n")
+    more = (
+        f"other = lambda config: None\nfrom {base.__name__} import EnvironmentFactory\n"
+    )
+    more += "undrawn = EnvironmentFactory(make, lambda *_: {}[3])\n"
+    (tmp_path / "own_task.py").write_text(text + more)
     monkeypatch.syspath_prepend(str(tmp_path))
+    monkeypatch.delitem(sys.modules, "own_task", raising=False)
     importlib.invalidate_caches()
     return "own_task"
 
@@ -70,11 +90,35 @@ def test_a_factory_is_found_by_module_and_name(own):
     check_protocol(world)
 
 
-def test_an_environment_made_by_the_program_has_the_name_of_its_step():
-    name = registry.own_environment(GOOD)
-    assert name == f"{__name__}:step"
-    assert world_of(name).environment is GOOD
+def test_an_environment_passed_by_a_program_is_found_by_its_name(monkeypatch):
+    own = {"GOOD": GOOD, "FACTORY": FACTORY}
+    for leaf, given in own.items():
+        assert registry.own_environment(given) == f"{__name__}:{leaf}"
+    monkeypatch.setattr(registry, "_own", {})  # another program
+    assert world_of(f"{__name__}:GOOD").environment is GOOD
+    assert world_of(f"{__name__}:FACTORY").names == ["one", "two", "three"]
     assert "must be an Environment" in refusal(registry.own_environment, 3)
+
+
+@pytest.mark.parametrize("module", [__name__, "__main__"])
+def test_an_environment_without_a_name_has_to_be_passed_again(monkeypatch, module):
+    monkeypatch.setattr(step, "__module__", module)
+    given = GOOD._replace(observation_dim=3)
+    name = registry.own_environment(given)
+    assert name == f"{module}:<step>"
+    assert world_of(name).environment is given
+    monkeypatch.setattr(registry, "_own", {})
+    assert "pass environment=..." in refusal(world_of, name)
+
+
+def test_a_fault_of_the_users_own_code_is_placed(own, tmp_path):
+    place = f"({tmp_path / 'own_task.py'}, line 3)"
+    error = "division by zero " + place
+    assert refusal(world_of, f"{own}:broken").endswith("ZeroDivisionError: " + error)
+    assert "draw its peers" in (line := refusal(world_of, f"{own}:undrawn"))
+    assert line.endswith(f"KeyError: 3 {place.replace('3)', '6)')}")
+    name = registry.own_environment(GOOD._replace(reset=lambda *_: jnp.ones(3) @ 2))
+    assert f"({__file__}, line " in refusal(check_protocol, world_of(name))
 
 
 @pytest.mark.parametrize(

@@ -76,7 +76,8 @@ def test_the_module_of_an_own_environment_is_an_input(tmp_path, monkeypatch):
     keep_inputs(config, tmp_path / "run", inputs)
     (tmp_path / "shop.py").write_text("SECOND = 2\n")
     with pytest.raises(
-        ConfigError, match=r"^environment\.name=.*shop\.py' has changed"
+        ConfigError,
+        match=r"^the module of environment\.name \(.*shop\.py\) has changed",
     ):
         read_inputs(config, tmp_path / "run", digests(inputs))
     assert read_inputs(changed({"environment.name": "nowhere_at_all:make"})) == {}

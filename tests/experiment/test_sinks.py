@@ -116,7 +116,7 @@ def test_an_environment_of_ones_own_trains_with_sinks_and_is_recorded(tmp_path):
     assert seen == rows(tmp_path)
     run = json.loads((tmp_path / "run.json").read_text())
     name = run["config"]["environment"]["name"]
-    assert name == "tests.environments.test_own_environment:step"
+    assert name == "tests.environments.test_own_environment:GOOD"
     shown = events(tmp_path / "tensorboard" / "network_seed0")
     assert shown["population/episode_return", 8] == 6.0
     assert train(config, tmp_path, environment=GOOD, quiet=True) == summary
