@@ -207,7 +207,6 @@ class Service:
         self, action: Any, outcome: MarketOutcome, train: Mapping[str, float]
     ) -> None:
         figures = outcome.metrics
-        self._best += figures.get(_BEST, 0.0)
         self.metrics = {
             "week": self._agent.steps,
             "clock": self._agent.clock,
@@ -216,7 +215,8 @@ class Service:
         }
         if not missing(outcome.reward):
             self.metrics["reward"] = outcome.reward
-            self._earned += outcome.metrics.get("achieved", outcome.reward)
+            self._earned += figures.get("achieved", outcome.reward)
+            self._best += figures.get(_BEST, 0.0)
         if self._best:
             self.metrics["profit_share"] = self._earned / self._best
         status = self._network.status()

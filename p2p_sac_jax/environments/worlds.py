@@ -80,7 +80,7 @@ class DemandWorld(NamedTuple):
     next_market: Callable[[Market, Noise, PricingParams], Market] = model.next_market
     # (market, reference, params) -> [] best price; None: by a grid
     best_price: Callable[[Market, Array, PricingParams], Array] | None = None
-    normals: int = 0  # extra standard normal numbers that ``sell`` needs in a week
+    normals: int = 0  # extra standard normal numbers that a week needs
 
 
 def draw_figures(world: DemandWorld, generator: np.random.Generator) -> np.ndarray:
@@ -220,11 +220,11 @@ def _mean_limited(demand: Array, params: PricingParams) -> Array:
 
 def _drifting_market(market: Market, noise: Noise, params: PricingParams) -> Market:
     """Price sensitivity and utility follow random walks."""
-    sensitivity, utility = params.world
+    sensitivity, utility = params.world * noise.extra
     following = model.next_market(market, noise, params)
     return following._replace(
-        alpha=following.alpha * jnp.exp(sensitivity * noise.sensitivity_jump),
-        demand_shift=following.demand_shift + utility * noise.shift_jump,
+        alpha=following.alpha * jnp.exp(sensitivity),
+        demand_shift=following.demand_shift + utility,
     )
 
 
@@ -262,6 +262,7 @@ WORLDS: dict[str, DemandWorld] = {
     "drift": DemandWorld(
         (DrawnFigure("sensitivity", 0.01, 0.03), DrawnFigure("utility", 0.02, 0.05)),
         next_market=_drifting_market,
+        normals=2,
         best_price=model.myopic_price,
     ),
 }

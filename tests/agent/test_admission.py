@@ -210,3 +210,14 @@ def test_refusals_are_counted_by_reason_and_source_and_logged_rarely(caplog):
         "": {"garbage": 1000},
     }
     assert len(caplog.records) == 30  # 1, 2, 4, ..., 512 of each of the three
+
+
+def test_a_source_above_its_rate_keeps_its_rate():
+    now = [0.0]
+    rate = RateLimiter(["ada"], rate_per_s=1.0, burst=2.0, clock=lambda: now[0])
+    assert not rate.charge("ada", 3.0)  # too large for the bucket
+    accepted = 0
+    for step in range(300):  # 1.5 a second
+        now[0] = step / 1.5
+        accepted += rate.charge("ada")
+    assert 195 <= accepted <= 202

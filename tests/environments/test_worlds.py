@@ -122,11 +122,12 @@ def test_counts_are_poisson_and_no_sale_counts_as_half_a_unit():
 
 
 def test_drift_moves_the_market_and_nothing_else_does():
-    noise = model.Noise(*np.full(6, 0.9, np.float32))
+    noise = model.Noise(*np.full(6, 0.9, np.float32), extra=np.ones(4, np.float32))
     for name, world in WORLDS.items():
         _, params, _, _ = _seller(name)
         market = jax.tree.map(lambda leaf: leaf[0], _markets(1))
-        following = world.next_market(market, noise, params)
+        week = noise._replace(extra=noise.extra[: world.normals])
+        following = world.next_market(market, week, params)
         moved = float(following.alpha / market.alpha - 1.0)
         assert (moved > 0.005) == (name == "drift")
         assert (float(following.demand_shift) > 0.01) == (name == "drift")

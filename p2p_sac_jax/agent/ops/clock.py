@@ -31,7 +31,8 @@ class SteadyClock:
     ) -> None:
         self._wall, self._monotonic = wall, monotonic
         self._offset_s = wall() - monotonic()
-        self._jumped_s, self._since_s = 0.0, 0.0  # where a jump led, and when
+        self._jumped_s: float | None = None  # where a jump led
+        self._since_s = 0.0  # and when
 
     def __call__(self) -> float:
         """The time now."""
@@ -39,13 +40,13 @@ class SteadyClock:
         offset_s = self._wall() - now_s
         by_s = offset_s - self._offset_s
         if abs(by_s) <= JUMP_S:
-            self._offset_s, self._jumped_s = offset_s, 0.0
-        elif not self._jumped_s or abs(offset_s - self._jumped_s) > JUMP_S:
+            self._offset_s, self._jumped_s = offset_s, None
+        elif self._jumped_s is None or abs(offset_s - self._jumped_s) > JUMP_S:
             self._jumped_s, self._since_s = offset_s, now_s
             data = {"by_s": round(by_s, 1), "counts_after_s": CONFIRM_S}
             _log.warning("clock has jumped", extra={"data": data})
         elif now_s - self._since_s >= CONFIRM_S:
-            self._offset_s, self._jumped_s = offset_s, 0.0
+            self._offset_s, self._jumped_s = offset_s, None
             data = {"by_s": round(by_s, 1)}
             _log.warning("clock is set to where it jumped", extra={"data": data})
         return now_s + self._offset_s

@@ -55,13 +55,17 @@ class RateLimiter:
         self._buckets = dict.fromkeys(sources, (burst, now))
 
     def charge(self, source: str, price: float = 1.0) -> bool:
-        """Takes tokens out of a source's bucket; False if it does not hold as many."""
+        """Takes tokens out of a source's bucket; False if it does not hold as many.
+
+        What is refused costs nothing: a source above its rate keeps its rate.
+        """
         tokens, then = self._buckets[source]
         now = self._clock()
         gained = self._rate * max(0.0, now - then)  # a clock may be set back
         tokens = min(self._burst, tokens + gained)
-        self._buckets[source] = (max(0.0, tokens - price), now)
-        return tokens >= price
+        enough = tokens >= price
+        self._buckets[source] = (tokens - price if enough else tokens, now)
+        return enough
 
 
 class Admission:
