@@ -25,7 +25,7 @@ def replaced(section, **values):
     [
         ({"state_dim": 0}, ("state_dim=0", "1 or more")),
         ({"action_dim": 2.5}, ("action_dim=2.5", "whole number")),
-        ({"start_clock": -1}, ("start_clock=-1", "0 or more")),
+        ({"start_clock": -1}, ("start_clock=-1", "from 0 to 16777215")),
         ({"sync_interval": float("nan")}, ("sync_interval=nan", "finite")),
         ({"seed": -3}, ("seed=-3", "2147483647")),
         ({"peer_id": 99}, ("peer_id=99", "population.peers=3")),

@@ -37,7 +37,7 @@ MODES = ["private", pytest.param("consortium", marks=pytest.mark.thorough), "pub
 def extreme_message(rng, latest_messages, seconds):
     """One message of random extremes, by kind and field, that a receiver reads."""
     message = {}
-    for slot in latest_messages._slots:
+    for slot in latest_messages.layout:
         values = extremes(rng, slot.shape)
         if slot.field in ("timestamp", "time"):
             values = np.full(slot.shape, seconds)

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from p2p_sac_jax.config import ConfigError, TrainConfig
+from p2p_sac_jax.config import ConfigError, ExchangeConfig, TrainConfig
 from p2p_sac_jax.exchange import topology
 from p2p_sac_jax.exchange.exchange import (
     MIN_SENDERS,
@@ -26,7 +26,9 @@ from tests.reference import exchange as reference
 
 P, K, F = 5, exchange_cases.K, exchange_cases.F
 NOW = np.float32(50.0)
-ALL_HYPER = make_hyper(TrainConfig())
+ALL_HYPER = make_hyper(
+    TrainConfig(exchange=ExchangeConfig(local_weight=0.7, network_weight=0.3))
+)
 HYPER = ALL_HYPER.exchange._replace(
     recency_tau_s=np.float32(20.0), age_max_s=np.float32(40.0)
 )

@@ -109,7 +109,7 @@ def test_rows_are_keyed_by_run_seed_step_and_peer(finished):
 def test_columns_are_those_that_are_declared(finished):
     declared = {"peer": PEER, "population": POPULATION}
     # Columns that this configuration does not have.
-    absent = {"byzantine", "epsilon", "trust"}
+    absent = {"byzantine", "diverged", "episode_return", "epsilon", "trust"}
     for row in rows(finished):
         kind = "peer" if "peer" in row else "population"
         names = {column.name for column in (*KEY, *declared[kind])}

@@ -120,7 +120,9 @@ def test_pretraining_has_no_shock_but_the_belief(weeks):
 def test_the_share_falls_with_own_steps_and_with_the_error(
     anneal, steps, normalised_error, share
 ):
-    config = TrainConfig(model_rollouts=ModelRolloutsConfig(half_life=anneal))
+    config = TrainConfig(
+        model_rollouts=ModelRolloutsConfig(fraction=0.9, half_life=anneal)
+    )
     hyper = make_hyper(config).model_rollouts
     found = model_rollout_share(
         hyper, jnp.asarray(steps), jnp.asarray(normalised_error)
