@@ -42,6 +42,7 @@ def impatient(monkeypatch):
     monkeypatch.setattr(link_watch, "LOOK_S", 0.1)
     monkeypatch.setattr(link_watch, "PATIENCE_S", 1.0)
     monkeypatch.setattr(link_watch, "MAX_PAUSE_S", 2.0)
+    monkeypatch.setattr(link_watch, "RETRY_S", 5.0)
 
 
 async def until(condition):
@@ -131,6 +132,62 @@ async def test_a_peer_whose_id_is_taken_connects_under_a_fresh_one(
 
 
 @run
+async def test_a_peer_that_leaves_after_a_reopening_is_no_receiver_and_causes_no_other(
+    folder, monkeypatch, caplog
+):
+    """Nor does one that starts late, or whose certificate has ended."""
+    places = free_addresses(NAMES)
+    sessions = []
+    real = ZenohTransport._open_session
+
+    async def count(transport):
+        sessions.append(transport.name)
+        await real(transport)
+
+    monkeypatch.setattr(ZenohTransport, "_open_session", count)
+    renew(folder, ["m"], days=3 / 86_400)
+    async with (
+        transport(folder, "a", places, "b", "m") as a,
+        transport(folder, "m", places),
+    ):
+        async with transport(folder, "b", places):
+            await until(lambda: a.receivers() == ["b"])
+            renew(folder, ["a"], days=100)
+            await until(lambda: sessions.count("a") == 2 and a.receivers() == ["b"])
+        await until(lambda: not a.reachable())
+        await until(lambda: a.receivers() == [])
+        await asyncio.sleep(2 * link_watch.PATIENCE_S + 2 * link_watch.MAX_PAUSE_S)
+        async with transport(folder, "b", places):
+            await until(lambda: a.receivers() == ["b"])
+    assert sessions.count("a") == 2
+    assert "connecting under a fresh id" not in caplog.text
+
+
+@run
+async def test_other_settings_are_known_on_both_sides_though_one_is_silent(folder):
+    """The newcomer is queried at once, and then queries nobody itself."""
+    places = free_addresses(NAMES)
+    networks = {}
+    for name, interval in (("a", 4), ("b", 2)):
+        identity, roster = load_identity(folder / name), load_roster(folder / name)
+        connect = [places["a"]] if name == "b" else []
+        opened = ZenohTransport(folder / name, listen=[places[name]], connect=connect)
+        networks[name] = PeerNetwork(opened, identity, roster)
+        networks[name].must_agree(interval=interval)
+        await networks[name].connect()
+    running, newcomer = networks.values()
+    await until(lambda: running.status().peers == ("b",))
+    await running.sync()
+    why = "its settings differ in interval"
+    await until(lambda: running.status().away.get("b") == why)
+    assert newcomer.status().away["a"] == why
+    assert await newcomer.sync() == 0
+    for network in networks.values():
+        assert not network.status().peers
+        await network.disconnect()
+
+
+@run
 async def test_a_member_cannot_declare_without_bounds(folder):
     """A peer takes declarations of exact keys only, and none for others."""
     config = make_settings(folder / "a", "a", load_roster(folder / "a"), [], [])
@@ -212,7 +269,7 @@ async def test_the_end_of_a_certificate_is_told_though_its_file_is_damaged(
         pass
 
     renew(folder, ["a"], days=3)
-    watch = link_watch.LinkWatch(folder / "a", [], list, link_watch.Links(), stay)
+    watch = link_watch.LinkWatch(folder / "a", [], list, list, stay)
     (folder / "a" / "tls.crt").write_text("half a certificate")
     await watch._look_at_certificate()
     assert "certificate ends soon" in caplog.text

@@ -1,8 +1,8 @@
 """The hello of a peer: the protocol's version and digests of what peers must agree on.
 
 It is text, such as ``1-interval.8f14e4-week.c9f0f8``, and comes with every message and
-query, so also with the query that follows a connection. What only one of two peers
-states is not compared.
+query, so also with the query that follows a connection, and with the reply to a query
+of another hello. What only one of two peers states is not compared.
 """
 
 from __future__ import annotations

@@ -1,8 +1,9 @@
 """Who is connected by certificate, why others are not, and what can be done.
 
 zenoh does not bind the random id of a session to a certificate: a member that connects
-first under another's id keeps it from connecting. A peer that is refused so, though
-its certificate is accepted, takes a fresh id.
+first under another's id keeps it from connecting. A peer that is refused so for longer
+than zenoh waits between two attempts, though its certificate is accepted, takes a fresh
+id.
 
 zenoh checks certificates when a connection opens, and no later. A peer therefore
 reopens its connections when its own certificate ends, and every day.
@@ -32,6 +33,7 @@ from p2p_sac_jax.config import ConfigError
 WARN_DAYS = 30  # before a certificate ends
 LOOK_S = 2.0
 PATIENCE_S, MAX_PAUSE_S = 12.0, 600.0  # before the first look at a peer, and the next
+RETRY_S = 6.0  # in which zenoh has tried again
 _PROBE_S = 3.0
 _DAY_S = 86_400.0
 _NAME = "commonName"
@@ -110,7 +112,7 @@ class LinkWatch:
       folder: of the peer's identity.
       connect: HOST:PORT of the others.
       away: names of peers that are not reachable now.
-      links: the open connections.
+      linked: names of peers with an open connection.
       reopen: closes all connections and connects under a fresh id.
     """
 
@@ -119,12 +121,13 @@ class LinkWatch:
         folder: Path,
         connect: Sequence[str],
         away: Callable[[], Sequence[str]],
-        links: Links,
+        linked: Callable[[], Sequence[str]],
         reopen: Callable[[], Awaitable[None]],
     ) -> None:
         self._folder, self._connect = folder, connect
-        self._away, self._links, self._reopen = away, links, reopen
+        self._away, self._linked, self._reopen = away, linked, reopen
         self._looks: dict[str, _Look] = {}  # by name of a peer that is away
+        self._accepted: set[str] = set()  # by a probe at the last look
         self._reasons: dict[str, str] = {}  # by endpoint
         self._ends = files.certificate_ends(folder)
         self._warned_of = -1  # days left
@@ -169,6 +172,7 @@ class LinkWatch:
         now_s = time.monotonic()
         first = _Look(now_s + PATIENCE_S, PATIENCE_S)
         self._looks = {name: self._looks.get(name, first) for name in self._away()}
+        self._accepted &= self._looks.keys()
         late = {name for name, look in self._looks.items() if look.due_s <= now_s}
         if not late:
             return
@@ -176,14 +180,20 @@ class LinkWatch:
             pause_s = min(2 * self._looks[name].pause_s, MAX_PAUSE_S)
             due_s = now_s + pause_s * random.uniform(0.5, 1.0)
             self._looks[name] = _Look(due_s, pause_s)
-        blocked = late & self._links.names()
+        accepted = set()
         for endpoint in self._connect:
             answer = await in_thread(probe, self._folder, endpoint)
-            if answer.name in late and not answer.reason:
-                blocked.add(answer.name)
+            if not answer.reason:
+                accepted.add(answer.name)
             self._say(endpoint, answer)
-        if blocked & set(self._away()):
-            data = {"peers": sorted(blocked)}
+        accepted &= late & (set(self._away()) - set(self._linked()))
+        refused = accepted & self._accepted
+        self._accepted = (self._accepted - late) | (accepted - refused)
+        for name in accepted - refused:  # it may have started just now
+            pause_s = self._looks[name].pause_s
+            self._looks[name] = _Look(time.monotonic() + RETRY_S, pause_s)
+        if refused:
+            data = {"peers": sorted(refused)}
             _log.warning("connecting under a fresh id", extra={"data": data})
             await self._reopen()
 

@@ -103,7 +103,7 @@ class ZenohTransport:
         return self._dropped + sum(inbox.dropped for inbox in self._inboxes or ())
 
     def announce(self, hello: str) -> None:
-        """States the hello; it travels with every message and query."""
+        """States the hello; see ``protocol.hello`` for what it comes with."""
         self._hello = hello
 
     async def open(self, on_message: OnMessage, on_query: OnQuery) -> None:
@@ -141,7 +141,7 @@ class ZenohTransport:
             self._lock.release()
             raise
         watch = LinkWatch(
-            self._folder, self._connect, self._away, self._links, self._reopen
+            self._folder, self._connect, self._away, self.receivers, self._reopen
         )
         self._watch = asyncio.create_task(watch.run())
 
@@ -178,8 +178,8 @@ class ZenohTransport:
         assert self._inboxes is not None
         messages, queries = self._inboxes
         self._alive = dict.fromkeys(self._others, False)
+        self._hellos, self._links = {}, Links()  # of this session alone
         self.certificate_ends = certificate_ends(self._folder).timestamp()
-
         abandoned = threading.Event()
 
         def start() -> zenoh.Session:
@@ -245,8 +245,9 @@ class ZenohTransport:
             sample = reply.ok
             if sample is None or self._sender(sample, "pull") != peer:
                 return
+            self._greet(peer, sample.attachment)
             raw = _read(sample.payload)
-            if free >= len(raw):
+            if raw and free >= len(raw):
                 free -= len(raw)
                 replies.append(raw)
 
@@ -354,6 +355,8 @@ class ZenohTransport:
 
         def send() -> None:
             try:
+                if hello:
+                    query.reply(key, b"", attachment=hello)
                 for raw in replies:
                     query.reply(key, raw)
             except zenoh.ZError as error:
@@ -363,6 +366,8 @@ class ZenohTransport:
                 with contextlib.suppress(RuntimeError):  # the loop is closed
                     loop.call_soon_threadsafe(self._replying.discard, source)
 
+        # What a requester of another hello needs to know, though it is refused.
+        hello = self._hello if self._hellos.get(source) != self._hello else ""
         try:
             replies = on_query(source, _read(query.payload))
         except Exception:
@@ -372,7 +377,7 @@ class ZenohTransport:
         threading.Thread(target=send, name=f"reply to {source}", daemon=True).start()
 
     def _greet(self, source: str, hello: zenoh.ZBytes | None) -> None:
-        """Takes the hello that came with a message or query."""
+        """Takes the hello that came with a message, query or reply."""
         if hello is not None and len(hello) <= MAX_HELLO:
             self._hellos[source] = bytes(hello).decode("ascii", "replace")
 
