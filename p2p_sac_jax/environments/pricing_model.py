@@ -64,7 +64,7 @@ class PricingParams(NamedTuple):
     demand_noise: Array  # [] sd of log demand
     regime_hazard: Array  # [] chance of a regime shift per week
     reference_policy: Array | tuple[()]  # [W, S, S, M] oracle prices; () if eta = 0
-    world: Array | tuple[()] = ()  # [n] figures of the demand world; () if it has none
+    world: Any = ()  # [n] figures of the demand world; () if it has none
 
 
 class Market(NamedTuple):
@@ -86,7 +86,7 @@ class Noise(NamedTuple):
     sensitivity_jump: Array  # [] standard normal
     shift_jump: Array  # [] standard normal
     regime: Array  # [] uniform
-    extra: Array | tuple[()] = ()  # [n] standard normal, for demand worlds
+    extra: Any = ()  # [n] standard normal, for demand worlds
 
 
 def make_pricing_params(
