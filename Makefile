@@ -23,7 +23,7 @@ setup: $(VENV)/stamp-run ## install the package and what runs need
 train: $(VENV)/stamp-run ## train in a new folder runs/NNN (CONFIG, ARGS)
 	@exec $(BIN)/python -m launch.train --config=$(CONFIG) --runs=runs $(ARGS)
 
-resume: $(VENV)/stamp-run ## continue the last folder in runs/ (ARGS)
+resume: $(VENV)/stamp-run ## continue the last numbered folder in runs/ (ARGS)
 	@last=$$(ls -d runs/[0-9]*/run.json 2>/dev/null | sort -t/ -n -k2 | tail -n 1); \
 	last=$${last%/run.json}; \
 	test -n "$$last" || { echo "nothing to resume: runs/ is empty" >&2; exit 2; }; \

@@ -1,6 +1,6 @@
 """Writes ``docs/configuration.md`` from the declarations of the configuration.
 
-python -m tools.config_reference
+.venv/bin/python -m tools.config_reference
 """
 
 from __future__ import annotations
@@ -17,11 +17,11 @@ TARGET = Path(__file__).parents[1] / "docs" / "configuration.md"
 _INTRODUCTION = """\
 # Configuration
 
-Written by `python -m tools.config_reference` from `p2p_sac_jax/config.py`; edit that
-file, not this one. A preset or a file of your own sets fields, and the command line
-changes them:
+Written by `.venv/bin/python -m tools.config_reference` from `p2p_sac_jax/config.py`;
+edit that file, not this one. A preset or a file of your own sets fields, and the
+command line changes them:
 
-    python -m launch.train --config=pricing --config.sac.tau=0.02
+    .venv/bin/python -m launch.train --config=pricing --config.sac.tau=0.02
 
 - **Traced** fields reach the compiled program as arrays and may differ between the runs
   of one program. All other fields are static: another value compiles another program.

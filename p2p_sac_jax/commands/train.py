@@ -2,9 +2,10 @@
 
     p2p-sac-train --config=PRESET --workdir=DIR [--config.FIELD=VALUE ...]
 
-Exit status 0 when done, 2 after a user error, 3 where a peer diverged, 130 or 143 after
-a signal: the state is saved and the same command resumes. docs/scaling.md describes
-several processes.
+Exit status 0 when done, 1 where contact with another process was lost, 2 after a user
+error, 3 where a peer diverged, 141 where the reader of this help has left, and 129, 130
+or 143 after SIGHUP, SIGINT or SIGTERM: the state is saved at the next evaluation. After
+1 and a signal the same command resumes. docs/scaling.md describes several processes.
 """
 
 from __future__ import annotations

@@ -57,5 +57,7 @@ class StopRequest:
         del frame
         self.signal = number
         with contextlib.suppress(OSError):  # not sys.stderr, which may be in use
-            os.write(2, b"stopping after this step; the same signal again kills\n")
+            os.write(
+                2, b"stopping at the next evaluation; the same signal again kills\n"
+            )
         signal.signal(number, signal.SIG_DFL)

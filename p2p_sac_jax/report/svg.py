@@ -42,7 +42,7 @@ def optional(module: str) -> Any:
     except ImportError as error:
         raise ConfigError(
             f"a report needs {module.partition('.')[0]}: install the extra `report`"
-            " (pip install 'p2p_sac_jax[report]')"
+            " (pip install 'p2p-sac-jax[report]')"
         ) from error
 
 
