@@ -78,7 +78,7 @@ def make_table(rda: Path) -> calibration.Table:
         import rdata
     except ImportError as error:
         raise ConfigError(
-            "the PyPI package rdata is missing: pip install rdata"
+            "the table needs rdata: pip install 'p2p-sac-jax[calibrate]'"
         ) from error
     if not rda.is_file():
         raise ConfigError(f"no such file: {rda}")
