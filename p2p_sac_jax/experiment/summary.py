@@ -12,6 +12,7 @@ from p2p_sac_jax.experiment.statistics import FEWEST_SEEDS, estimate
 
 EARLY_STEPS = 50  # steps counted in ``earned_fraction_early``
 NEWCOMER_STEPS = 25  # after joining, counted in ``newcomer_earned_fraction``
+NO_FIGURE = "–"
 _EARNINGS = ("achieved", "oracle", "baseline")
 _PREFIX = {"network": "", "memory": "isolated_", "plain": "plain_"}
 _TITLE = {
@@ -182,16 +183,19 @@ def closing_table(config: TrainConfig, summary: dict[str, Any]) -> dict[str, Any
 def _cell(summary: dict[str, Any], name: str) -> str:
     """A share, with its confidence interval if known."""
     text = _number(summary, name, ".3f")
-    low, high = summary.get("intervals", {}).get(name, (None, None))
-    if low is not None and high is not None:
-        text += f" [{low:.3f}, {high:.3f}]"
-    return text
+    ends = summary.get("intervals", {}).get(name, (None, None))
+    low, high = (figure(end, ".3f") for end in ends)
+    return text if NO_FIGURE in (low, high) else f"{text} [{low}, {high}]"
 
 
 def _number(summary: dict[str, Any], name: str, form: str) -> str:
+    return figure(summary.get(name), form)
+
+
+def figure(value: float | None, form: str) -> str:
     """A figure as text, a dash where it does not exist or is not finite."""
-    value = summary.get(name)
-    return "–" if value is None else format(value, form)
+    known = value is not None and np.isfinite(value)
+    return format(value, form) if known else NO_FIGURE
 
 
 def measured_channels(rows: list[Row], planned: dict[str, str]) -> dict[str, str]:

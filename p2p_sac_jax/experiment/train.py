@@ -66,6 +66,7 @@ from p2p_sac_jax.experiment.provenance import (
 from p2p_sac_jax.experiment.signals import Interrupted, StopRequest
 from p2p_sac_jax.experiment.summary import (
     closing_table,
+    figure,
     measured_channels,
     summarise,
 )
@@ -348,7 +349,8 @@ def _latest_scores(rows: list[dict[str, Any]]) -> str:
         if "population" in row:
             score = row.get("oracle_fraction", row["evaluation_reward"])
             latest.setdefault(row["run"], []).append(score)
-    return "  ".join(f"{arm} {np.mean(values):.3f}" for arm, values in latest.items())
+    means = {arm: float(np.mean(values)) for arm, values in latest.items()}
+    return "  ".join(f"{arm} {figure(mean, '.3f')}" for arm, mean in means.items())
 
 
 def _show_summary(config: TrainConfig, reporter: Reporter, workdir: Path) -> Summary:

@@ -24,6 +24,19 @@ _ALIKE = {
     "layout": "layout",
     "layout_devices": "devices used",
 }
+# By demand world, what demand does.
+DEMAND_TEXTS = {
+    "logit": "follows a logit model",
+    "constant_elasticity": "has the store's elasticity at every price",
+    "linear": "falls linearly in the price, with the store's slope at its usual price",
+    "threshold": "follows a logit model and falls by a fixed share above a price",
+    "kink": "follows a logit model and reacts more strongly above a price",
+    "cost_correlated": "follows a logit model and rises with the store's own cost",
+    "heavy_tails": "follows a logit model, with heavy tails and unseen promotions",
+    "counts": "follows a logit model, and sales are Poisson counts",
+    "stock_outs": "follows a logit model, and sales end with the stock of the week",
+    "drift": "follows a logit model whose price sensitivity and utility drift",
+}
 _TIMES = {
     "compile_s": "compile time (s)",
     "wall_s": "wall time (s)",
@@ -40,8 +53,9 @@ def sections(data: SweepData, run: RunData | None = None) -> list[Section]:
         "runs": Table("Provenance", ["what", "value"], _provenance(data, run), "words"),
         "config": Table("Configuration", columns, _settings(data), "words"),
     }
+    demand = {w: DEMAND_TEXTS.get(w, f"is that of the world {w}") for w in data.worlds}
     return [
-        Section("limits", "What this cannot show", {}, "Limits"),
+        Section("limits", "What this cannot show", {"demand": demand}, "Limits"),
         Section("provenance", "Provenance", content),
     ]
 

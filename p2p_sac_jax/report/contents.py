@@ -34,11 +34,20 @@ def make_page(data: SweepData, run: RunData | None = None) -> Page:
     ]
     sweep, config = data.sweep, data.sweep.meta["config"]
     steps = f"{config['steps']} {data.step}s"
+    market = []
+    if data.worlds not in ([], ["logit"]):
+        market.append(f"demand world {', '.join(data.worlds)}")
+    if data.draws == ["random"]:
+        market.append(f"{data.peer}s drawn at random by each seed")
     if run is None:
         badges = [f"{len(sweep.missing)} results missing"] if sweep.missing else []
         title = f"Ablation: {str(sweep.meta['name']).replace('_', ' ')}"
         return Page(
-            title, [steps, f"{len(sweep.points)} points"], badges, sections, data
+            title,
+            [steps, f"{len(sweep.points)} points", *market],
+            badges,
+            sections,
+            data,
         )
     problem, count = config["environment"]["name"], data.headline().peers
     title = f"{count} peers learning {problem} together"
@@ -46,7 +55,7 @@ def make_page(data: SweepData, run: RunData | None = None) -> Page:
         title = f"{count} sellers learning to price together"
     started = str(run.run.get("started") or "")[:16].replace("T", " ")
     reached = data.headline().runs[0].curves.steps[-1]
-    facts = [f"{reached} of {steps}", f"started {started}"]
+    facts = [f"{reached} of {steps}", *market, f"started {started}"]
     badges = ["unfinished run"] * (not run.summary)
     footer = f"Configuration {run.run.get('config_hash')}."
     return Page(title, facts, badges, sections, data, footer)

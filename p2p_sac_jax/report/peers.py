@@ -34,8 +34,8 @@ _TRAINING = {
 def worst(data: SweepData) -> Section:
     """The worst peer against time, and every peer at the end."""
     main, panel = data.headline(), next(iter(data.panels().values()))
-    points = [p for p in panel if p is not main and p.names == main.names]
-    points = [main, *points][:MOST_LINES]
+    points = [main, *(p for p in panel if p is not main and _same_peers(p, main))]
+    points = points[:MOST_LINES]
     y = data.score._replace(label=f"{data.score.label}, worst peer")
     traces: list[Trace] = []
     final: dict[theme.Look, tuple[Array, bool]] = {}
@@ -43,7 +43,8 @@ def worst(data: SweepData) -> Section:
         evaluated = np.array([_evaluated(one) for one in point.runs])
         lowest = np.fmin.reduce(evaluated, axis=2)
         traces.append(curves.over_seeds(data, point, curves.steps, lowest))
-        final[point.look] = evaluated[:, -1].mean(axis=0), data.compared(point)
+        ends = [_evaluated(one)[-1] for one in _same_peers(point, main)]
+        final[point.look] = np.mean(ends, axis=0), data.compared(point)
     order = np.argsort(final[main.look][0], kind="stable")
     hardest = [int(peer) for peer in order[:_MOST_PEERS]]
     marks = []
@@ -53,10 +54,14 @@ def worst(data: SweepData) -> Section:
             if np.isfinite(value):
                 name = main.names[peer]
                 marks.append(Mark(name, look, value, value, value, (), compared))
-    usual, level = data.historical(main, "final"), "historical price (mean)"
+    alone = main.drawn and data.seeds > 1
+    seed = main.runs[0].meta["seed"] if alone else None
+    usual = data.historical(main, "final")
+    level = f"historical price (mean{' of all seeds' if alone else ''})"
     if usual is None:
         usual, level = float(np.nanmean(final[main.look][0])), f"{main.arm} (mean)"
     names = "Every peer at the end" if len(order) <= _MOST_PEERS else "Hardest peers"
+    names += f", seed {seed}" * alone
     best = data.levels(main, "worst")[:1]
     content = {
         "lowest": figures.lines(
@@ -66,6 +71,7 @@ def worst(data: SweepData) -> Section:
         "ends": figures.ends(traces, y.unit),
         "shown": len(hardest),
         "table": _every_peer(data, points),
+        "seed": seed,  # the only one of single peers, where each seed draws its own
     }
     return Section("worst", "Single peers", content)
 
@@ -74,11 +80,12 @@ def _every_peer(data: SweepData, points: Sequence[FinishedPoint]) -> Table:
     """Last evaluation, and what was earned, of all peers under each point."""
     unit, columns = data.score.unit, {}
     for point in points:
-        ends = np.array([_evaluated(one)[-1] for one in point.runs])
-        columns[f"final, {point.look.label}"] = ends.mean(axis=0)
+        ends = [_evaluated(one)[-1] for one in _same_peers(point, points[0])]
+        columns[f"final, {point.look.label}"] = np.mean(ends, axis=0)
     for point in points if data.has_oracle else ():
-        shares = np.array([curves.earned_by_peer(one.curves)[-1] for one in point.runs])
-        columns[f"earned, {point.look.label}"] = shares.mean(axis=0)
+        runs = _same_peers(point, points[0])
+        shares = [curves.earned_by_peer(one.curves)[-1] for one in runs]
+        columns[f"earned, {point.look.label}"] = np.mean(shares, axis=0)
     byzantine = data.headline().runs[0].curves.byzantine
     rows = [
         [
@@ -89,6 +96,14 @@ def _every_peer(data: SweepData, points: Sequence[FinishedPoint]) -> Table:
         for peer in range(len(byzantine))
     ]
     return Table("Every peer", ["peer", "number", *columns], rows)
+
+
+def _same_peers(point: FinishedPoint, main: FinishedPoint) -> list[curves.RunResult]:
+    """Runs of a point with the peers of ``main``; of its first seed if drawn."""
+    if point.names != main.names or point.drawn != main.drawn:
+        return []
+    seed = main.runs[0].meta["seed"]
+    return [run for run in point.runs if not main.drawn or run.meta["seed"] == seed]
 
 
 def chosen_peers(run: RunData) -> dict[str, int]:

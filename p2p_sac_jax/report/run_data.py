@@ -105,8 +105,7 @@ def _sweep(run: Row, of_runs: Mapping[tuple[str, int], list[Row]]) -> Sweep:
         first = peers - config["population"]["newcomers"]
         joins[first:] = config["population"]["join_step"]
     byzantine[[row["peer"] for row in everyone if row.get("byzantine")]] = True
-    names = {row["peer"]: row.get("name") for row in run.get("peers", [])}
-    meta = run | {"names": [names.get(peer) for peer in range(peers)]}
+    listed = {row["peer"]: row for row in run.get("peers", [])}
     arms = [arm for arm in run["arms"] if any(arm == key[0] for key in of_runs)]
     seeds = sorted({seed for _, seed in of_runs})
     points = [PointResult(arm, {}, []) for arm in arms]
@@ -115,7 +114,9 @@ def _sweep(run: Row, of_runs: Mapping[tuple[str, int], list[Row]]) -> Sweep:
         for seed in seeds:
             rows = of_runs.get((point.arm, seed), [])
             kept = [row for row in rows if row["step"] <= reached]
-            one = meta | {"arm": point.arm, "seed": seed, "adjacency": shape}
+            names = [_name(listed.get(peer, {}), seed) for peer in range(peers)]
+            one = run | {"arm": point.arm, "seed": seed, "names": names}
+            one["adjacency"] = shape
             curves = curves_of_rows(kept, joins, byzantine) if kept else None
             point.runs.append(RunResult(one, curves) if curves else None)
     try:
@@ -124,3 +125,8 @@ def _sweep(run: Row, of_runs: Mapping[tuple[str, int], list[Row]]) -> Sweep:
         overrides = {}
     sets = {arm: overrides.get(arm, {}) for arm in arms}
     return Sweep({"config": config}, {}, sets, seeds, points, [])
+
+
+def _name(listed: Row, seed: int) -> str | None:
+    """Name of a peer at a seed, by its entry in ``run.json``."""
+    return listed.get("name") or listed.get("names", {}).get(str(seed))

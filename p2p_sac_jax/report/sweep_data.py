@@ -62,9 +62,18 @@ class FinishedPoint(NamedTuple):
 
     @property
     def names(self) -> list[str]:
-        """Names of its peers, their numbers where they have none."""
+        """Names of its peers at its first seed, their numbers where they have none."""
         names = self.runs[0].meta.get("names") or [None] * self.peers
         return [str(name or f"peer {peer}") for peer, name in enumerate(names)]
+
+    @property
+    def drawn(self) -> bool:
+        """Whether each seed draws its own stores."""
+        return self.setting("population.draw") == "random"
+
+    def setting(self, field: str) -> Any:
+        """Value of a configuration field; None where an older version lacks it."""
+        return dict(flatten(self.runs[0].meta["config"])).get(field)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -82,6 +91,18 @@ class SweepData:
     repeated: dict[str, str]  # a point's label: that of another with the same runs
 
     @property
+    def worlds(self) -> list[str]:
+        """Demand worlds of the points, none of a control task."""
+        found = (point.setting("environment.world") or "logit" for point in self.points)
+        return list(dict.fromkeys(found)) if self.step == "week" else []
+
+    @property
+    def draws(self) -> list[str]:
+        """How the populations of the points come about: "quantiles", "random"."""
+        found = {point.drawn for point in self.points}
+        return ["quantiles"] * (False in found) + ["random"] * (True in found)
+
+    @property
     def average(self) -> str:
         """The statistic over seeds in words."""
         return "interquartile mean" if self.statistic is iqm else "mean"
@@ -91,6 +112,11 @@ class SweepData:
         """What one environment step is called."""
         name = self.sweep.meta["config"]["environment"]["name"]
         return "week" if name == "pricing" else "step"
+
+    @property
+    def peer(self) -> str:
+        """What a peer of a drawn population is called."""
+        return "store" if self.step == "week" else "peer"
 
     @property
     def fewest(self) -> int:

@@ -9,7 +9,8 @@ import pytest
 from p2p_sac_jax.config import TrainConfig
 from p2p_sac_jax.experiment.divergence import divergence_lines, first_divergences
 from p2p_sac_jax.experiment.metrics import MetricsFile, oracle_fraction, read_rows
-from p2p_sac_jax.experiment.summary import closing_table, summarise
+from p2p_sac_jax.experiment.summary import closing_table, figure, summarise
+from p2p_sac_jax.experiment.train import _latest_scores
 from p2p_sac_jax.files import load_json, save_json, strict_json
 from p2p_sac_jax.report import write_report
 from p2p_sac_jax.sac.sac import SacMetrics
@@ -61,6 +62,13 @@ def chunk(**changes):
 )
 def test_the_first_value_beyond_all_measure_is_named(changes, found):
     assert first_divergences(*chunk(**changes)) == found
+
+
+def test_an_average_that_is_not_finite_is_a_dash():
+    row = {"run": "memory", "population": True, "evaluation_reward": 1.0}
+    rows = [row | {"oracle_fraction": np.nan}, row | {"run": "plain"}]
+    assert _latest_scores(rows) == "memory –  plain 1.000"
+    assert [figure(value, ".2f") for value in (None, np.inf, 2)] == ["–", "–", "2.00"]
 
 
 def test_every_peer_is_reported_once():

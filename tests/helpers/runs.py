@@ -25,14 +25,29 @@ def write_run(
     steps: int = 24,
     seeds: int = 1,
     control: bool = False,
+    world: str = "logit",
+    drawn: bool = False,
 ) -> pathlib.Path:
-    """Writes the files of an invented run of a market, or of a control task."""
+    """Writes the files of an invented run of a market, or of a control task.
+
+    Args:
+      path: of the run's folder.
+      peers: how many.
+      steps: of training.
+      seeds: how many.
+      control: whether it is of a control task.
+      world: of demand.
+      drawn: whether each seed draws its own stores.
+    """
     rng = np.random.default_rng(7)
     path.mkdir(parents=True, exist_ok=True)
     config = dataclasses.asdict(
         TrainConfig(steps=steps, seeds=seeds, evaluation_weeks=52)
     )
     config["population"]["peers"] = peers
+    config["environment"]["world"] = world
+    if drawn:
+        config["population"]["draw"] = "random"
     if control:
         config["environment"]["name"] = "pendulum"
     run = {
@@ -48,7 +63,10 @@ def write_run(
         "arms": list(ARMS),
         "seeds": list(range(seeds)),
         "peers": [
-            {"peer": p, "name": f"store {5 * p + 2} · brand 1"} for p in range(peers)
+            {"peer": p, "names": {seed: _name(p, seed) for seed in range(seeds)}}
+            if drawn
+            else {"peer": p, "name": _name(p)}
+            for p in range(peers)
         ],
         "adjacency": (1 - np.eye(peers, dtype=int)).tolist(),
         "network": {
@@ -148,6 +166,10 @@ def _rows(rng, arm, seed, peers, steps, control):
             yield row
 
 
+def _name(peer, seed=0):
+    return f"store {5 * peer + 2 + seed} · brand 1"
+
+
 def _store(rng, arm, peer):
     price = np.linspace(0.667, 1.5, 41)
     slope = 3.0 + 0.2 * peer
@@ -159,7 +181,7 @@ def _store(rng, arm, peer):
         "run": arm,
         "seed": 0,
         "peer": peer,
-        "name": f"store {5 * peer + 2} · brand 1",
+        "name": _name(peer),
         "price": price.tolist(),
         "believed": believed.tolist(),
         "low": (believed * np.exp(-spread)).tolist(),

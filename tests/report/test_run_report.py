@@ -12,9 +12,10 @@ import pytest
 from launch import report
 from p2p_sac_jax.config import ConfigError
 from p2p_sac_jax.config_io import from_dict
+from p2p_sac_jax.environments.worlds import WORLDS
 from p2p_sac_jax.experiment.metrics import read_rows
 from p2p_sac_jax.experiment.summary import summarise
-from p2p_sac_jax.report import labels, write_report
+from p2p_sac_jax.report import background, labels, peers, write_report
 from p2p_sac_jax.report.learning_curves import by_peer, earned
 from p2p_sac_jax.report.peers import chosen_peers
 from p2p_sac_jax.report.row_figures import describe_network, network
@@ -102,6 +103,54 @@ def test_unfinished_run_with_broken_values(tmp_path):
     assert "<b>&" in page.words  # escaped on the way in
     assert any("<b>&" in tip for tip in page.tips)
     assert "Critic loss" not in page.words
+
+
+def test_stores_that_each_seed_draws_are_shown_for_one_seed(tmp_path):
+    folder = write_run(tmp_path, peers=4, seeds=2, world="threshold", drawn=True)
+    run = load_run_data(folder)
+    (network,) = run.data.of_arm("network")
+    for seed, one in enumerate(network.runs):
+        assert one.meta["names"][1] == f"store {7 + seed} · brand 1"
+    shown = peers.worst(run.data).content
+    assert shown["peers"].title == "Every peer at the end, seed 0"
+    final = by_peer(network.runs[0])[-1]
+    column = shown["table"].columns.index("final, network")
+    for peer, row in enumerate(shown["table"].rows):
+        assert row[0] == f"store {5 * peer + 2} · brand 1"
+        assert row[column] == labels.quantity("share", float(final[peer]))
+    words = check_page(write_report(folder)).words
+    for part in (
+        "demand world threshold",
+        "stores drawn at random by each seed",
+        "In the demand world threshold, demand follows a logit model and falls",
+        "by number, seed 0 alone: each seed has other stores. Earned",
+        "seed 0 (each seed has other stores)",
+        "store 2 · brand 1",
+        "intervals over populations",
+    ):
+        assert part in words
+    assert "arm, mean over seeds" not in words
+    assert "peer 1" not in words
+    assert "The same stores at every seed" not in words
+
+
+def test_stores_of_every_seed_and_the_usual_world(folder):
+    words = check_page(write_report(folder)).words
+    assert "Demand follows a logit model." in words
+    assert "intervals over market noise" in words
+    assert "by number, mean over seeds. Earned" in words
+    assert "demand world" not in words
+    assert "at random by each seed" not in words
+
+
+def test_every_demand_world_has_its_words():
+    assert {*background.DEMAND_TEXTS} == {*WORLDS}
+
+
+def test_no_ratio_of_two_arms_that_never_arrive(tmp_path):
+    words = check_page(write_report(write_run(tmp_path, steps=8))).words
+    assert "own memory never" in words
+    assert "which is" not in words.split("own memory never")[1][:30]
 
 
 def test_statistics_are_those_of_the_closing_table(tmp_path):

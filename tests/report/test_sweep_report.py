@@ -17,6 +17,7 @@ from p2p_sac_jax.config import (
     ExchangeConfig,
     MemoryConfig,
     ModelRolloutsConfig,
+    PopulationConfig,
     TrainConfig,
     WeightsConfig,
 )
@@ -203,6 +204,24 @@ def test_every_peer_can_be_looked_up(folder, data):
         final = np.mean([arrays["oracle_fraction"][-1, peer] for arrays in curves])
         assert row[2] == f"{100 * final:.1f}\u00a0%"
     assert len(table.rows) == 4
+
+
+def test_stores_that_each_seed_draws_are_shown_for_one_seed(tmp_path):
+    base = dataclasses.replace(YEAR, population=PopulationConfig(draw="random"))
+    folder = write_sweep(tmp_path / "drawn", {}, seeds=2, config=base)
+    for path in (folder / "runs").glob("*/run.json"):
+        meta = load_json(path)
+        names = [f"{name} of seed {meta['seed']}" for name in meta["names"]]
+        save_json(path, meta | {"names": names})
+    data = load_sweep_data(folder)
+    table = peers.worst(data).content["table"]
+    first = data.headline().runs[0].curves.oracle_fraction[-1]
+    for peer, row in enumerate(table.rows):
+        assert row[0] == f"store {5 * peer + 2}, brand 1 of seed 0"
+        assert row[2] == f"{100 * first[peer]:.1f}\u00a0%"
+    words = check_page(write_report(folder)).words
+    assert "seed 0 alone: each seed has other stores" in words
+    assert "stores drawn at random by each seed" in words
 
 
 def test_control_task_shows_returns(tmp_path):
