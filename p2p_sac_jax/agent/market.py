@@ -31,6 +31,18 @@ from p2p_sac_jax.types import Array, Score
 _log = logging.getLogger(__name__)
 
 
+class MarketError(Exception):
+    """A market of the user's own has a fault; the cause is what it raised.
+
+    Args:
+      where: the function that failed.
+      cause: what it raised.
+    """
+
+    def __init__(self, where: str, cause: Exception) -> None:
+        super().__init__(f"{where} failed: {' '.join(repr(cause).split())}")
+
+
 class MarketOutcome(NamedTuple):
     """Result of one step. NaN is what is not known; see ``P2PSACAgent.observe``."""
 
@@ -100,11 +112,16 @@ async def reset_market(market: MarketInterface, clock: int) -> NDArray[np.float3
 
     Raises:
       ConfigError: the market cannot be reached.
+      MarketError: it has another fault.
     """
     try:
         return await _call(market.reset, clock)
+    except ConfigError:
+        raise
     except OSError as error:
         raise ConfigError(f"market.reset: {_reason(error)}") from error
+    except Exception as error:
+        raise MarketError("market.reset", error) from error
 
 
 async def step_market(
@@ -117,13 +134,17 @@ async def step_market(
 
     Raises:
       ConfigError: what the market returned is no outcome.
+      MarketError: the market has another fault.
     """
     try:
         outcome = await _call(market.step, action, clock)
     except (OSError, ConfigError) as error:
-        _log.warning("step %d of the market is lost: %s", clock, _reason(error))
+        data = {"clock": clock, "reason": _reason(error)}
+        _log.warning("week of the market lost", extra={"data": data})
         unknown = np.full(market.observation_dim, np.nan, np.float32)
         return MarketOutcome(unknown, math.nan, False, math.nan, {})
+    except Exception as error:
+        raise MarketError("market.step", error) from error
     if not isinstance(outcome, MarketOutcome):
         kind = type(outcome).__name__
         raise ConfigError(f"market.step returned {kind}, must be a MarketOutcome")

@@ -35,7 +35,9 @@ _REMOVE = PROGRAM.strings("remove", "names of peers to remove from the roster")
 @PROGRAM.main
 def main() -> None:
     """Writes the folders and prints what is in them."""
+    from p2p_sac_jax.agent.ops import identity as files
     from p2p_sac_jax.agent.ops.authority import remove, renew, write_network
+    from p2p_sac_jax.exchange.messages import MODES
 
     if not _FOLDER.value:
         raise ConfigError("--folder is missing")
@@ -55,6 +57,11 @@ def main() -> None:
         roster = remove(folder, _REMOVE.value)
     else:
         network, mode = _NETWORK.value, _MODE.value
+        if not (folder / files.ROSTER).exists():  # a new network
+            if not network:
+                raise ConfigError("--network is missing: the name of the network")
+            if not mode:
+                raise ConfigError(f"--mode is missing: one of {', '.join(MODES)}")
         roster = write_network(folder, network, mode, _NAMES.value, **validity)
     print(f"{roster.network} ({roster.mode}): {', '.join(roster.keys)}")
 

@@ -77,8 +77,8 @@ def main() -> int:
         asyncio.run(_serve(config))
     except (ConfigError, OSError):
         raise  # one line
-    except Exception:
-        LOG.critical("failed", exc_info=True)
+    except Exception as error:
+        _log_failure(error)
         return 1
     return 0
 
@@ -168,7 +168,11 @@ def _check_network(identity: Any, week: float) -> None:
             f"--name={_NAME.value!r} must be {identity.name!r}, the name in"
             f" --identity={str(_IDENTITY.value)!r}"
         )
-    if not 0 <= week <= LAST_CLOCK:
+    if week < 0:
+        raise ConfigError(
+            f"--origin={_ORIGIN.value} lies in the future, must be now or earlier (UTC)"
+        )
+    if week > LAST_CLOCK:
         raise ConfigError(
             f"--origin={_ORIGIN.value} with --week_s={_WEEK_S.value:g} makes this week"
             f" {week:.0f} of the network, must be 0 to {LAST_CLOCK}"
@@ -214,19 +218,27 @@ def _origin_s() -> float:
 
 
 def _make_market(config: TrainConfig, name: str, index: int) -> Any:
-    from p2p_sac_jax.agent.market import SimulatedMarket, check_market
+    from p2p_sac_jax.agent.market import MarketError, SimulatedMarket, check_market
 
     if not _MARKET.value:
         return SimulatedMarket(config, index if _STORE.value < 0 else _STORE.value)
     module, _, factory = _MARKET.value.partition(":")
+    if not (module and factory):
+        raise ConfigError(f"--market={_MARKET.value!r} must be MODULE:FACTORY")
     try:
         make = getattr(importlib.import_module(module), factory)
     except (ImportError, AttributeError, ValueError) as error:
         raise ConfigError(f"--market={_MARKET.value!r}: {error}") from error
+    except Exception as error:
+        raise MarketError(f"--market={_MARKET.value}", error) from error
     try:
         market = make(config, name) if callable(make) else make
+    except ConfigError:
+        raise
     except OSError as error:
         raise ConfigError(f"--market={_MARKET.value!r}: {error}") from error
+    except Exception as error:
+        raise MarketError(f"--market={_MARKET.value}", error) from error
     check_market(market, f"--market={_MARKET.value}")
     return market
 
@@ -239,12 +251,17 @@ def _log_as_json() -> None:
     logging.basicConfig(level=logging.WARNING, handlers=[handler], force=True)
     LOG.setLevel(logging.INFO)
     logging.captureWarnings(True)
-    threading.excepthook = _log_failure
-    sys.unraisablehook = _log_failure
+    threading.excepthook = sys.unraisablehook = lambda failed: _log_failure(
+        failed.exc_value
+    )
 
 
-def _log_failure(failed: Any) -> None:
-    LOG.error("failed", exc_info=failed.exc_value)
+def _log_failure(error: BaseException | None) -> None:
+    from p2p_sac_jax.agent.market import MarketError
+
+    line = str(error) if isinstance(error, MarketError) else repr(error)
+    data = {"error": " ".join(line.split())}
+    LOG.error("failed", exc_info=error, extra={"data": data})
 
 
 if __name__ == "__main__":

@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from p2p_sac_jax.agent.protocol import refusals as refusals_module
 from p2p_sac_jax.agent.protocol.admission import RateLimiter
 from p2p_sac_jax.agent.protocol.envelope import FUTURE_MS, LAST, MAX_BYTES
 from p2p_sac_jax.agent.protocol.refusals import Refusal, RefusalCounter, RefusalError
@@ -210,6 +211,27 @@ def test_refusals_are_counted_by_reason_and_source_and_logged_rarely(caplog):
         "": {"garbage": 1000},
     }
     assert len(caplog.records) == 30  # 1, 2, 4, ..., 512 of each of the three
+    assert {record.getMessage() for record in caplog.records} == {"refused from a peer"}
+    assert caplog.records[-2].data == {
+        "peer": "ada",
+        "reason": "replay",
+        "detail": "5",
+        "count": 512,
+    }
+
+
+def test_refusals_by_a_peer_from_before_the_start_are_not_told_again(
+    caplog, monkeypatch
+):
+    monkeypatch.setattr(refusals_module, "READ_S", 0.0)
+    refusals = RefusalCounter(IDENTITIES)
+    for counts in ({"future": 9}, {"future": 9}, {"future": 11}, {}, {"busy": 1}):
+        refusals.read("ada", [(Refusal(r), n) for r, n in counts.items()])
+    told = [record.data for record in caplog.records]
+    assert told == [
+        {"peer": "ada", "refused": {"future": 2}},
+        {"peer": "ada", "refused": {"busy": 1}},  # of its next start
+    ]
 
 
 def test_a_source_above_its_rate_keeps_its_rate():

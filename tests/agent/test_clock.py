@@ -97,7 +97,7 @@ async def test_a_refused_sender_reads_it_in_its_log(caplog):
         await early.broadcast(KIND, FIELDS)
         await network.sync()
     lines = [r for r in caplog.records if "refused by a peer" in r.getMessage()]
-    assert [r.data for r in lines] == [{"peer": "peer1", "refused": {"future": 1}}]
+    assert [r.data for r in lines] == [{"peer": "peer1", "refused": {"future": 2}}]
     assert network.status().counters.refused.keys() == {"future"}
 
 

@@ -145,15 +145,17 @@ async def test_a_peer_that_leaves_after_a_reopening_is_no_receiver_and_causes_no
         await real(transport)
 
     monkeypatch.setattr(ZenohTransport, "_open_session", count)
-    renew(folder, ["m"], days=3 / 86_400)
+    monkeypatch.setattr(link_watch, "RETRY_S", PATIENCE_S)  # of a busy machine
+    monkeypatch.setattr(link_watch, "RETRY_S", PATIENCE_S)  # of a busy machine
+    renew(folder, ["m"], days=5 / 86_400)
     async with (
-        transport(folder, "a", places, "b", "m") as a,
         transport(folder, "m", places),
+        transport(folder, "a", places, "b", "m") as a,
     ):
         async with transport(folder, "b", places):
-            await until(lambda: a.receivers() == ["b"])
+            await until(lambda: "b" in a.receivers())
             renew(folder, ["a"], days=100)
-            await until(lambda: sessions.count("a") == 2 and a.receivers() == ["b"])
+            await until(lambda: sessions.count("a") == 2 and "b" in a.receivers())
         await until(lambda: not a.reachable())
         await until(lambda: a.receivers() == [])
         await asyncio.sleep(2 * link_watch.PATIENCE_S + 2 * link_watch.MAX_PAUSE_S)

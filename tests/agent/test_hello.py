@@ -70,7 +70,8 @@ async def test_a_peer_of_other_settings_is_refused_on_both_sides_by_reason(caplo
     assert networks[0].status().counters.refused_from == {
         "peer1": {"wrong_settings": 1}
     }
-    assert "wrong_settings: interval" in caplog.text
+    line = {"reason": "wrong_settings", "detail": "interval", "count": 1}
+    assert {"peer": "peer1", **line} in [record.data for record in caplog.records]
     assert await networks[0].sync() == 0
     assert await networks[1].sync() == 0  # nobody of the same settings
     await networks[0].broadcast(KIND, FIELDS)

@@ -8,6 +8,7 @@ import pytest
 
 from p2p_sac_jax.agent.core import make_core
 from p2p_sac_jax.agent.market import (
+    MarketError,
     MarketOutcome,
     check_market,
     reset_market,
@@ -98,8 +99,10 @@ async def test_a_passing_fault_is_a_week_of_which_nothing_is_known(
 ):
     outcome = await step_market(Till(raising(error)), np.zeros(1), 9)
     assert np.isnan([outcome.reward, *outcome.observation]).all()
-    assert "step 9 of the market is lost: " in caplog.text
-    assert words in caplog.text
+    (line,) = caplog.records
+    assert line.getMessage() == "week of the market lost"
+    assert line.data["clock"] == 9
+    assert words in line.data["reason"]
 
 
 @pytest.mark.parametrize(
@@ -118,6 +121,17 @@ async def test_a_passing_fault_is_a_week_of_which_nothing_is_known(
 async def test_what_cannot_pass_gets_one_line(returned, words):
     with pytest.raises(ConfigError, match=words):
         await step_market(Till(lambda: returned), np.zeros(1), 0)
+
+
+@run
+async def test_a_fault_of_the_market_names_it_in_one_line():
+    broken = Till(raising(KeyError("price")))
+    with pytest.raises(
+        MarketError, match=r"^market\.step failed: KeyError\('price'\)$"
+    ):
+        await step_market(broken, np.zeros(1), 0)
+    with pytest.raises(MarketError, match=r"^market\.reset failed: KeyError"):
+        await reset_market(broken, 0)
 
 
 @run

@@ -46,6 +46,18 @@ def test_what_says_whom_to_trust_is_not_writable_by_others(network, harm):
         load_identity(network / "ada")
 
 
+def test_every_file_keeps_its_mode_when_it_is_written_anew(network):
+    def modes():
+        return {path: path.stat().st_mode for path in network.rglob("*.*")}
+
+    before = modes()
+    renew(network)
+    write_network(network, "", "", ["dan"])
+    remove(network, ["dan"])
+    after = modes()
+    assert {path: after[path] for path in before} == before
+
+
 def test_no_damage_to_a_roster_is_read_as_something_else(network):
     path, rng = network / "ada" / files.ROSTER, random.Random(0)
     content, expected = path.read_bytes(), load_roster(network / "ada")

@@ -111,9 +111,11 @@ def test_an_older_state_replaces_a_damaged_one(damage, reason, tmp_path, caplog)
     assert caplog.messages == []
     files[1].write_bytes(damage(files[1].read_bytes()))
     assert int(load_state(tmp_path, arrays(0))["number"]) == 2
-    (message,) = caplog.messages
-    assert message.startswith(f"state 3 is not used: {reason}")
-    assert "\n" not in message
+    (line,) = caplog.records
+    assert line.getMessage() == "state not used"
+    assert line.data["state"] == 3
+    assert line.data["reason"].startswith(reason)
+    assert "\n" not in line.data["reason"]
     files[0].unlink()
     with pytest.raises(ConfigError, match=r"must hold a state of this agent") as error:
         load_state(tmp_path, arrays(0))

@@ -147,9 +147,10 @@ def test_user_errors_are_one_line(tmp_path):
         f"{private} --week_s=-1": "--week_s=-1.0 must be above 0",
         f"{private} --market=nowhere:make": "--market='nowhere:make'",
         f"{private} --market=json:__name__": "str must have environment",
+        f"{private} --market=json": "--market='json' must be MODULE:FACTORY",
         f"{private} --origin=yesterday": "--origin='yesterday' must be a date",
         f"{private} --week_s=1": "--origin=1970-01-05 with --week_s=1 makes this week",
-        f"{private} --origin=2999-01-01": "of the network, must be 0 to 16777215",
+        f"{private} --origin=2999-01-01": "--origin=2999-01-01 lies in the future",
         f"{private} --workdir={CONFIG}": "peer.py': File exists",
         f"{private} --metrics=x": "metrics='x' must be PORT or HOST:PORT",
     }

@@ -11,6 +11,7 @@ of mutual TLS. Keys have mode 0600, folders 0700.
 from __future__ import annotations
 
 import datetime
+import functools
 import ipaddress
 import os
 import shutil
@@ -33,6 +34,7 @@ HOSTS = ("localhost", "127.0.0.1", "::1")
 
 _STAGED = ".new-"  # prefix of a folder that is not complete
 _AUTHORITY_KEY = "ca.key"
+_replace = functools.partial(write_durable, mode=0o644)  # certificates and rosters
 _AUTHORITY_DAYS = 3650.0
 _CLOCK_SKEW = datetime.timedelta(hours=1)  # between the machines of a network
 
@@ -189,7 +191,7 @@ def write_network(
             for identity in identities:
                 issued = issue(authority, identity.name, places[identity.name], days)
                 _stage_peer(folder, identity, authority, issued, text)
-            write_durable(folder / files.ROSTER, text)  # the step that makes the change
+            _replace(folder / files.ROSTER, text)  # the step that makes the change
         except BaseException:
             _settle(folder, known)
             raise
@@ -246,10 +248,9 @@ def renew(
                 key = private.public_key()
                 write_durable(place / files.TLS_KEY, dump_key(private))
             issued = certify(authority, key, name, where, days)
-            trusted = dump_certificate(authority.certificate)
-            write_durable(place / files.AUTHORITY, trusted)
-            write_durable(place / files.ROSTER, text)
-            write_durable(place / files.CERTIFICATE, dump_certificate(issued))
+            _replace(place / files.AUTHORITY, dump_certificate(authority.certificate))
+            _replace(place / files.ROSTER, text)
+            _replace(place / files.CERTIFICATE, dump_certificate(issued))
         return names
     except OSError as error:
         raise ConfigError(f"{error.filename or folder}: {error.strerror}") from error
@@ -276,10 +277,10 @@ def remove(folder: Path, names: Collection[str]) -> Roster:
 def _write_roster(folder: Path, roster: Roster, names: Collection[str]) -> None:
     """Writes the roster of a network, then its copies in the peers' folders."""
     text = files.dump_roster(roster).encode()
-    write_durable(folder / files.ROSTER, text)
+    _replace(folder / files.ROSTER, text)
     for name in names:
         if (folder / name).is_dir():  # it may be on the peer's machine only
-            write_durable(folder / name / files.ROSTER, text)
+            _replace(folder / name / files.ROSTER, text)
 
 
 def _check_known(name: str, roster: Roster) -> None:

@@ -118,5 +118,6 @@ class JsonLines(logging.Formatter):
         }
         line |= getattr(record, "data", {})
         if record.exc_info:
-            line["error"] = self.formatException(record.exc_info)
+            line.setdefault("error", " ".join(repr(record.exc_info[1]).split()))
+            line["traceback"] = self.formatException(record.exc_info)
         return json.dumps(line, default=str)

@@ -75,13 +75,14 @@ def load_state(
             if _forms(arrays, rows) == expected:
                 return arrays
             reason = "its arrays are those of another agent or configuration"
-        _log.warning("state %d is not used: %s", number, reason)
+        data = {"state": number, "reason": reason}
+        _log.warning("state not used", extra={"data": data})
     whose = "this agent, as it is configured" if numbers else "an agent"
     raise ConfigError(f"folder={str(folder)!r} must hold a state of {whose}")
 
 
-def write_durable(path: Path, content: bytes) -> None:
-    """Writes a file that only its owner can read, atomically and durably.
+def write_durable(path: Path, content: bytes, mode: int = 0o600) -> None:
+    """Writes a file, by default for its owner alone, atomically and durably.
 
     Raises:
       OSError: the write failed; the file is unchanged.
@@ -90,7 +91,7 @@ def write_durable(path: Path, content: bytes) -> None:
     temporary = path.with_name("unfinished.tmp")
     temporary.unlink(missing_ok=True)  # left by a kill
     try:
-        handle = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+        handle = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode)
         with os.fdopen(handle, "wb") as file:
             file.write(content)
             file.flush()

@@ -46,7 +46,7 @@ class RefusalError(Exception):
 
     def __init__(self, reason: Refusal, detail: str = "") -> None:
         super().__init__(f"{reason}: {detail}" if detail else str(reason))
-        self.reason = reason
+        self.reason, self.detail = reason, detail
 
 
 class RefusalCounter:
@@ -60,8 +60,10 @@ class RefusalCounter:
         self._sources = frozenset(sources)
         self._counts: defaultdict[str, Counter[str]] = defaultdict(Counter)
         self._lock = threading.Lock()
-        # What each peer refused when it was last logged, and when it may be again.
-        self._read: dict[str, tuple[dict[Refusal, int], float]] = {}
+        # By peer: what it last stated, what of that is new, and when it may be logged.
+        self._stated: dict[str, Counter[Refusal]] = {}
+        self._new: defaultdict[str, Counter[Refusal]] = defaultdict(Counter)
+        self._next_s: defaultdict[str, float] = defaultdict(float)
 
     def add(self, source: str, error: RefusalError) -> None:
         """Counts one refusal; the 1st, 2nd, 4th, 8th, ... of a kind are logged."""
@@ -70,16 +72,31 @@ class RefusalCounter:
             self._counts[known][error.reason.value] += 1
             count = self._counts[known][error.reason.value]
         if count & (count - 1) == 0:
-            _log.warning("refused from %.64r: %.200s (%d so far)", source, error, count)
+            data = {
+                "peer": source[:64],
+                "reason": error.reason.value,
+                "detail": error.detail[:200],
+                "count": count,
+            }
+            _log.warning("refused from a peer", extra={"data": data})
 
     def read(self, peer: str, refused: Iterable[tuple[Refusal, int]]) -> None:
-        """Logs what a peer has refused of the own messages, at most once a minute."""
-        counts, now_s = dict(refused), time.monotonic()
-        before, next_s = self._read.get(peer, ({}, 0.0))
-        if counts != before and counts and now_s >= next_s:
-            data = {"peer": peer, "refused": counts}
+        """Logs what a peer has refused of the own messages, at most once a minute.
+
+        Peers state counts since their own start. What the first statement holds may be
+        from before the start of this peer, and is left out.
+        """
+        counts, now_s = Counter(dict(refused)), time.monotonic()
+        before = self._stated.get(peer, counts)
+        if any(counts[reason] < n for reason, n in before.items()):
+            before = Counter()  # it has restarted
+        self._stated[peer], new = counts, self._new[peer]
+        new += counts - before
+        if new and now_s >= self._next_s[peer]:
+            data = {"peer": peer, "refused": dict(new)}
             _log.warning("messages refused by a peer", extra={"data": data})
-            self._read[peer] = counts, now_s + READ_S
+            new.clear()
+            self._next_s[peer] = now_s + READ_S
 
     def of(self, source: str) -> dict[Refusal, int]:
         """Number of refusals of one source by reason."""

@@ -206,7 +206,8 @@ class ZenohTransport:
             try:
                 await self._open_session()
             except ConfigError as error:
-                _log.error("not connected again: %s", error)
+                data = {"reason": str(error)}
+                _log.error("not connected again", extra={"data": data})
                 await asyncio.sleep(_REOPEN_S)
 
     async def _close_session(self) -> None:
