@@ -131,6 +131,7 @@ async def test_a_peer_whose_id_is_taken_connects_under_a_fresh_one(
     assert "connecting under a fresh id" in caplog.text
 
 
+@pytest.mark.thorough
 @run
 async def test_a_peer_that_leaves_after_a_reopening_is_no_receiver_and_causes_no_other(
     folder, monkeypatch, caplog
