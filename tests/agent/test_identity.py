@@ -299,7 +299,9 @@ def test_the_command_line(tmp_path):
             "--mode is missing: one of private, consortium, public"
         ),
         f"--folder={tmp_path}/x --names=a --mode=public": "--network is missing",
-        f"--folder={tmp_path}/x --names=A": "name='A' must be 1 to 32 of",
+        f"--folder={tmp_path}/x --names=A --network=n --mode=public": (
+            "name='A' must be 1 to 32 of"
+        ),
         f"--folder={folder} --names=c --days=0": "--days=0 must be in (0, 3650]",
         f"--folder={folder} --names=c --network=n": "network='n' must be 'shops'",
         f"--folder={folder} --names=c --hosts=ü": "hosts='ü' must be a host name",
