@@ -172,7 +172,7 @@ def _draw_line(ax: Axes, trace: Trace, _: float) -> None:
     style: dict[str, Any] = {"color": look.colour, "ls": look.dashes}
     if len(trace.x) and np.ptp(trace.x) == 0:
         height = trace.middle[np.isfinite(trace.middle)][-1:]
-        ax.plot(trace.x[-len(height) :], height, look.marker, color=look.colour)
+        ax.plot(trace.x[: len(height)], height, look.marker, color=look.colour)
         for one in height:
             ax.axhline(one, lw=0.8, **style)
         return

@@ -58,6 +58,15 @@ def test_an_axis_shows_what_is_compared():
     assert "plain (" not in figures.lines("Zoom", both, *axes, levels=levels).outside
 
 
+def test_a_line_at_one_place_without_a_figure_is_left_out():
+    look, x = look_of("ours", "ours"), np.zeros(2)
+    lost = figures.line(look._replace(label="lost"), x, np.full(2, np.nan))
+    axes = figures.Quantity("bytes", "bytes"), figures.Quantity("share", "share")
+    svg = figures.lines("Lost", [figures.line(look, x, x + 0.9), lost], *axes).svg
+    assert ">ours<" in svg
+    assert ">lost<" not in svg
+
+
 @given(st.lists(st.floats(-1e3, 1e3), min_size=1, max_size=6), st.floats(-1e6, 1e6))
 @settings(deadline=None, max_examples=50)
 def test_a_frame_holds_all_that_is_compared(values, other):

@@ -94,7 +94,11 @@ def test_no_messages_without_memory_is_plain_sac(straight):
         "model_rollouts": {"fraction": 0.0},
         "exploration": {"source": "policy"},
     }
-    config = small_config(**changes, exchange={"topology": "empty"})
+    config = small_config(
+        **changes,
+        exchange={"topology": "empty"},
+        memory={"pretrain_updates": 4, "model_blend_half_life": 0.0},
+    )
     isolated = run(config, programs=straight.programs)
     forgetful = {"memory": {"kind": "none", "pooling": "none"}}
     plain = run(small_config(**changes, **OFF, **forgetful))
