@@ -70,6 +70,7 @@ def computed(tmp_path_factory):
     return folder, outcome
 
 
+@pytest.mark.thorough
 @pytest.mark.slow
 def test_inputs_are_recorded_as_they_were_read(tmp_path, monkeypatch):
     graph, content = tmp_path / "graph.csv", "0,1\n1,0\n"

@@ -101,6 +101,7 @@ async def test_who_receives_is_in_the_audit_log_without_saying_so(folder, tmp_pa
         assert json.loads(line)["to"] == ["b", "m"]
 
 
+@pytest.mark.thorough
 @run
 async def test_a_peer_whose_id_is_taken_connects_under_a_fresh_one(
     folder, caplog, monkeypatch
@@ -217,6 +218,7 @@ async def test_a_member_cannot_declare_without_bounds(folder):
         member.close()
 
 
+@pytest.mark.thorough
 @run
 async def test_a_certificate_that_ends_disconnects_and_a_new_one_reconnects(
     folder, caplog

@@ -167,6 +167,7 @@ def test_files_are_whole_and_private(tmp_path):
     assert all(path.stat().st_mode & 0o777 == 0o600 for path in folder.iterdir())
 
 
+@pytest.mark.thorough
 @run
 async def test_an_agent_continues_when_the_disk_fails(tmp_path):
     """Files that may not grow; states saved before and after remain usable."""

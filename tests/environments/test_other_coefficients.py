@@ -26,6 +26,7 @@ def config_of(mode):
     )
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize(
     "mode",
     [

@@ -70,6 +70,7 @@ def test_contract(name):
 
 # One of each sort. Not attacks: messages of masked peers must be empty then, which is
 # tested where messages are arguments.
+@pytest.mark.thorough
 @pytest.mark.parametrize(
     ("name", "peers"),
     [

@@ -91,6 +91,7 @@ def test_the_keys_of_a_step_are_those_of_its_streams():
         np.testing.assert_array_equal(jax.random.key_data(own), data)
 
 
+@pytest.mark.thorough
 @pytest.mark.slow
 def test_the_program_copies_no_replay_from_peer_to_peer():
     """Beside the donated state, the program needs less than one peer's replay."""

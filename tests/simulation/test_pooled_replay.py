@@ -98,6 +98,7 @@ def test_a_pool_holds_one_run_of_all_peers_on_one_device_or_two():
     jax.tree.map(np.testing.assert_array_equal, jax.jit(spread)(*arguments), draws)
 
 
+@pytest.mark.thorough
 def test_a_population_learns_from_its_pool_once_peers_have_joined():
     config = small_config(
         root={"arms": "plain", "evaluate_every": 2, "checkpoint_every": 2},

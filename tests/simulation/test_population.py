@@ -147,6 +147,7 @@ def test_permuting_peers_permutes_the_outcome(straight):
     assert_close(permuted.state, expected, 1e-6)
 
 
+@pytest.mark.thorough
 def test_padding_changes_nothing(straight):
     padded = run(small_config(population={"peers": 4, "pad_to": 6}))
     real = peer_of(padded.state, slice(4))
