@@ -41,18 +41,22 @@ def user_path(text: str | os.PathLike[str], field: str = "path") -> Path:
     return path
 
 
-def write_atomic(path: Path, content: bytes, mode: int = 0o666) -> None:
+def write_atomic(
+    path: Path, content: bytes, mode: int = 0o666, draft: str = ""
+) -> None:
     """Writes a file through a temporary one: it is whole or as it was, at any moment.
 
     Args:
       path: of the file; its folder exists.
       content: of the file, which is on disk afterwards.
       mode: of the file, before the process's umask.
+      draft: name of the temporary file, where one process alone writes to the folder;
+        by default it is one of this process.
 
     Raises:
       OSError: the write failed; the file is unchanged.
     """
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    temporary = path.with_name(draft or f".{path.name}.{os.getpid()}")
     temporary.unlink(missing_ok=True)  # left by a kill
     try:
         flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import hashlib
 import logging
-import os
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -18,9 +17,11 @@ from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save
 
 from p2p_sac_jax.config import ConfigError
+from p2p_sac_jax.files import write_atomic
 
 KEPT = 2  # states in a folder
 _SUFFIX = ".safetensors"
+_DRAFT = "unfinished.tmp"  # one for all, so that kills leave one at most
 _DIGEST = "sha256"  # in a file's metadata, over all names, types, shapes and values
 
 _log = logging.getLogger(__name__)
@@ -88,23 +89,7 @@ def write_durable(path: Path, content: bytes, mode: int = 0o600) -> None:
       OSError: the write failed; the file is unchanged.
     """
     path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-    temporary = path.with_name("unfinished.tmp")
-    temporary.unlink(missing_ok=True)  # left by a kill
-    try:
-        handle = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode)
-        with os.fdopen(handle, "wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(handle)
-        temporary.replace(path)
-    except BaseException:
-        temporary.unlink(missing_ok=True)
-        raise
-    folder = os.open(path.parent, os.O_RDONLY)
-    try:
-        os.fsync(folder)
-    finally:
-        os.close(folder)
+    write_atomic(path, content, mode, draft=_DRAFT)
 
 
 def _read(path: Path) -> dict[str, np.ndarray]:
