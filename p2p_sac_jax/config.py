@@ -60,6 +60,11 @@ class PopulationConfig:
     newcomers: int = static(0, "[0, inf)", "number of peers, the last, that join late")
     join_step: int = static(0, "[0, inf)", "step at which newcomers join")
 
+    @property
+    def drawn_by_seed(self) -> bool:
+        """Whether each seed has stores of its own."""
+        return self.draw == "random"
+
 
 @dataclasses.dataclass(frozen=True)
 class SacConfig:

@@ -105,7 +105,7 @@ def train_batch(
                 run.config.environment,
                 run.config.population,
                 run.config.evaluation_weeks,
-                run.config.seed if run.config.population.draw == "random" else 0,
+                run.config.seed if run.config.population.drawn_by_seed else 0,
             ),
         }
         trained.results.append((run, RunResult(own | meta, curves)))

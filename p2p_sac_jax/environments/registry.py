@@ -53,7 +53,7 @@ def make_world(
     Raises:
       ConfigError: the environment is unknown, or the population cannot be drawn.
     """
-    if population.draw != "random":
+    if not population.drawn_by_seed:
         seed = 0
     factory = environment_factory(config.name)
     try:

@@ -59,7 +59,7 @@ class Experiment(NamedTuple):
 
     def params(self, peer: int, run: int) -> Any:
         """Environment parameters of one peer in one run."""
-        drawn = self.config.population.draw == "random"
+        drawn = self.config.population.drawn_by_seed
         place = (peer, run) if drawn else peer
         return jax.tree.map(lambda leaf: leaf[place], self.peer_inputs.params)
 
@@ -139,7 +139,7 @@ def _worlds(
     config: TrainConfig, seeds: Iterable[int], world: World | None
 ) -> dict[int, World]:
     """Environment and peers of each seed."""
-    if world is None and config.population.draw == "random":
+    if world is None and config.population.drawn_by_seed:
         environment, population = config.environment, config.population
         return {seed: make_world(environment, population, seed) for seed in seeds}
     return dict.fromkeys(
@@ -151,7 +151,7 @@ def _params(
     config: TrainConfig, worlds: dict[int, World], runs: Sequence[RunSpec]
 ) -> Any:
     """Environment parameters, leaves [P, ...]; [P, R, ...] if drawn by seed."""
-    if config.population.draw != "random":
+    if not config.population.drawn_by_seed:
         return worlds[runs[0].seed].params
     by_run = [worlds[run.seed].params for run in runs]
     return jax.tree.map(lambda *leaves: np.stack(leaves, axis=1), *by_run)

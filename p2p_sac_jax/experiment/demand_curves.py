@@ -36,7 +36,7 @@ def demand_curves(experiment: Experiment, state: PeerState) -> list[dict[str, An
     demand = components.environment.demand
     if components.memory.model is None or demand is None or demand.curve is None:
         return []
-    drawn = 0 if experiment.config.population.draw == "random" else None
+    drawn = 0 if experiment.config.population.drawn_by_seed else None
     over_runs = jax.vmap(partial(_curve, components), (0, 0, drawn))
     curves = jax.jit(jax.vmap(over_runs))
     known = state.memory, state.environment, experiment.peer_inputs.params

@@ -65,7 +65,7 @@ def describe_run(experiment: Experiment, placement: Placement) -> dict[str, Any]
 def _peers(experiment: Experiment) -> list[dict[str, Any]]:
     """Number and name of every peer; its name by seed where each draws its own."""
     worlds = experiment.worlds
-    if experiment.config.population.draw == "random":
+    if experiment.config.population.drawn_by_seed:
         peers = range(experiment.config.population.peers)
         return [
             {"peer": p, "names": {seed: w.names[p] for seed, w in worlds.items()}}

@@ -121,7 +121,7 @@ class _Parts(NamedTuple):
     @property
     def params_axis(self) -> int | None:
         """The run axis of one peer's parameters, where every seed draws its own."""
-        return 0 if self.config.population.draw == "random" else None
+        return 0 if self.config.population.drawn_by_seed else None
 
 
 def without_replay(state: PeerState) -> PeerState:
