@@ -153,28 +153,25 @@ class Service:
             await asyncio.sleep(_POLL_S)
 
     async def _wait_for_week(self) -> None:
-        """Waits until the clock reaches the agent's next week."""
-        self._check_clock()
-        while (left := self._agent.clock - self._clock()) > 0:
-            await asyncio.sleep(min(left * self._week_s, _POLL_S))
+        """Waits until the clock reaches the agent's next week.
 
-    def _check_clock(self) -> None:
-        """Says until when the agent waits; turns its clock back if it is far ahead.
-
-        An agent waits for a week at most, unless the clock has been ahead.
+        That is a week at most, unless the clock has been ahead. It may be set back at
+        any moment of the wait: the agent's clock is then turned back as well.
         """
-        agent, now = self._agent, self._clock()
-        late_s = (agent.clock - now - 1.0) * self._week_s
-        if late_s <= _POLL_S:
-            return
-        data = {"week": agent.clock, "ahead_s": round(late_s, 1)}
-        if late_s > AHEAD_S:
-            agent.set_clock(int(now))
-            _log("clock was ahead", data | {"back_to": int(now)}, logging.WARNING)
-        else:
-            until = datetime.now(UTC) + timedelta(seconds=late_s + self._week_s)
-            data |= {"until": until.isoformat(timespec="seconds")}
-            _log("waiting for the clock", data, logging.WARNING)
+        logged = False
+        while (left := self._agent.clock - self._clock()) > 0:
+            late_s = (left - 1.0) * self._week_s
+            data = {"week": self._agent.clock, "ahead_s": round(late_s, 1)}
+            if late_s > AHEAD_S:
+                now = int(self._clock())
+                self._agent.set_clock(now)
+                _log("clock was ahead", data | {"back_to": now}, logging.WARNING)
+            elif late_s > _POLL_S and not logged:
+                until = datetime.now(UTC) + timedelta(seconds=late_s + self._week_s)
+                data |= {"until": until.isoformat(timespec="seconds")}
+                _log("waiting for the clock", data, logging.WARNING)
+                logged = True
+            await asyncio.sleep(min(left * self._week_s, _POLL_S))
 
     async def _watch(self) -> None:
         """Logs who comes and goes; pulls from who came, and when a sync is due."""

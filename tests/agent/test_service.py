@@ -227,6 +227,9 @@ async def test_a_clock_that_was_ahead_puts_no_peer_to_sleep(tmp_path, caplog, re
         stop.clear()
         weeks.now = 7.5
         running = asyncio.create_task(service.run(stop))
+    else:
+        await until(lambda: service.metrics.get("clock") == 6001)
+        await asyncio.sleep(0.1)  # the next week is waited for
     weeks.now = 7.5
     await until(lambda: agent.clock == 8)
     stop.set()
